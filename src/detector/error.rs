@@ -1,0 +1,39 @@
+//! What can go wrong in the core, as sentences with numbers.
+
+/// Error of the detector core.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is outside its allowed range.
+    #[error("{name} must be {allowed}, got {got}")]
+    Setting {
+        /// Name of the setting, as the element's property is called.
+        name: &'static str,
+        /// The allowed values in words or as a range.
+        allowed: String,
+        /// The offending value.
+        got: String,
+    },
+    /// A frame does not hold the picture that its description promises.
+    #[error("image: {0}")]
+    Image(String),
+    /// The tensor library refused an operation.
+    #[error("model: {0}")]
+    Model(#[from] candle_core::Error),
+}
+
+/// Result of the detector core.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn setting(
+        name: &'static str,
+        allowed: impl Into<String>,
+        got: impl std::fmt::Display,
+    ) -> Self {
+        Self::Setting {
+            name,
+            allowed: allowed.into(),
+            got: got.to_string(),
+        }
+    }
+}

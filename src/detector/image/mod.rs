@@ -1,0 +1,7 @@
+//! The way from any pixel format to the two small pictures that the cues look at.
+
+mod format;
+mod reduce;
+
+pub use format::{ColorModel, ColorRange, ImageView, PixelFormat};
+pub(crate) use reduce::{ReducedFrame, ReducedSizes, Reducer};

@@ -1,0 +1,14 @@
+//! Layers, parameters and the optimiser: what the two nets are built of.
+//!
+//! Everything is `f32` and channels-last: pictures are `[B, H, W, C]`.
+
+mod adam;
+mod conv;
+mod params;
+
+pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
+pub(crate) use conv::{Activation, Conv, ConvSpec, Linear, crop, upsample2x};
+pub(crate) use params::{Init, Parameters};
+
+/// Random numbers of the core: small, fast and the same on every machine for a seed.
+pub(crate) type Rng = rand_xoshiro::Xoshiro256PlusPlus;

@@ -1,0 +1,1 @@
+//! What to keep: a pure state machine from labels and times to events and verdicts.

@@ -1,0 +1,1 @@
+//! Figures of merit for scores against ground truth.
