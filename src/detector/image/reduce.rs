@@ -32,6 +32,11 @@ impl Reducer {
         Ok(Self { sizes })
     }
 
+    /// Whether frames of this format and size can be reduced.
+    pub(crate) fn fits(&self, _frame: &ImageView<'_>) -> bool {
+        true
+    }
+
     /// Fills `out` from `frame`.
     pub(crate) fn reduce(&mut self, _frame: &ImageView<'_>, _out: &mut ReducedFrame) -> Result<()> {
         let _ = self.sizes;
