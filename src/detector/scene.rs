@@ -237,7 +237,7 @@ mod tests {
     fn a_turned_camera_is_a_new_scene() {
         let mut scene = settled();
         assert_eq!(
-            scene.observe(&textured(24), tenth(), true).cut,
+            scene.observe(&textured(16), tenth(), true).cut,
             Some(Cut::NewScene)
         );
     }
@@ -256,7 +256,7 @@ mod tests {
     fn after_a_restart_nothing_is_a_cut() {
         let mut scene = settled();
         scene.restart();
-        assert_eq!(scene.observe(&textured(24), tenth(), true).cut, None);
+        assert_eq!(scene.observe(&textured(16), tenth(), true).cut, None);
     }
 
     #[test]
