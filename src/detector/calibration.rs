@@ -175,7 +175,10 @@ mod tests {
         let c = settled_at(2.0);
         assert!(c.standardise(2.0).abs() < 1.5, "{}", c.standardise(2.0));
         assert!(c.standardise(8.0) > 2.0, "{}", c.standardise(8.0));
-        assert!(Calibration::new(config()).standardise(8.0) < 2.0, "before it knew its camera");
+        assert!(
+            Calibration::new(config()).standardise(8.0) < 2.0,
+            "before it knew its camera"
+        );
     }
 
     #[test]

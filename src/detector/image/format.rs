@@ -28,8 +28,6 @@ pub enum PixelFormat {
     Bgra,
     Argb,
     Abgr,
-<<<<<<< HEAD
-=======
 }
 
 impl PixelFormat {
@@ -157,7 +155,6 @@ impl std::fmt::Display for PixelFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
->>>>>>> reduce
 }
 
 /// Range of the stored values.
