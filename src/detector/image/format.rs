@@ -4,8 +4,28 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are the documentation")]
 pub enum PixelFormat {
-    Gray8, Gray16Le, I420, Yv12, Nv12, Nv21, Nv16, Y42b, Y444, Yuy2, Uyvy, P010Le,
-    Rgb, Bgr, Rgbx, Bgrx, Xrgb, Xbgr, Rgba, Bgra, Argb, Abgr,
+    Gray8,
+    Gray16Le,
+    I420,
+    Yv12,
+    Nv12,
+    Nv21,
+    Nv16,
+    Y42b,
+    Y444,
+    Yuy2,
+    Uyvy,
+    P010Le,
+    Rgb,
+    Bgr,
+    Rgbx,
+    Bgrx,
+    Xrgb,
+    Xbgr,
+    Rgba,
+    Bgra,
+    Argb,
+    Abgr,
 }
 
 /// Range of the stored values.
