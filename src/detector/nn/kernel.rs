@@ -108,17 +108,33 @@ impl Correlate<'_> {
     fn check(&self, padded: usize) {
         let last = [self.rows - 1, self.cols - 1];
         for (windows, weights) in self.inputs {
-            assert!(windows.last(last) + windows.run <= windows.values.len(), "windows leave their picture");
-            assert!(windows.len() * self.ld <= weights.len() && padded <= self.ld, "weights are too few");
+            assert!(
+                windows.last(last) + windows.run <= windows.values.len(),
+                "windows leave their picture"
+            );
+            assert!(
+                windows.len() * self.ld <= weights.len() && padded <= self.ld,
+                "weights are too few"
+            );
         }
-        assert!(self.bias.is_empty() || padded <= self.bias.len(), "biases are too few");
-        assert!(self.cells.at(last) + self.outputs <= self.out.len(), "results leave their picture");
+        assert!(
+            self.bias.is_empty() || padded <= self.bias.len(),
+            "biases are too few"
+        );
+        assert!(
+            self.cells.at(last) + self.outputs <= self.out.len(),
+            "results leave their picture"
+        );
     }
 
     /// All cells, `N` vectors of outputs from `column` on, `M` cells at a time. `U` sums run side by
     /// side where there are too few others to hide the latency of an addition.
     #[inline(always)]
-    fn column<S: Simd, const M: usize, const N: usize, const U: usize>(&mut self, simd: S, column: usize) -> usize {
+    fn column<S: Simd, const M: usize, const N: usize, const U: usize>(
+        &mut self,
+        simd: S,
+        column: usize,
+    ) -> usize {
         let zero = simd.splat(0.0);
         let bias: [S::V; N] = std::array::from_fn(|n| match self.bias {
             [] => zero,
@@ -281,8 +297,14 @@ impl Outer<'_> {
         let last = [self.rows - 1, self.cols - 1];
         let reach = self.windows.last(last) + self.windows.run + MOST_ROWS;
         assert!(reach <= self.windows.values.len(), "windows leave their picture");
-        assert!(self.cells.at(last) + padded <= self.delta.len(), "gradients leave their picture");
-        assert!(self.windows.len() * self.ld <= self.sums.len() && padded <= self.ld, "sums are too few");
+        assert!(
+            self.cells.at(last) + padded <= self.delta.len(),
+            "gradients leave their picture"
+        );
+        assert!(
+            self.windows.len() * self.ld <= self.sums.len() && padded <= self.ld,
+            "sums are too few"
+        );
     }
 
     #[inline(always)]
@@ -324,7 +346,11 @@ impl Outer<'_> {
         for row in rows.clone() {
             // SAFETY: `Outer::check` found all windows and cells, and what is read beyond them, in their slices.
             unsafe {
-                let mut x = self.windows.values.as_ptr().add(self.windows.at([row, 0]) + offset);
+                let mut x = self
+                    .windows
+                    .values
+                    .as_ptr()
+                    .add(self.windows.at([row, 0]) + offset);
                 let mut delta = self.delta.as_ptr().add(self.cells.at([row, 0]) + column);
                 for _ in 0..self.cols {
                     let d: [S::V; N] = std::array::from_fn(|n| simd.load_ptr(delta.add(n * S::LANES)));
@@ -342,7 +368,10 @@ impl Outer<'_> {
         for m in 0..M {
             for n in 0..N {
                 if m < valid {
-                    simd.store(&mut self.sums[(k + m) * self.ld + column + n * S::LANES..], sums[m][n]);
+                    simd.store(
+                        &mut self.sums[(k + m) * self.ld + column + n * S::LANES..],
+                        sums[m][n],
+                    );
                 }
             }
         }

@@ -274,19 +274,26 @@ unsafe fn run_avx2<W: WithSimd>(work: W) -> W::Output {
     work.run(Avx2(()))
 }
 
-/// Compiles a plain loop for each instruction set and leaves the vectors to the compiler.
-#[inline]
-pub(super) fn vectorize<R>(work: impl FnOnce() -> R) -> R {
-    struct Plain<F>(F);
-    impl<R, F: FnOnce() -> R> WithSimd for Plain<F> {
-        type Output = R;
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) -> R {
-            (self.0)()
+/// Defines a function whose plain loop is compiled once for each instruction set; the vectors are left to
+/// the compiler.
+macro_rules! vectorized {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
+        $(#[$doc])*
+        $vis fn $name<$life>($($arg: $type),*) -> $result {
+            struct Loop<$life> { $($arg: $type),* }
+            impl<$life> $crate::detector::nn::simd::WithSimd for Loop<$life> {
+                type Output = $result;
+                #[inline(always)]
+                fn run<S: $crate::detector::nn::simd::Simd>(self, _: S) -> $result {
+                    let Self { $($arg),* } = self;
+                    $body
+                }
+            }
+            $crate::detector::nn::simd::dispatch(Loop { $($arg),* })
         }
-    }
-    dispatch(Plain(work))
+    };
 }
+pub(super) use vectorized;
 
 #[cfg(test)]
 pub(super) mod tests {
