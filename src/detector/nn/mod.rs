@@ -4,7 +4,9 @@
 
 mod adam;
 mod conv;
+mod conv_op;
 mod convolve;
+mod enlarge;
 mod frame;
 mod kernel;
 mod params;
