@@ -28,9 +28,9 @@ fn lawn(x: f32, z: f32) -> Rgb {
     let stripe = if (x * 0.55 + z * 0.2).rem_euclid(2.0) < 1.0 { 1.05 } else { 0.96 };
     let dry = Rgb::hex(0x8b8a4c);
     let green = Rgb::hex(0x587a38).mix(dry, (broad * 1.5 - 0.55).clamp(0.0, 0.55));
-    let daisy = hash2(24, (x * 9.0).floor() as i32, (z * 9.0).floor() as i32) > 0.994;
+    let daisy = hash2(24, (x * 22.0).floor() as i32, (z * 22.0).floor() as i32) > 0.9975;
     if daisy {
-        return Rgb::hex(0xdedbc4);
+        return Rgb::hex(0xc9c8ae);
     }
     green.shade(stripe * (0.62 + 0.42 * tufts + 0.28 * blades))
 }

@@ -25,7 +25,7 @@ use resvg::tiny_skia::Pixmap;
 
 pub use anomaly::Kind;
 pub use camera::Rect;
-pub use labels::{Event, Labels};
+pub use labels::Labels;
 
 use actor::{Actor, Place};
 use anomaly::Anomaly;

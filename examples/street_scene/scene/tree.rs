@@ -117,7 +117,7 @@ fn leaf(clusters: &[(f32, f32, f32)], u: f32, v: f32, radius: f32, seed: u32) ->
     let alpha = if hole { cover * 0.35 } else { cover };
     let depth = 0.72 - 0.22 * (v / radius) - 0.10 * (u / radius);
     let tone = (depth + 0.5 * light - 0.1) * (0.55 + 0.35 * grain + 0.5 * fine);
-    let color = Rgb::hex(0x3f5a26).mix(Rgb::hex(0x88994a), (light * 0.8).clamp(0.0, 0.6)).shade(tone * 1.25);
+    let color = Rgb::hex(0x37502a).mix(Rgb::hex(0x7c8a4c), (light * 0.8).clamp(0.0, 0.55)).shade(tone * 1.08);
     let byte = |c: f32| (c.clamp(0.0, 1.0) * alpha * 255.0) as u8;
     PremultipliedColorU8::from_rgba(byte(color.0), byte(color.1), byte(color.2), (alpha * 255.0).ceil() as u8)
         .unwrap_or(PremultipliedColorU8::TRANSPARENT)
