@@ -75,7 +75,9 @@ fn parse_rate(text: &str) -> Result<gst::Fraction, String> {
     let (numerator, denominator) = text.split_once('/').unwrap_or((text, "1"));
     match (numerator.parse::<i32>(), denominator.parse::<i32>()) {
         (Ok(n), Ok(d)) if n > 0 && d > 0 && n / d <= 240 => Ok(gst::Fraction::new(n, d)),
-        _ => Err(format!("a rate above 0 and at most 240 such as 10 or 30000/1001, got {text}")),
+        _ => Err(format!(
+            "a rate above 0 and at most 240 such as 10 or 30000/1001, got {text}"
+        )),
     }
 }
 
@@ -117,7 +119,11 @@ impl Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.width % 2 == 1 || args.height % 2 == 1 {
-        bail!("the encoder needs an even size, got {}x{}", args.width, args.height);
+        bail!(
+            "the encoder needs an even size, got {}x{}",
+            args.width,
+            args.height
+        );
     }
     gst::init()?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
@@ -152,7 +158,10 @@ fn record(scene: &mut Scene, fps: f64, settings: &Settings) -> Result<()> {
         recorder.push(scene.render(frame as f64 / fps))?;
         if terminal && (frame % 25 == 24 || frame + 1 == count) {
             let rate = (frame + 1) as f64 / start.elapsed().as_secs_f64();
-            eprint!("\rstreet scene: frame {} of {count}, {rate:.0} frames/s ", frame + 1);
+            eprint!(
+                "\rstreet scene: frame {} of {count}, {rate:.0} frames/s ",
+                frame + 1
+            );
             std::io::stderr().flush()?;
         }
     }

@@ -56,8 +56,15 @@ impl Recorder {
                 .field("framerate", settings.fps)
                 .build(),
         ));
-        pipeline.set_state(gst::State::Playing).context("the encoder does not start")?;
-        Ok(Self { pipeline, source, fps: settings.fps, frame: 0 })
+        pipeline
+            .set_state(gst::State::Playing)
+            .context("the encoder does not start")?;
+        Ok(Self {
+            pipeline,
+            source,
+            fps: settings.fps,
+            frame: 0,
+        })
     }
 
     /// Encodes one picture: RGBx rows without padding.
@@ -68,14 +75,18 @@ impl Recorder {
             frame.mul_div_round(second * self.fps.denom() as u64, self.fps.numer() as u64)
         };
         let (from, to) = (time(self.frame), time(self.frame + 1));
-        let (Some(from), Some(to)) = (from, to) else { bail!("frame {} is too late for a clock", self.frame) };
+        let (Some(from), Some(to)) = (from, to) else {
+            bail!("frame {} is too late for a clock", self.frame)
+        };
         let buffer_ref = buffer.get_mut().context("the new buffer is shared")?;
         buffer_ref.set_pts(gst::ClockTime::from_nseconds(from));
         buffer_ref.set_duration(gst::ClockTime::from_nseconds(to - from));
         self.frame += 1;
         match self.source.push_buffer(buffer) {
             Ok(_) => Ok(()),
-            Err(flow) => Err(self.failure().unwrap_or_else(|| anyhow!("the encoder refused a frame: {flow}"))),
+            Err(flow) => Err(self
+                .failure()
+                .unwrap_or_else(|| anyhow!("the encoder refused a frame: {flow}"))),
         }
     }
 

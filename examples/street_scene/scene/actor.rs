@@ -4,9 +4,9 @@ use std::f32::consts::TAU;
 
 use super::camera::{Camera, Rect};
 use super::canvas::{Canvas, Rgb};
+use super::cyclist::{self, Cyclist};
 use super::person::{self, Look, Pose};
 use super::vehicle::{self, Vehicle};
-use super::cyclist::{self, Cyclist};
 
 /// A place at a time; times are seconds after the track's start.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,12 @@ impl Track {
             let step = ((pair[1].x - pair[0].x).powi(2) + (pair[1].z - pair[0].z).powi(2)).sqrt();
             distance.push(distance[distance.len() - 1] + step);
         }
-        Self { start, points, distance, sway }
+        Self {
+            start,
+            points,
+            distance,
+            sway,
+        }
     }
 
     /// On the ground through (x, z) pairs at `speed` metres a second; a repeated pair waits `pause` seconds.
@@ -82,12 +87,18 @@ impl Track {
         if t < self.start || t > self.end() {
             return None;
         }
-        let next = self.points.partition_point(|p| p.t <= local).clamp(1, self.points.len() - 1);
+        let next = self
+            .points
+            .partition_point(|p| p.t <= local)
+            .clamp(1, self.points.len() - 1);
         let (a, b) = (self.points[next - 1], self.points[next]);
         let share = ((local - a.t) / (b.t - a.t).max(1e-6)).clamp(0.0, 1.0);
         let step = self.distance[next] - self.distance[next - 1];
         let travelled = self.distance[next - 1] + step * share;
-        let ahead = self.points[..=next].windows(2).rev().find(|p| (p[1].x - p[0].x).abs() > 1e-3);
+        let ahead = self.points[..=next]
+            .windows(2)
+            .rev()
+            .find(|p| (p[1].x - p[0].x).abs() > 1e-3);
         let facing = ahead.map_or(1.0, |p| (p[1].x - p[0].x).signum());
         Some(Place {
             x: a.x + (b.x - a.x) * share,
@@ -120,7 +131,11 @@ pub struct Actor {
 
 impl Actor {
     pub fn new(figure: Figure, track: Track) -> Self {
-        Self { figure, track, throws_at: None }
+        Self {
+            figure,
+            track,
+            throws_at: None,
+        }
     }
 
     /// Whether anything of it could be seen at `t`.
@@ -130,12 +145,35 @@ impl Actor {
 
     /// Draws the actor at its place.
     pub fn draw(&self, canvas: &mut Canvas<'_>, camera: &Camera, t: f64, place: &Place) {
-        let Place { x, y, z, facing, travelled, moving } = *place;
+        let Place {
+            x,
+            y,
+            z,
+            facing,
+            travelled,
+            moving,
+        } = *place;
         match &self.figure {
             Figure::Person { look, running } => {
-                let gait = if !moving { 0.0 } else if *running { 2.0 } else { 1.0 };
-                let reach = self.throws_at.map_or(0.0, |at| (1.0 - ((t - at) / 0.45).abs() as f32).max(0.0));
-                let pose = Pose { x, z, lift: y, facing, walked: travelled, gait, reach };
+                let gait = if !moving {
+                    0.0
+                } else if *running {
+                    2.0
+                } else {
+                    1.0
+                };
+                let reach = self
+                    .throws_at
+                    .map_or(0.0, |at| (1.0 - ((t - at) / 0.45).abs() as f32).max(0.0));
+                let pose = Pose {
+                    x,
+                    z,
+                    lift: y,
+                    facing,
+                    walked: travelled,
+                    gait,
+                    reach,
+                };
                 person::draw(canvas, camera, look, &pose);
             }
             Figure::Cyclist(look) => cyclist::draw(canvas, camera, look, x, z, facing, travelled),
@@ -179,8 +217,20 @@ fn draw_ball(canvas: &mut Canvas<'_>, camera: &Camera, place: &Place, radius: f3
         }));
         canvas.polygon(&wedge, Rgb::hex([0xd8352a, 0x2f6fc4, 0xe9b92c][k]));
     }
-    canvas.ellipse_alpha((cx + 0.25 * r, cy + 0.35 * r), r * 0.7, r * 0.6, Rgb(0.0, 0.0, 0.0), 0.18);
-    canvas.ellipse_alpha((cx - 0.35 * r, cy - 0.4 * r), r * 0.28, r * 0.22, Rgb(1.0, 1.0, 1.0), 0.55);
+    canvas.ellipse_alpha(
+        (cx + 0.25 * r, cy + 0.35 * r),
+        r * 0.7,
+        r * 0.6,
+        Rgb(0.0, 0.0, 0.0),
+        0.18,
+    );
+    canvas.ellipse_alpha(
+        (cx - 0.35 * r, cy - 0.4 * r),
+        r * 0.28,
+        r * 0.22,
+        Rgb(1.0, 1.0, 1.0),
+        0.55,
+    );
 }
 
 /// A tall red transport box on castors.
@@ -188,7 +238,12 @@ fn draw_crate(canvas: &mut Canvas<'_>, camera: &Camera, x: f32, z: f32) {
     let (w, d, h) = (0.55, 0.4, 1.02);
     let at = |dx: f32, y: f32, dz: f32| camera.xy([x + dx, y, z + dz]);
     let red = Rgb::hex(0xb8261c);
-    let shadow = [at(-w, 0.0, -d), at(w + 0.1, 0.0, -d), at(w + 0.65, 0.0, d), at(-w + 0.5, 0.0, d + 0.3)];
+    let shadow = [
+        at(-w, 0.0, -d),
+        at(w + 0.1, 0.0, -d),
+        at(w + 0.65, 0.0, d),
+        at(-w + 0.5, 0.0, d + 0.3),
+    ];
     canvas.polygon_alpha(&shadow, Rgb(0.03, 0.03, 0.05), 0.4);
     let front = [at(-w, 0.08, -d), at(-w, h, -d), at(w, h, -d), at(w, 0.08, -d)];
     let left = [at(-w, 0.08, -d), at(-w, h, -d), at(-w, h, d), at(-w, 0.08, d)];
@@ -198,9 +253,21 @@ fn draw_crate(canvas: &mut Canvas<'_>, camera: &Camera, x: f32, z: f32) {
     canvas.polygon(&top, red.shade(1.35));
     let scale = camera.scale([x, 0.0, z]);
     for y in [0.4, 0.72] {
-        canvas.line(&[at(-w, y, d), at(-w, y, -d), at(w, y, -d)], 0.045 * scale, red.shade(0.6));
+        canvas.line(
+            &[at(-w, y, d), at(-w, y, -d), at(w, y, -d)],
+            0.045 * scale,
+            red.shade(0.6),
+        );
     }
-    canvas.polygon(&[at(-0.25, 0.5, -d), at(-0.25, 0.64, -d), at(0.25, 0.64, -d), at(0.25, 0.5, -d)], Rgb::hex(0xe8e2d2));
+    canvas.polygon(
+        &[
+            at(-0.25, 0.5, -d),
+            at(-0.25, 0.64, -d),
+            at(0.25, 0.64, -d),
+            at(0.25, 0.5, -d),
+        ],
+        Rgb::hex(0xe8e2d2),
+    );
     for dx in [-0.45, 0.45] {
         canvas.ellipse(at(dx, 0.05, -d), 0.06 * scale, 0.06 * scale, Rgb::hex(0x141414));
     }

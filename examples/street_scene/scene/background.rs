@@ -18,7 +18,8 @@ pub fn draw(camera: &Camera) -> Pixmap {
         let (x, y) = (i as u32 % width, i as u32 / width);
         let Rgb(r, g, b) = sample(camera, x, y).shade(vignette(camera, x, y));
         let byte = |v: f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
-        *pixel = PremultipliedColorU8::from_rgba(byte(r), byte(g), byte(b), 255).expect("opaque colours are valid");
+        *pixel = PremultipliedColorU8::from_rgba(byte(r), byte(g), byte(b), 255)
+            .expect("opaque colours are valid");
     }
     pixmap
 }
@@ -27,7 +28,11 @@ fn sample(camera: &Camera, x: u32, y: u32) -> Rgb {
     let mut sum = Rgb(0.0, 0.0, 0.0);
     for i in 0..SAMPLES * SAMPLES {
         let offset = |k: u32| (k as f32 + 0.5) / SAMPLES as f32;
-        let color = cast(camera, x as f32 + offset(i % SAMPLES), y as f32 + offset(i / SAMPLES));
+        let color = cast(
+            camera,
+            x as f32 + offset(i % SAMPLES),
+            y as f32 + offset(i / SAMPLES),
+        );
         sum = Rgb(sum.0 + color.0, sum.1 + color.1, sum.2 + color.2);
     }
     sum.shade(1.0 / (SAMPLES * SAMPLES) as f32)
@@ -65,9 +70,19 @@ pub fn draw_trunk(canvas: &mut Canvas<'_>, camera: &Camera, index: usize) {
     let bark = Rgb::hex(0x4c4034);
     let (wide, thin) = (0.15 * scale, 0.09 * scale);
     canvas.ellipse(foot, 0.5 * scale, 0.2 * scale, Rgb::hex(0x4a4034));
-    let trunk = [(foot.0 - wide, foot.1), (foot.0 + wide, foot.1), (top.0 + thin, top.1), (top.0 - thin, top.1)];
+    let trunk = [
+        (foot.0 - wide, foot.1),
+        (foot.0 + wide, foot.1),
+        (top.0 + thin, top.1),
+        (top.0 - thin, top.1),
+    ];
     canvas.polygon(&trunk, bark);
-    let lit = [(foot.0 - wide, foot.1), (foot.0 - wide * 0.3, foot.1), (top.0 - thin * 0.3, top.1), (top.0 - thin, top.1)];
+    let lit = [
+        (foot.0 - wide, foot.1),
+        (foot.0 - wide * 0.3, foot.1),
+        (top.0 - thin * 0.3, top.1),
+        (top.0 - thin, top.1),
+    ];
     canvas.polygon(&lit, bark.shade(1.35));
 }
 
@@ -94,7 +109,11 @@ pub fn draw_bench(canvas: &mut Canvas<'_>, camera: &Camera) {
         canvas.line(&[at(dx, 0.0, -0.2), at(dx, 0.85, -0.25)], 0.06 * scale, iron);
     }
     for dz in [-0.05, 0.08, 0.21] {
-        canvas.line(&[at(-0.9, 0.45, dz), at(0.9, 0.45, dz)], 0.075 * scale, wood.shade(1.1 - dz));
+        canvas.line(
+            &[at(-0.9, 0.45, dz), at(0.9, 0.45, dz)],
+            0.075 * scale,
+            wood.shade(1.1 - dz),
+        );
     }
     for y in [0.62, 0.78] {
         canvas.line(&[at(-0.9, y, -0.24), at(0.9, y, -0.24)], 0.085 * scale, wood);
@@ -109,9 +128,22 @@ pub fn draw_bin(canvas: &mut Canvas<'_>, camera: &Camera) {
     let r = 0.24 * scale;
     let green = Rgb::hex(0x2f4b3a);
     canvas.ellipse(foot, r, r * 0.4, green.shade(0.7));
-    canvas.polygon(&[(foot.0 - r, foot.1), (foot.0 + r, foot.1), (top.0 + r, top.1), (top.0 - r, top.1)], green);
+    canvas.polygon(
+        &[
+            (foot.0 - r, foot.1),
+            (foot.0 + r, foot.1),
+            (top.0 + r, top.1),
+            (top.0 - r, top.1),
+        ],
+        green,
+    );
     canvas.polygon_alpha(
-        &[(foot.0 - r, foot.1), (foot.0 - r * 0.4, foot.1), (top.0 - r * 0.4, top.1), (top.0 - r, top.1)],
+        &[
+            (foot.0 - r, foot.1),
+            (foot.0 - r * 0.4, foot.1),
+            (top.0 - r * 0.4, top.1),
+            (top.0 - r, top.1),
+        ],
         Rgb::hex(0xffffff),
         0.15,
     );

@@ -33,7 +33,12 @@ pub struct Rect {
 impl Rect {
     /// The smallest rectangle around `points`.
     pub fn around(points: impl IntoIterator<Item = (f32, f32)>) -> Self {
-        let empty = Self { left: f32::MAX, top: f32::MAX, right: f32::MIN, bottom: f32::MIN };
+        let empty = Self {
+            left: f32::MAX,
+            top: f32::MAX,
+            right: f32::MIN,
+            bottom: f32::MIN,
+        };
         points.into_iter().fold(empty, |r, (x, y)| Self {
             left: r.left.min(x),
             top: r.top.min(y),
@@ -138,7 +143,9 @@ impl Camera {
     pub fn bounds(&self, centre: Point3, width: f32, height: f32, depth: f32) -> Rect {
         let (w, d) = (width / 2.0, depth / 2.0);
         let corners = [-w, w].into_iter().flat_map(|dx| {
-            [-d, d].into_iter().flat_map(move |dz| [0.0, height].into_iter().map(move |dy| (dx, dy, dz)))
+            [-d, d]
+                .into_iter()
+                .flat_map(move |dz| [0.0, height].into_iter().map(move |dy| (dx, dy, dz)))
         });
         Rect::around(corners.map(|(dx, dy, dz)| self.xy([centre[0] + dx, centre[1] + dy, centre[2] + dz])))
     }

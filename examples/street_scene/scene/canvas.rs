@@ -1,7 +1,8 @@
 //! Drawing of anti-aliased shapes in picture coordinates, over tiny-skia.
 
 use resvg::tiny_skia::{
-    Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, PixmapPaint, PixmapRef, Stroke, Transform,
+    Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, PixmapPaint, PixmapRef, Stroke,
+    Transform,
 };
 
 /// A colour with components 0..1 (sRGB).
@@ -22,7 +23,11 @@ impl Rgb {
 
     pub fn mix(self, other: Self, share: f32) -> Self {
         let blend = |a: f32, b: f32| a + (b - a) * share;
-        Self(blend(self.0, other.0), blend(self.1, other.1), blend(self.2, other.2))
+        Self(
+            blend(self.0, other.0),
+            blend(self.1, other.1),
+            blend(self.2, other.2),
+        )
     }
 
     fn paint(self, alpha: f32) -> Paint<'static> {
@@ -43,7 +48,13 @@ pub struct Canvas<'a> {
 impl Canvas<'_> {
     fn fill_path(&mut self, path: Option<Path>, color: Rgb, alpha: f32) {
         if let Some(path) = path {
-            self.pixmap.fill_path(&path, &color.paint(alpha), FillRule::Winding, Transform::identity(), None);
+            self.pixmap.fill_path(
+                &path,
+                &color.paint(alpha),
+                FillRule::Winding,
+                Transform::identity(),
+                None,
+            );
         }
     }
 
@@ -70,15 +81,29 @@ impl Canvas<'_> {
     }
 
     pub fn line_alpha(&mut self, points: &[(f32, f32)], width: f32, color: Rgb, alpha: f32) {
-        let Some(path) = path_of(points, false) else { return };
-        let stroke =
-            Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
-        self.pixmap.stroke_path(&path, &color.paint(alpha), &stroke, Transform::identity(), None);
+        let Some(path) = path_of(points, false) else {
+            return;
+        };
+        let stroke = Stroke {
+            width,
+            line_cap: LineCap::Round,
+            line_join: LineJoin::Round,
+            ..Stroke::default()
+        };
+        self.pixmap
+            .stroke_path(&path, &color.paint(alpha), &stroke, Transform::identity(), None);
     }
 
     /// Puts a picture with transparency at a place.
     pub fn picture(&mut self, picture: PixmapRef<'_>, left: i32, top: i32) {
-        self.pixmap.draw_pixmap(left, top, picture, &PixmapPaint::default(), Transform::identity(), None);
+        self.pixmap.draw_pixmap(
+            left,
+            top,
+            picture,
+            &PixmapPaint::default(),
+            Transform::identity(),
+            None,
+        );
     }
 }
 

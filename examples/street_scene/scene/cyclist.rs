@@ -17,7 +17,15 @@ pub struct Cyclist {
 type Uv = (f32, f32);
 
 /// Draws the cyclist at x, z riding towards `facing`, `ridden` metres after the start.
-pub fn draw(canvas: &mut Canvas<'_>, camera: &Camera, look: &Cyclist, x: f32, z: f32, facing: f32, ridden: f32) {
+pub fn draw(
+    canvas: &mut Canvas<'_>,
+    camera: &Camera,
+    look: &Cyclist,
+    x: f32,
+    z: f32,
+    facing: f32,
+    ridden: f32,
+) {
     let foot = camera.xy([x, 0.0, z]);
     let head = camera.xy([x, 1.7, z]);
     let scale = camera.scale([x, 0.0, z]);
@@ -37,7 +45,10 @@ pub fn draw(canvas: &mut Canvas<'_>, camera: &Camera, look: &Cyclist, x: f32, z:
         let turn = ridden / 0.34;
         for k in 0..3 {
             let (s, c) = (turn + TAU * k as f32 / 6.0).sin_cos();
-            let spoke = [at((hub - 0.3 * c, 0.35 + 0.3 * s)), at((hub + 0.3 * c, 0.35 - 0.3 * s))];
+            let spoke = [
+                at((hub - 0.3 * c, 0.35 + 0.3 * s)),
+                at((hub + 0.3 * c, 0.35 - 0.3 * s)),
+            ];
             canvas.line_alpha(&spoke, width(0.015), Rgb::hex(0x9a9a9a), 0.6);
         }
     }
@@ -45,8 +56,16 @@ pub fn draw(canvas: &mut Canvas<'_>, camera: &Camera, look: &Cyclist, x: f32, z:
     let (saddle, hands): (Uv, Uv) = ((-0.22, 0.92), (0.42, 1.02));
     let tube = [at(saddle), at(crank), at((0.36, 0.82)), at((-0.18, 0.76))];
     canvas.line(&tube, width(0.05), look.frame);
-    canvas.line(&[at(crank), at((-0.53, 0.35)), at((-0.18, 0.76))], width(0.035), look.frame);
-    canvas.line(&[at((0.53, 0.35)), at((0.36, 0.82)), at(hands)], width(0.04), look.frame);
+    canvas.line(
+        &[at(crank), at((-0.53, 0.35)), at((-0.18, 0.76))],
+        width(0.035),
+        look.frame,
+    );
+    canvas.line(
+        &[at((0.53, 0.35)), at((0.36, 0.82)), at(hands)],
+        width(0.04),
+        look.frame,
+    );
     draw_rider(canvas, look, &at, &width, crank, ridden);
 }
 
@@ -64,12 +83,31 @@ fn draw_rider(
         let (s, c) = (-ridden / 0.34 * 0.4 + side).sin_cos();
         let pedal = (crank.0 + 0.17 * c, crank.1 + 0.17 * s);
         let knee = joint(hip, pedal, 0.44, 0.46);
-        canvas.line(&[at(hip), at(knee), at(pedal)], width(0.12), trousers.shade(shade));
-        canvas.line(&[at(pedal), at((pedal.0 + 0.14, pedal.1))], width(0.07), Rgb::hex(0x111111));
+        canvas.line(
+            &[at(hip), at(knee), at(pedal)],
+            width(0.12),
+            trousers.shade(shade),
+        );
+        canvas.line(
+            &[at(pedal), at((pedal.0 + 0.14, pedal.1))],
+            width(0.07),
+            Rgb::hex(0x111111),
+        );
     }
     canvas.line(&[at(hip), at(shoulder)], width(0.27), look.jacket);
-    canvas.line(&[at((hip.0 + 0.06, hip.1 - 0.02)), at((shoulder.0 + 0.05, shoulder.1 - 0.05))], width(0.1), look.jacket.shade(0.75));
-    canvas.line(&[at(shoulder), at((0.34, 1.16)), at(hands)], width(0.095), look.jacket.shade(0.88));
+    canvas.line(
+        &[
+            at((hip.0 + 0.06, hip.1 - 0.02)),
+            at((shoulder.0 + 0.05, shoulder.1 - 0.05)),
+        ],
+        width(0.1),
+        look.jacket.shade(0.75),
+    );
+    canvas.line(
+        &[at(shoulder), at((0.34, 1.16)), at(hands)],
+        width(0.095),
+        look.jacket.shade(0.88),
+    );
     canvas.ellipse(at((0.28, 1.60)), width(0.105), width(0.125), Rgb::hex(0xd2a07c));
     canvas.ellipse(at((0.26, 1.67)), width(0.135), width(0.10), look.helmet);
 }
@@ -80,5 +118,8 @@ fn joint(hip: Uv, pedal: Uv, thigh: f32, shank: f32) -> Uv {
     let distance = (dx * dx + dy * dy).sqrt().clamp(0.05, thigh + shank - 1e-3);
     let along = (thigh * thigh - shank * shank + distance * distance) / (2.0 * distance);
     let off = (thigh * thigh - along * along).max(0.0).sqrt();
-    (hip.0 + (dx * along - dy * off) / distance, hip.1 + (dy * along + dx * off) / distance)
+    (
+        hip.0 + (dx * along - dy * off) / distance,
+        hip.1 + (dy * along + dx * off) / distance,
+    )
 }

@@ -16,7 +16,15 @@ struct House {
 
 const fn house(left: f32, right: f32, wall: u32, trim: u32, brick: bool, shop: Option<Rgb>) -> House {
     let seed = (left as i32 + 100) as u32;
-    House { left, right, wall: Rgb::hex(wall), trim: Rgb::hex(trim), brick, shop, seed }
+    House {
+        left,
+        right,
+        wall: Rgb::hex(wall),
+        trim: Rgb::hex(trim),
+        brick,
+        shop,
+        seed,
+    }
 }
 
 const HOUSES: [House; 7] = [
@@ -31,7 +39,10 @@ const HOUSES: [House; 7] = [
 
 /// The colour of the front at x (along the street) and y (height), in metres.
 pub fn color(x: f32, y: f32) -> Rgb {
-    let house = HOUSES.iter().find(|h| x < h.right).unwrap_or(&HOUSES[HOUSES.len() - 1]);
+    let house = HOUSES
+        .iter()
+        .find(|h| x < h.right)
+        .unwrap_or(&HOUSES[HOUSES.len() - 1]);
     let weather = 0.88 + 0.2 * fractal2(house.seed, x * 0.45, y * 0.3);
     let streak = 0.96 + 0.06 * noise2(house.seed + 7, x * 6.0, y * 0.5);
     let light = weather * streak * (0.80 + 0.05 * y.min(4.0));
@@ -52,13 +63,19 @@ pub fn color(x: f32, y: f32) -> Rgb {
 
 fn wall(house: &House, x: f32, y: f32) -> Rgb {
     if !house.brick {
-        return house.wall.shade(0.95 + 0.1 * noise2(house.seed + 1, x * 8.0, y * 8.0));
+        return house
+            .wall
+            .shade(0.95 + 0.1 * noise2(house.seed + 1, x * 8.0, y * 8.0));
     }
     let row = (y / 0.11).floor();
     let along = x / 0.32 + 0.5 * row.rem_euclid(2.0);
     let tint = hash2(house.seed + 2, along.floor() as i32, row as i32);
     let joint = (y / 0.11).rem_euclid(1.0) < 0.16 || along.rem_euclid(1.0) < 0.07;
-    if joint { house.wall.mix(Rgb::hex(0xb8ac9c), 0.45) } else { house.wall.shade(0.8 + 0.4 * tint) }
+    if joint {
+        house.wall.mix(Rgb::hex(0xb8ac9c), 0.45)
+    } else {
+        house.wall.shade(0.8 + 0.4 * tint)
+    }
 }
 
 /// Glass with a reflection of the sky, darker below, and a hint of what is behind.
@@ -66,11 +83,15 @@ fn glass(seed: u32, x: f32, y: f32, bottom: f32, top: f32) -> Rgb {
     let share = ((y - bottom) / (top - bottom)).clamp(0.0, 1.0);
     let behind = noise2(seed + 5, x * 1.8, y * 2.2);
     let sky = Rgb::hex(0x9db4c4);
-    Rgb::hex(0x1f262c).mix(Rgb::hex(0x6b5a3c), 0.45 * behind).mix(sky, 0.12 + 0.35 * share * share)
+    Rgb::hex(0x1f262c)
+        .mix(Rgb::hex(0x6b5a3c), 0.45 * behind)
+        .mix(sky, 0.12 + 0.35 * share * share)
 }
 
 fn ground_floor(house: &House, x: f32, y: f32) -> Rgb {
-    let Some(sign) = house.shop else { return dwelling(house, x, y) };
+    let Some(sign) = house.shop else {
+        return dwelling(house, x, y);
+    };
     let bay = 3.3;
     let (index, u) = ((x / bay).floor() as i32, (x / bay).rem_euclid(1.0) * bay);
     let pillar = u < 0.32;
@@ -89,7 +110,11 @@ fn ground_floor(house: &House, x: f32, y: f32) -> Rgb {
     let goods = y < 1.9 && hash2(house.seed + 9, (x * 3.0).floor() as i32, (y * 2.5).floor() as i32) > 0.45;
     let pane = glass(house.seed, x, y, sill, 3.25);
     if goods && !door {
-        let hue = hash2(house.seed + 10, (x * 3.0).floor() as i32, (y * 2.5).floor() as i32);
+        let hue = hash2(
+            house.seed + 10,
+            (x * 3.0).floor() as i32,
+            (y * 2.5).floor() as i32,
+        );
         return pane.mix(Rgb(0.5 + 0.4 * hue, 0.45, 0.55 - 0.35 * hue), 0.45);
     }
     pane
@@ -116,13 +141,23 @@ fn dwelling(house: &House, x: f32, y: f32) -> Rgb {
 }
 
 fn fascia(house: &House, x: f32, y: f32) -> Rgb {
-    let Some(sign) = house.shop else { return wall(house, x, y) };
+    let Some(sign) = house.shop else {
+        return wall(house, x, y);
+    };
     let bay = 9.9;
     let u = x.rem_euclid(bay);
     // Blocks that read as lettering from a distance.
     let letter = (2.2..6.4).contains(&u) && (3.5..3.8).contains(&y) && (u / 0.34).rem_euclid(1.0) < 0.72;
-    let solid = hash2(house.seed + 12, (u / 0.11).floor() as i32, (y / 0.1).floor() as i32) > 0.3;
-    if letter && solid { Rgb::hex(0xe8dcb4) } else { sign.shade(1.05) }
+    let solid = hash2(
+        house.seed + 12,
+        (u / 0.11).floor() as i32,
+        (y / 0.1).floor() as i32,
+    ) > 0.3;
+    if letter && solid {
+        Rgb::hex(0xe8dcb4)
+    } else {
+        sign.shade(1.05)
+    }
 }
 
 fn upper_floor(house: &House, x: f32, y: f32) -> Rgb {
@@ -143,7 +178,8 @@ fn window(house: &House, u: f32, v: f32, width: f32, height: f32, index: i32) ->
     if reveal {
         return Some(house.trim.shade(0.92));
     }
-    let bars = u < 0.07 || u > width - 0.07 || (u - width / 2.0).abs() < 0.03 || (v - height * 0.55).abs() < 0.035;
+    let bars =
+        u < 0.07 || u > width - 0.07 || (u - width / 2.0).abs() < 0.03 || (v - height * 0.55).abs() < 0.035;
     if bars || !(0.07..height - 0.07).contains(&v) {
         return Some(house.trim);
     }
@@ -152,5 +188,9 @@ fn window(house: &House, u: f32, v: f32, width: f32, height: f32, index: i32) ->
     let drawn = (u < 0.28 || u > width - 0.28) && curtain > 0.35;
     let blind = v > height * (1.0 - 0.6 * curtain) && curtain > 0.6;
     let fold = 0.85 + 0.15 * (u * 40.0).sin();
-    Some(if drawn || blind { pane.mix(Rgb::hex(0xd6cdb8).shade(fold), 0.62) } else { pane })
+    Some(if drawn || blind {
+        pane.mix(Rgb::hex(0xd6cdb8).shade(fold), 0.62)
+    } else {
+        pane
+    })
 }

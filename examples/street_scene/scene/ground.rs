@@ -25,7 +25,11 @@ fn lawn(x: f32, z: f32) -> Rgb {
     let broad = fractal2(21, x * 0.35, z * 0.35);
     let tufts = fractal2(22, x * 3.1, z * 3.1);
     let blades = noise2(23, x * 19.0, z * 11.0);
-    let stripe = if (x * 0.55 + z * 0.2).rem_euclid(2.0) < 1.0 { 1.05 } else { 0.96 };
+    let stripe = if (x * 0.55 + z * 0.2).rem_euclid(2.0) < 1.0 {
+        1.05
+    } else {
+        0.96
+    };
     let dry = Rgb::hex(0x8b8a4c);
     let green = Rgb::hex(0x587a38).mix(dry, (broad * 1.5 - 0.55).clamp(0.0, 0.55));
     let daisy = hash2(24, (x * 22.0).floor() as i32, (z * 22.0).floor() as i32) > 0.9975;
@@ -52,7 +56,11 @@ fn slabs(x: f32, z: f32, size: f32, color: Rgb, seed: u32) -> Rgb {
     let grain = noise2(seed + 2, x * 23.0, z * 23.0);
     let stain = fractal2(seed + 3, x * 0.7, z * 0.9);
     let gum = hash2(seed + 4, (x * 5.0).floor() as i32, (z * 5.0).floor() as i32) > 0.985;
-    let light = if joint { 0.66 } else { 0.84 + 0.16 * tint + 0.10 * grain };
+    let light = if joint {
+        0.66
+    } else {
+        0.84 + 0.16 * tint + 0.10 * grain
+    };
     let light = light * (0.86 + 0.26 * stain) * if gum { 0.86 } else { 1.0 };
     color.mix(Rgb::hex(0xb09a86), 0.35 * warm).shade(light)
 }
@@ -67,7 +75,11 @@ fn kerb(x: f32, across: f32) -> Rgb {
 fn asphalt(x: f32, z: f32) -> Rgb {
     let grain = hash2(51, (x * 26.0).floor() as i32, (z * 26.0).floor() as i32);
     let broad = fractal2(52, x * 0.4, z * 0.8);
-    let lane = if z < CENTRE_LINE { z - ROAD } else { z - CENTRE_LINE };
+    let lane = if z < CENTRE_LINE {
+        z - ROAD
+    } else {
+        z - CENTRE_LINE
+    };
     let track = (-((lane - 0.65) / 0.3).powi(2)).exp() + (-((lane - 1.95) / 0.3).powi(2)).exp();
     let oil = (-((lane - 1.3) / 0.22).powi(2)).exp();
     let mut color = Rgb::hex(0x63646a).shade(0.8 + 0.12 * grain + 0.2 * broad + 0.05 * track - 0.07 * oil);
@@ -125,5 +137,9 @@ fn post_shadow(dx: f32, dz: f32, height: f32, radius: f32) -> f32 {
     let length = (SHADOW.0 * SHADOW.0 + SHADOW.1 * SHADOW.1).sqrt();
     let along = (dx * SHADOW.0 + dz * SHADOW.1) / length;
     let across = (dx * SHADOW.1 - dz * SHADOW.0) / length;
-    if (0.0..height * length).contains(&along) && across.abs() < radius { 0.28 } else { 0.0 }
+    if (0.0..height * length).contains(&along) && across.abs() < radius {
+        0.28
+    } else {
+        0.0
+    }
 }

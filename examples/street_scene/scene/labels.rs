@@ -30,15 +30,24 @@ impl Labels {
         let mut events = Vec::new();
         let last = truths.iter().flatten().map(|truth| truth.event).max();
         for index in 0..last.map_or(0, |last| last + 1) {
-            let seen: Vec<_> =
-                (0..count).filter(|f| truths[*f as usize].is_some_and(|truth| truth.event == index)).collect();
+            let seen: Vec<_> = (0..count)
+                .filter(|f| truths[*f as usize].is_some_and(|truth| truth.event == index))
+                .collect();
             let middle = seen.get(seen.len() / 2).and_then(|frame| truths[*frame as usize]);
             if let (Some(truth), Some(first), Some(last)) = (middle, seen.first(), seen.last()) {
                 let (first_frame, last_frame) = (*first, *last);
-                events.push(Event { kind: truth.kind, first_frame, last_frame, place: truth.place });
+                events.push(Event {
+                    kind: truth.kind,
+                    first_frame,
+                    last_frame,
+                    place: truth.place,
+                });
             }
         }
-        Self { frames: truths.iter().map(Option::is_some).collect(), events }
+        Self {
+            frames: truths.iter().map(Option::is_some).collect(),
+            events,
+        }
     }
 
     /// `clip,frame,label` with label 1 where an anomaly is visible.
@@ -54,7 +63,12 @@ impl Labels {
     pub fn events_csv(&self, clip: &str) -> String {
         let mut csv = String::from("clip,event,kind,first_frame,last_frame,x,y,width,height\n");
         for (number, event) in self.events.iter().enumerate() {
-            let Rect { left, top, right, bottom } = event.place;
+            let Rect {
+                left,
+                top,
+                right,
+                bottom,
+            } = event.place;
             let (x, y) = (left.floor() as u32, top.floor() as u32);
             let (width, height) = (right.ceil() as u32 - x, bottom.ceil() as u32 - y);
             let _ = writeln!(

@@ -122,18 +122,32 @@ impl Scene {
     pub fn new(config: &Config) -> Result<Self, String> {
         let (width, height) = (config.width, config.height);
         if !(64..=7680).contains(&width) || !(36..=4320).contains(&height) {
-            return Err(format!("the size must be 64x36 to 7680x4320, got {width}x{height}"));
+            return Err(format!(
+                "the size must be 64x36 to 7680x4320, got {width}x{height}"
+            ));
         }
         let camera = Camera::new(width, height);
         let (anomalies, duration) = plan(config, &camera)?;
         let mut normal = traffic::normal(&camera, config.seed, duration);
         normal.retain(|actor| !anomalies.iter().any(|anomaly| anomaly.displaces(actor)));
-        let longest = normal.iter().map(|a| a.track.end() - a.track.start).fold(0.0, f64::max);
+        let longest = normal
+            .iter()
+            .map(|a| a.track.end() - a.track.start)
+            .fold(0.0, f64::max);
         let background = background::draw(&camera);
-        let crowns = (0..layout::TREES.len()).filter_map(|i| Crown::new(&camera, i, config.seed)).collect();
+        let crowns = (0..layout::TREES.len())
+            .filter_map(|i| Crown::new(&camera, i, config.seed))
+            .collect();
         Ok(Self {
             picture: background.clone(),
-            world: World { camera, background, normal, longest, anomalies, crowns },
+            world: World {
+                camera,
+                background,
+                normal,
+                longest,
+                anomalies,
+                crowns,
+            },
             sensor: Sensor::new(config.seed, config.noise),
             duration,
         })
@@ -151,7 +165,9 @@ impl Scene {
 
     /// The picture at time `t` (seconds): rows without padding, 4 bytes a pixel, R G B and 255.
     pub fn render(&mut self, t: f64) -> &[u8] {
-        self.picture.data_mut().copy_from_slice(self.world.background.data());
+        self.picture
+            .data_mut()
+            .copy_from_slice(self.world.background.data());
         for (_, item) in self.world.visible(t) {
             self.world.draw(&mut self.picture, t, &item);
         }
@@ -163,23 +179,47 @@ impl Scene {
     /// The anomaly that is visible at `t`, if any.
     pub fn truth(&self, t: f64) -> Option<Truth> {
         let camera = &self.world.camera;
-        self.world.anomalies.iter().enumerate().find_map(|(event, anomaly)| {
-            let actor = anomaly.subject();
-            let bounds = actor.bounds(camera, &actor.track.at(t)?);
-            let visible = camera.share_in_view(&bounds) >= VISIBLE_SHARE;
-            let place = bounds.clip(camera.width, camera.height);
-            visible.then_some(Truth { event, kind: anomaly.kind, place })
-        })
+        self.world
+            .anomalies
+            .iter()
+            .enumerate()
+            .find_map(|(event, anomaly)| {
+                let actor = anomaly.subject();
+                let bounds = actor.bounds(camera, &actor.track.at(t)?);
+                let visible = camera.share_in_view(&bounds) >= VISIBLE_SHARE;
+                let place = bounds.clip(camera.width, camera.height);
+                visible.then_some(Truth {
+                    event,
+                    kind: anomaly.kind,
+                    place,
+                })
+            })
     }
 }
 
 impl World {
     /// Everything that may be in view at `t`, the farthest first.
     fn visible(&self, t: f64) -> Vec<(f32, Item<'_>)> {
-        let mut items: Vec<(f32, Item<'_>)> = vec![(layout::BENCH.1, Item::Bench), (layout::BIN.1, Item::Bin)];
-        items.extend(traffic::PARKED.iter().enumerate().map(|(i, car)| (car.1, Item::Parked(i))));
-        items.extend(layout::TREES.iter().enumerate().map(|(i, tree)| (tree.1, Item::Tree(i))));
-        items.extend(layout::LAMPS.iter().enumerate().map(|(i, lamp)| (lamp.1, Item::Lamp(i))));
+        let mut items: Vec<(f32, Item<'_>)> =
+            vec![(layout::BENCH.1, Item::Bench), (layout::BIN.1, Item::Bin)];
+        items.extend(
+            traffic::PARKED
+                .iter()
+                .enumerate()
+                .map(|(i, car)| (car.1, Item::Parked(i))),
+        );
+        items.extend(
+            layout::TREES
+                .iter()
+                .enumerate()
+                .map(|(i, tree)| (tree.1, Item::Tree(i))),
+        );
+        items.extend(
+            layout::LAMPS
+                .iter()
+                .enumerate()
+                .map(|(i, lamp)| (lamp.1, Item::Lamp(i))),
+        );
         let first = self.normal.partition_point(|a| a.track.start < t - self.longest);
         let last = self.normal.partition_point(|a| a.track.start <= t);
         let planted = self.anomalies.iter().flat_map(|a| &a.actors);
@@ -214,7 +254,11 @@ impl World {
 
 /// Places the anomalies in time; gives them and the scene's length in seconds.
 fn plan(config: &Config, camera: &Camera) -> Result<(Vec<Anomaly>, f64), String> {
-    let kinds = if config.kinds.is_empty() { Kind::ALL.to_vec() } else { config.kinds.clone() };
+    let kinds = if config.kinds.is_empty() {
+        Kind::ALL.to_vec()
+    } else {
+        config.kinds.clone()
+    };
     let at = |index: usize, start: f64| {
         Anomaly::new(kinds[index % kinds.len()], camera, config.seed, index, start)
     };
@@ -226,7 +270,10 @@ fn plan(config: &Config, camera: &Camera) -> Result<(Vec<Anomaly>, f64), String>
             let spacing = (duration - config.lead_in - needed) / config.events.max(1) as f64;
             if spacing < 2.0 {
                 let least = config.lead_in + needed + 2.0 * config.events as f64;
-                return Err(format!("{} anomalies need at least {least:.0} s, got {duration} s", config.events));
+                return Err(format!(
+                    "{} anomalies need at least {least:.0} s, got {duration} s",
+                    config.events
+                ));
             }
             spacing
         }
@@ -236,12 +283,15 @@ fn plan(config: &Config, camera: &Camera) -> Result<(Vec<Anomaly>, f64), String>
     let mut anomalies = Vec::with_capacity(config.events);
     for index in 0..config.events {
         let anomaly = at(index, start);
-        let free = spacing * f64::from(random.range(0.8, 1.2)) * if config.duration.is_some() { 0.83 } else { 1.0 };
+        let free =
+            spacing * f64::from(random.range(0.8, 1.2)) * if config.duration.is_some() { 0.83 } else { 1.0 };
         start = anomaly.end() + free;
         anomalies.push(anomaly);
     }
     let last = anomalies.last().map_or(config.lead_in, Anomaly::end);
-    let duration = config.duration.unwrap_or(last + if config.events == 0 { 0.0 } else { TAIL });
+    let duration = config
+        .duration
+        .unwrap_or(last + if config.events == 0 { 0.0 } else { TAIL });
     if duration <= 0.0 {
         return Err(format!("the scene must last longer than 0 s, got {duration} s"));
     }

@@ -10,10 +10,12 @@ use super::random::Random;
 const SKIN: [u32; 5] = [0xe3b694, 0xcf9a74, 0xa9714c, 0x7a4c30, 0xf0c8a8];
 const HAIR: [u32; 6] = [0x1d1713, 0x3a2718, 0x5b3d22, 0x8a6a3c, 0x77736e, 0x2a211c];
 const TOPS: [u32; 14] = [
-    0x2b3a55, 0x6b2d2d, 0x3f4f3a, 0x8a8478, 0x20242a, 0xb5a27c, 0x4d3a5c, 0x95584a, 0x31606b, 0xc2bfb6, 0x5b5d63,
-    0x7d6f3c, 0x9c3f3a, 0x3a5f8a,
+    0x2b3a55, 0x6b2d2d, 0x3f4f3a, 0x8a8478, 0x20242a, 0xb5a27c, 0x4d3a5c, 0x95584a, 0x31606b, 0xc2bfb6,
+    0x5b5d63, 0x7d6f3c, 0x9c3f3a, 0x3a5f8a,
 ];
-const TROUSERS: [u32; 7] = [0x23293a, 0x33373b, 0x4b4338, 0x1b1c20, 0x5d6b80, 0x6d6353, 0x2f3f56];
+const TROUSERS: [u32; 7] = [
+    0x23293a, 0x33373b, 0x4b4338, 0x1b1c20, 0x5d6b80, 0x6d6353, 0x2f3f56,
+];
 
 /// What a person carries.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,7 +141,11 @@ pub fn draw(canvas: &mut Canvas<'_>, camera: &Camera, look: &Look, pose: &Pose) 
     let foot = camera.xy([pose.x, pose.lift, pose.z]);
     let head = camera.xy([pose.x, pose.lift + look.height, pose.z]);
     let scale = camera.scale([pose.x, pose.lift, pose.z]);
-    let frame = Frame { foot, u: pose.facing * scale * 0.93, v: (foot.1 - head.1) / look.height };
+    let frame = Frame {
+        foot,
+        u: pose.facing * scale * 0.93,
+        v: (foot.1 - head.1) / look.height,
+    };
     draw_shadow(canvas, camera, pose.x, pose.z, look.height, 0.26 * look.build);
     let gait = Gait::new(pose, look.height);
     let h = look.height;
@@ -167,22 +173,42 @@ pub fn draw_shadow(canvas: &mut Canvas<'_>, camera: &Camera, x: f32, z: f32, hei
     let oval: [(f32, f32); 16] = std::array::from_fn(|i| {
         let (s, c) = (TAU * i as f32 / 16.0).sin_cos();
         let (along, across) = (half * c, radius * s);
-        camera.xy([x + sx / 2.0 + ax * along - az * across, 0.0, z + sz / 2.0 + az * along + ax * across])
+        camera.xy([
+            x + sx / 2.0 + ax * along - az * across,
+            0.0,
+            z + sz / 2.0 + az * along + ax * across,
+        ])
     });
     canvas.polygon_alpha(&oval, Rgb(0.05, 0.06, 0.09), 0.30);
     let scale = camera.scale([x, 0.0, z]);
-    canvas.ellipse_alpha(camera.xy([x, 0.0, z]), 0.3 * scale, 0.11 * scale, Rgb(0.05, 0.05, 0.06), 0.25);
+    canvas.ellipse_alpha(
+        camera.xy([x, 0.0, z]),
+        0.3 * scale,
+        0.11 * scale,
+        Rgb(0.05, 0.05, 0.06),
+        0.25,
+    );
 }
 
 fn draw_leg(canvas: &mut Canvas<'_>, frame: &Frame, look: &Look, gait: &Gait, hip: (f32, f32), side: f32) {
     let (h, swing) = (look.height, gait.swing + if side > 0.0 { 0.0 } else { TAU / 2.0 });
     let thigh_angle = gait.amplitude * swing.sin() + 0.3 * gait.lean;
     let bend = gait.knee * (0.12 + (swing.cos() * 0.5 + 0.5).powi(2)) * 0.8;
-    let knee = (hip.0 + 0.26 * h * thigh_angle.sin(), hip.1 - 0.26 * h * thigh_angle.cos());
+    let knee = (
+        hip.0 + 0.26 * h * thigh_angle.sin(),
+        hip.1 - 0.26 * h * thigh_angle.cos(),
+    );
     let shank_angle = thigh_angle - bend;
-    let ankle = (knee.0 + 0.245 * h * shank_angle.sin(), (knee.1 - 0.245 * h * shank_angle.cos()).max(0.02));
+    let ankle = (
+        knee.0 + 0.245 * h * shank_angle.sin(),
+        (knee.1 - 0.245 * h * shank_angle.cos()).max(0.02),
+    );
     let toe = (ankle.0 + 0.085 * h, (ankle.1 - 0.015).max(0.015));
-    let color = if side > 0.0 { look.trousers } else { look.trousers.shade(0.72) };
+    let color = if side > 0.0 {
+        look.trousers
+    } else {
+        look.trousers.shade(0.72)
+    };
     let width = |k: f32| k * h * look.build * frame.v;
     let px = |p: (f32, f32)| frame.at(p.0, p.1);
     canvas.line(&[px(ankle), px(toe)], width(0.034), look.shoes);
@@ -203,12 +229,23 @@ fn draw_arm(
     let swing = -side * gait.amplitude * 0.85 * gait.swing.sin();
     let upper = swing * (1.0 - reach) + 2.4 * reach;
     let lower = upper + gait.elbow * (1.0 - reach) + 0.35 * reach;
-    let elbow = (shoulder.0 + 0.165 * h * upper.sin(), shoulder.1 - 0.02 * h - 0.165 * h * upper.cos());
+    let elbow = (
+        shoulder.0 + 0.165 * h * upper.sin(),
+        shoulder.1 - 0.02 * h - 0.165 * h * upper.cos(),
+    );
     let hand = (elbow.0 + 0.15 * h * lower.sin(), elbow.1 - 0.15 * h * lower.cos());
-    let color = if side > 0.0 { look.top.shade(0.92) } else { look.top.shade(0.68) };
+    let color = if side > 0.0 {
+        look.top.shade(0.92)
+    } else {
+        look.top.shade(0.68)
+    };
     let width = |k: f32| k * h * look.build * frame.v;
     let px = |p: (f32, f32)| frame.at(p.0, p.1);
-    canvas.line(&[px((shoulder.0, shoulder.1 - 0.02 * h)), px(elbow), px(hand)], width(0.056), color);
+    canvas.line(
+        &[px((shoulder.0, shoulder.1 - 0.02 * h)), px(elbow), px(hand)],
+        width(0.056),
+        color,
+    );
     canvas.ellipse(px(hand), width(0.030), width(0.032), look.skin);
 }
 
@@ -255,7 +292,11 @@ fn draw_head(canvas: &mut Canvas<'_>, frame: &Frame, look: &Look, shoulder: (f32
     let centre = (shoulder.0 + 0.012 * h, shoulder.1 + 0.105 * h);
     let px = |du: f32, dv: f32| frame.at(centre.0 + du * h, centre.1 + dv * h);
     let r = |k: f32| k * h * frame.v;
-    canvas.line(&[px(-0.005, -0.08), px(0.0, -0.03)], r(0.055), look.skin.shade(0.85));
+    canvas.line(
+        &[px(-0.005, -0.08), px(0.0, -0.03)],
+        r(0.055),
+        look.skin.shade(0.85),
+    );
     canvas.ellipse(px(0.006, -0.005), r(0.054), r(0.068), look.skin);
     if look.long_hair {
         canvas.line(&[px(-0.030, 0.01), px(-0.038, -0.085)], r(0.045), look.hair);
@@ -269,14 +310,27 @@ fn draw_bag(canvas: &mut Canvas<'_>, frame: &Frame, look: &Look, hip: (f32, f32)
     match look.bag {
         Bag::Backpack(color) => {
             let (back, top) = (shoulder.0 - 0.075 * h, shoulder.1 - 0.005 * h);
-            let corners =
-                [at(back, top), at(back - 0.095 * h, top - 0.04 * h), at(back - 0.1 * h, top - 0.22 * h), at(back, top - 0.25 * h)];
+            let corners = [
+                at(back, top),
+                at(back - 0.095 * h, top - 0.04 * h),
+                at(back - 0.1 * h, top - 0.22 * h),
+                at(back, top - 0.25 * h),
+            ];
             canvas.polygon(&corners, color);
         }
         Bag::Shoulder(color) => {
             let (u, v) = (hip.0 - 0.02 * h, hip.1 + 0.0 * h);
-            canvas.line(&[at(shoulder.0, shoulder.1), at(u, v + 0.08 * h)], 0.018 * h * frame.v, color.shade(0.7));
-            let corners = [at(u - 0.08, v + 0.1), at(u + 0.1, v + 0.1), at(u + 0.12, v - 0.14), at(u - 0.1, v - 0.14)];
+            canvas.line(
+                &[at(shoulder.0, shoulder.1), at(u, v + 0.08 * h)],
+                0.018 * h * frame.v,
+                color.shade(0.7),
+            );
+            let corners = [
+                at(u - 0.08, v + 0.1),
+                at(u + 0.1, v + 0.1),
+                at(u + 0.12, v - 0.14),
+                at(u - 0.1, v - 0.14),
+            ];
             canvas.polygon(&corners, color);
         }
         Bag::Suitcase(_) | Bag::None => {}
@@ -285,7 +339,19 @@ fn draw_bag(canvas: &mut Canvas<'_>, frame: &Frame, look: &Look, hip: (f32, f32)
 
 fn draw_suitcase(canvas: &mut Canvas<'_>, frame: &Frame, color: Rgb) {
     let at = |u: f32, v: f32| frame.at(u, v);
-    canvas.line(&[at(-0.24, 0.78), at(-0.42, 0.52)], 0.035 * frame.v, Rgb::hex(0x2a2a2a));
-    canvas.polygon(&[at(-0.34, 0.60), at(-0.62, 0.56), at(-0.72, 0.06), at(-0.44, 0.08)], color);
-    canvas.ellipse(at(-0.66, 0.05), 0.05 * frame.v, 0.05 * frame.v, Rgb::hex(0x111111));
+    canvas.line(
+        &[at(-0.24, 0.78), at(-0.42, 0.52)],
+        0.035 * frame.v,
+        Rgb::hex(0x2a2a2a),
+    );
+    canvas.polygon(
+        &[at(-0.34, 0.60), at(-0.62, 0.56), at(-0.72, 0.06), at(-0.44, 0.08)],
+        color,
+    );
+    canvas.ellipse(
+        at(-0.66, 0.05),
+        0.05 * frame.v,
+        0.05 * frame.v,
+        Rgb::hex(0x111111),
+    );
 }

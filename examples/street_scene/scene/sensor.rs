@@ -14,7 +14,9 @@ impl Sensor {
     /// `sigma` is the noise's standard deviation in 8-bit steps.
     pub fn new(seed: u64, sigma: f32) -> Self {
         let mut random = Random::new(seed, 700);
-        let noise = (0..TABLE).map(|_| (sigma * random.normal()).round().clamp(-100.0, 100.0) as i8).collect();
+        let noise = (0..TABLE)
+            .map(|_| (sigma * random.normal()).round().clamp(-100.0, 100.0) as i8)
+            .collect();
         Self { noise, seed }
     }
 
@@ -33,11 +35,13 @@ impl Sensor {
         // Milliseconds, so that the same moment looks the same at every frame rate.
         let mut random = Random::new(self.seed, 0x5e_0000 + (t * 1000.0).round() as u64);
         for row in picture.chunks_exact_mut(width * 4) {
-            let luma = (random.next() as usize) % TABLE;
-            let chroma = (random.next() as usize) % TABLE;
-            for (i, pixel) in row.chunks_exact_mut(4).enumerate() {
-                let common = i16::from(self.noise[(luma + i) % TABLE]);
-                let tint = i16::from(self.noise[(chroma + i) % TABLE]) / 2;
+            // A stretch of the table as long as the row, or all of it again and again for very wide rows.
+            let stretch =
+                |random: &mut Random| &self.noise[random.next() as usize % (TABLE - width.min(TABLE / 2))..];
+            let (luma, chroma) = (stretch(&mut random), stretch(&mut random));
+            let noise = luma.iter().zip(chroma).cycle();
+            for (pixel, (common, tint)) in row.chunks_exact_mut(4).zip(noise) {
+                let (common, tint) = (i16::from(*common), i16::from(*tint) / 2);
                 for (channel, extra) in pixel.iter_mut().zip([tint, 0, -tint]) {
                     *channel = (curve[usize::from(*channel)] + common + extra).clamp(0, 255) as u8;
                 }

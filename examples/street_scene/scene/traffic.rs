@@ -20,10 +20,42 @@ const HEADWAY: (f32, f32) = (5.0, 5.0);
 
 /// Parked cars: x, z, direction, vehicle.
 pub const PARKED: [(f32, f32, f32, Vehicle); 4] = [
-    (1.0, 25.4, -1.0, Vehicle { body: Body::Hatchback, paint: Rgb::hex(0x44576b) }),
-    (13.4, 25.4, -1.0, Vehicle { body: Body::Saloon, paint: Rgb::hex(0xaeb2b4) }),
-    (18.9, 25.4, -1.0, Vehicle { body: Body::Hatchback, paint: Rgb::hex(0x6a2a28) }),
-    (30.5, 25.4, -1.0, Vehicle { body: Body::Van, paint: Rgb::hex(0xc9cbc8) }),
+    (
+        1.0,
+        25.4,
+        -1.0,
+        Vehicle {
+            body: Body::Hatchback,
+            paint: Rgb::hex(0x44576b),
+        },
+    ),
+    (
+        13.4,
+        25.4,
+        -1.0,
+        Vehicle {
+            body: Body::Saloon,
+            paint: Rgb::hex(0xaeb2b4),
+        },
+    ),
+    (
+        18.9,
+        25.4,
+        -1.0,
+        Vehicle {
+            body: Body::Hatchback,
+            paint: Rgb::hex(0x6a2a28),
+        },
+    ),
+    (
+        30.5,
+        25.4,
+        -1.0,
+        Vehicle {
+            body: Body::Van,
+            paint: Rgb::hex(0xc9cbc8),
+        },
+    ),
 ];
 
 /// All walkers and cars from before the beginning until `duration` seconds, by start time.
@@ -57,7 +89,11 @@ pub fn normal(camera: &Camera, seed: u64, duration: f64) -> Vec<Actor> {
 /// A straight way through the whole view at z.
 pub fn across(camera: &Camera, start: f64, z: f32, facing: f32, speed: f32, margin: f32) -> Track {
     let (left, right) = camera.span(z, margin);
-    let (from, to) = if facing > 0.0 { (left, right) } else { (right, left) };
+    let (from, to) = if facing > 0.0 {
+        (left, right)
+    } else {
+        (right, left)
+    };
     Track::walk(start, speed, 0.0, &[(from, z), (to, z)], (0.0, 0.0))
 }
 
@@ -66,13 +102,23 @@ fn walkers(camera: &Camera, random: &mut Random, start: f64, z: f32, limit: f32)
     let facing = if random.chance(0.5) { 1.0 } else { -1.0 };
     let speed = random.range(0.95, 1.5);
     let (left, right) = camera.span(z, 1.2);
-    let (from, to) = if facing > 0.0 { (left, right) } else { (right, left) };
+    let (from, to) = if facing > 0.0 {
+        (left, right)
+    } else {
+        (right, left)
+    };
     let sway = (random.range(0.05, 0.22), random.range(0.0, 6.0));
-    let pause = random.chance(0.12).then(|| (random.range(0.25, 0.75), random.range(2.0, 7.0)));
+    let pause = random
+        .chance(0.12)
+        .then(|| (random.range(0.25, 0.75), random.range(2.0, 7.0)));
     let company = if random.chance(0.22) { 2 } else { 1 };
     (0..company)
         .map(|i| {
-            let lane = if z + 0.55 < limit { z + 0.55 * i as f32 } else { z - 0.55 * i as f32 };
+            let lane = if z + 0.55 < limit {
+                z + 0.55 * i as f32
+            } else {
+                z - 0.55 * i as f32
+            };
             let behind = -facing * random.range(0.0, 0.25) * i as f32;
             let mut places = vec![(from + behind, lane)];
             if let Some((share, _)) = pause {
@@ -81,7 +127,13 @@ fn walkers(camera: &Camera, random: &mut Random, start: f64, z: f32, limit: f32)
             }
             places.push((to + behind, lane));
             let track = Track::walk(start, speed, pause.map_or(0.0, |p| p.1), &places, sway);
-            Actor::new(Figure::Person { look: Look::random(random), running: false }, track)
+            Actor::new(
+                Figure::Person {
+                    look: Look::random(random),
+                    running: false,
+                },
+                track,
+            )
         })
         .collect()
 }

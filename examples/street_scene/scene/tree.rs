@@ -28,7 +28,11 @@ impl Crown {
             .map(|_| {
                 let (angle, r) = (random.range(0.0, std::f32::consts::TAU), random.unit().sqrt());
                 let size = random.range(0.24, 0.5) * radius * (1.15 - 0.5 * r);
-                (angle.cos() * r * radius * 0.86, angle.sin() * r * radius * 0.80, size)
+                (
+                    angle.cos() * r * radius * 0.86,
+                    angle.sin() * r * radius * 0.80,
+                    size,
+                )
             })
             .collect();
         let half = (radius * 1.45 * scale).ceil();
@@ -40,7 +44,13 @@ impl Crown {
             *pixel = leaf(&clusters, u, v, radius, index as u32);
         }
         let phase = random.range(0.0, 6.0);
-        Some(Self { rest, left: centre.x - half, top: centre.y - half, scale, phase })
+        Some(Self {
+            rest,
+            left: centre.x - half,
+            top: centre.y - half,
+            scale,
+            phase,
+        })
     }
 
     /// Draws the crown as the wind holds it at time `t` (seconds).
@@ -52,24 +62,23 @@ impl Crown {
         let gust = 0.6 + 0.4 * (t * 0.23).sin() * (t * 0.091).cos();
         let sway = gust * self.scale * (0.035 * (t * 1.3).sin() + 0.02 * (t * 2.1 + 1.0).sin());
         let flutter = gust * 0.022 * self.scale;
+        // Two waves run over the leaves; sin(a + b) is split so that each row and column is computed once.
+        let columns: Vec<[(f32, f32); 2]> = (0..side)
+            .map(|column| [19.0, 13.0].map(|k| (k * column as f32 / side as f32).sin_cos()))
+            .collect();
         let data = target.pixels_mut();
         for row in 0.max(-top)..side.min(height - top) {
             let v = row as f32 / side as f32;
             let lean = sway * (1.2 - v);
+            let [(s1, c1), (s2, c2)] = [(t * 4.1 + v * 11.0).sin_cos(), (t * 3.3 - v * 17.0).sin_cos()];
             for column in 0.max(-left)..side.min(width - left) {
-                let u = column as f32 / side as f32;
-                let wave = (t * 4.1 + u * 19.0 + v * 11.0).sin();
-                let cross = (t * 3.3 + u * 13.0 - v * 17.0).sin();
-                let source = self.sample(column as f32 - lean - flutter * wave, row as f32 - flutter * cross);
-                let [r, g, b, a] = source;
-                if a < 1.0 {
-                    continue;
-                }
-                let pixel = &mut data[((top + row) * width + left + column) as usize];
-                let keep = 1.0 - a / 255.0;
-                let over = |s: f32, d: u8| (s + keep * f32::from(d)).min(255.0) as u8;
-                let (r, g, b) = (over(r, pixel.red()), over(g, pixel.green()), over(b, pixel.blue()));
-                *pixel = PremultipliedColorU8::from_rgba(r, g, b, 255).unwrap_or(*pixel);
+                let [(su1, cu1), (su2, cu2)] = columns[column as usize];
+                let (wave, cross) = (s1 * cu1 + c1 * su1, s2 * cu2 + c2 * su2);
+                let leaves = self.sample(
+                    column as f32 - lean - flutter * wave,
+                    row as f32 - flutter * cross,
+                );
+                blend(&mut data[((top + row) * width + left + column) as usize], leaves);
             }
         }
     }
@@ -85,9 +94,12 @@ impl Crown {
         }
         let pixels = self.rest.pixels();
         let mut sum = [0.0; 4];
-        for (dx, dy, weight) in
-            [(0, 0, (1.0 - fx) * (1.0 - fy)), (1, 0, fx * (1.0 - fy)), (0, 1, (1.0 - fx) * fy), (1, 1, fx * fy)]
-        {
+        for (dx, dy, weight) in [
+            (0, 0, (1.0 - fx) * (1.0 - fy)),
+            (1, 0, fx * (1.0 - fy)),
+            (0, 1, (1.0 - fx) * fy),
+            (1, 1, fx * fy),
+        ] {
             let p = pixels[((y0 + dy) * side + x0 + dx) as usize];
             for (sum, part) in sum.iter_mut().zip([p.red(), p.green(), p.blue(), p.alpha()]) {
                 *sum += weight * f32::from(part);
@@ -95,6 +107,21 @@ impl Crown {
         }
         sum
     }
+}
+
+/// Lays a premultiplied colour (components 0..255) over an opaque pixel.
+fn blend(pixel: &mut PremultipliedColorU8, [r, g, b, a]: [f32; 4]) {
+    if a < 1.0 {
+        return;
+    }
+    let keep = 1.0 - a / 255.0;
+    let over = |s: f32, d: u8| (s + keep * f32::from(d)).min(255.0) as u8;
+    let (r, g, b) = (
+        over(r, pixel.red()),
+        over(g, pixel.green()),
+        over(b, pixel.blue()),
+    );
+    *pixel = PremultipliedColorU8::from_rgba(r, g, b, 255).unwrap_or(*pixel);
 }
 
 /// The colour of the crown at u, v metres from its centre (v down).
@@ -117,8 +144,15 @@ fn leaf(clusters: &[(f32, f32, f32)], u: f32, v: f32, radius: f32, seed: u32) ->
     let alpha = if hole { cover * 0.35 } else { cover };
     let depth = 0.72 - 0.22 * (v / radius) - 0.10 * (u / radius);
     let tone = (depth + 0.5 * light - 0.1) * (0.55 + 0.35 * grain + 0.5 * fine);
-    let color = Rgb::hex(0x37502a).mix(Rgb::hex(0x7c8a4c), (light * 0.8).clamp(0.0, 0.55)).shade(tone * 1.08);
+    let color = Rgb::hex(0x37502a)
+        .mix(Rgb::hex(0x7c8a4c), (light * 0.8).clamp(0.0, 0.55))
+        .shade(tone * 1.08);
     let byte = |c: f32| (c.clamp(0.0, 1.0) * alpha * 255.0) as u8;
-    PremultipliedColorU8::from_rgba(byte(color.0), byte(color.1), byte(color.2), (alpha * 255.0).ceil() as u8)
-        .unwrap_or(PremultipliedColorU8::TRANSPARENT)
+    PremultipliedColorU8::from_rgba(
+        byte(color.0),
+        byte(color.1),
+        byte(color.2),
+        (alpha * 255.0).ceil() as u8,
+    )
+    .unwrap_or(PremultipliedColorU8::TRANSPARENT)
 }
