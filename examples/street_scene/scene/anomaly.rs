@@ -187,7 +187,7 @@ fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     thrower.throws_at = Some(throw);
 
     const STEP: f32 = 0.03;
-    let mut velocity = (random.range(6.0, 7.0), 4.2, random.range(-2.4, -1.8));
+    let mut velocity = (random.range(7.6, 8.6), 3.4, random.range(-1.1, -0.8));
     let (mut px, mut py, mut pz) = (x + 0.4, 1.9, z);
     let mut points = Vec::new();
     for i in 0..400 {
@@ -218,7 +218,7 @@ fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
         }
     }
     let ball = Actor::new(
-        Figure::Ball { radius: 0.40 },
+        Figure::Ball { radius: 0.42 },
         Track::new(throw, points, (0.0, 0.0)),
     );
     vec![ball, thrower]

@@ -6,9 +6,8 @@ use super::camera::{Camera, Point3};
 use super::canvas::{Canvas, Rgb};
 use super::random::Random;
 
-const PAINTS: [u32; 9] = [
-    0x8c9196, 0xc9ccce, 0x22262b, 0x6e1f22, 0x2a3f66, 0x4b5a52, 0xb8ad96, 0x3c3f44, 0x59708a,
-];
+const PAINTS: [u32; 8] =
+    [0x8c9196, 0x74797e, 0x44494f, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x94907f, 0x59708a];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Body {
@@ -33,7 +32,7 @@ impl Vehicle {
             Body::Van,
         ]);
         let paint = if body == Body::Van {
-            Rgb::hex(0xd6d6d2)
+            Rgb::hex(0xa9aaa6)
         } else {
             Rgb::hex(random.pick(&PAINTS))
         };
