@@ -4,8 +4,6 @@
 //! `k * extent / (cells * shared)` samples. Where `extent` is odd and chroma subsampled, the last sample
 //! counts for the one pixel that it covers.
 
-use super::layout::Tap;
-
 /// One axis of a grid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
@@ -40,7 +38,10 @@ impl Axis {
             .take_while(move |cell| cell * self.extent < end_part)
             .map(move |cell| {
                 let overlap = end_part.min((cell + 1) * self.extent) - first_part.max(cell * self.extent);
-                (cell, (overlap as f64 / ((end - first) * self.extent) as f64) as f32)
+                (
+                    cell,
+                    (overlap as f64 / ((end - first) * self.extent) as f64) as f32,
+                )
             })
     }
 
@@ -48,8 +49,7 @@ impl Axis {
     fn touched(self, cell: usize) -> impl Iterator<Item = (usize, usize)> {
         let (first_part, end_part) = (cell * self.extent, (cell + 1) * self.extent);
         (first_part / self.parts()..end_part.div_ceil(self.parts())).map(move |sample| {
-            let overlap =
-                end_part.min((sample + 1) * self.parts()) - first_part.max(sample * self.parts());
+            let overlap = end_part.min((sample + 1) * self.parts()) - first_part.max(sample * self.parts());
             (sample, overlap)
         })
     }
@@ -59,81 +59,98 @@ impl Axis {
 /// products of sixteen-bit numbers serve.
 #[derive(Clone, Debug)]
 pub(super) struct RowCells {
-    /// Byte of each cell's first sample.
+    /// Place of each cell's first sample.
     starts: Vec<usize>,
-    /// A window of weights for each cell, one weight a byte, zero where another component's bytes lie.
+    /// A window of weights for each cell, zero where another component lies.
     weights: Vec<i16>,
     window: usize,
     /// One over the sum of a cell's weights.
     scale: f32,
 }
 
-/// Length of a window of at least `bytes` bytes: one of those that `RowCells::means` takes at once, or a
-/// multiple of the largest.
-fn window_of(bytes: usize) -> usize {
-    bytes.next_multiple_of(if bytes > 48 { 32 } else { 8 })
-}
+/// Products that are added up at once in windows of any length.
+const LONG: usize = 32;
 
 impl RowCells {
-    /// Cells of samples `step` bytes apart.
+    /// Cells of samples `step` places apart.
     pub(super) fn new(axis: Axis, step: usize) -> Self {
         let divisor = greatest_common_divisor(axis.extent, axis.parts());
-        let bytes = |cell| (axis.touched(cell).count() - 1) * step + 1;
-        let window = (0..axis.cells).map(bytes).max().unwrap_or(1);
-        let window = window_of(window);
+        let places = |cell| (axis.touched(cell).count() - 1) * step + 1;
+        let longest = (0..axis.cells).map(places).max().unwrap_or(1);
+        let window = longest.next_multiple_of(if longest > 48 { LONG } else { 8 });
         let mut weights = vec![0; axis.cells * window];
         let mut starts = Vec::with_capacity(axis.cells);
         for (cell, weights) in weights.chunks_mut(window).enumerate() {
-            let places = weights.iter_mut().step_by(step);
-            for (place, (_, parts)) in places.zip(axis.touched(cell)) {
-                *place = (parts / divisor) as i16;
+            for (weight, (_, parts)) in weights.iter_mut().step_by(step).zip(axis.touched(cell)) {
+                *weight = (parts / divisor) as i16;
             }
             starts.extend(axis.touched(cell).next().map(|(sample, _)| sample * step));
         }
-        Self { starts, weights, window, scale: divisor as f32 / axis.extent as f32 }
+        Self {
+            starts,
+            weights,
+            window,
+            scale: divisor as f32 / axis.extent as f32,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Bytes that a cell's sum reads, many of them with weight 0.
+    /// How many sums a cell reads, some with weight 0.
     pub(super) fn window(&self) -> usize {
         self.window
     }
 
-    /// Means of all cells from columns, one a byte of the row. There must be a window more of them.
-    pub(super) fn means(&self, columns: &[i16], taps: &[Tap], line: &mut [f32]) {
+    /// Adds `factor` times the means of all cells to `line`. There must be as many more `sums` behind the
+    /// last sample's as a window is long.
+    #[inline(always)]
+    pub(super) fn add_means(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        let factor = self.scale * factor;
         match self.window {
-            8 => self.means_of::<8>(columns, taps, line),
-            16 => self.means_of::<16>(columns, taps, line),
-            24 => self.means_of::<24>(columns, taps, line),
-            40 => self.means_of::<40>(columns, taps, line),
-            48 => self.means_of::<48>(columns, taps, line),
-            _ => self.means_of::<32>(columns, taps, line),
+            8 => self.add_short::<8>(sums, factor, line),
+            16 => self.add_short::<16>(sums, factor, line),
+            24 => self.add_short::<24>(sums, factor, line),
+            32 => self.add_short::<32>(sums, factor, line),
+            40 => self.add_short::<40>(sums, factor, line),
+            48 => self.add_short::<48>(sums, factor, line),
+            _ => self.add_long(sums, factor, line),
         }
     }
 
-    /// The same, adding up `N` products at once.
-    fn means_of<const N: usize>(&self, columns: &[i16], taps: &[Tap], line: &mut [f32]) {
+    /// The same where windows are `N` long.
+    #[inline(always)]
+    fn add_short<const N: usize>(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        let (windows, _) = self.weights.as_chunks::<N>();
+        for ((&start, weights), mean) in self.starts.iter().zip(windows).zip(line) {
+            if let Some(sums) = sums[start..].first_chunk() {
+                *mean += factor * product(weights, sums) as f32;
+            }
+        }
+    }
+
+    /// The same where windows are a multiple of `LONG`.
+    #[inline(always)]
+    fn add_long(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
         let windows = self.weights.chunks_exact(self.window);
         for ((&start, weights), mean) in self.starts.iter().zip(windows).zip(line) {
-            let mut total = 0.0;
-            for tap in taps {
-                let columns = &columns[start + tap.offset..][..self.window];
-                let (weights, _) = weights.as_chunks::<N>();
-                let (columns, _) = columns.as_chunks::<N>();
-                let sum: i32 = weights.iter().zip(columns).map(|(a, b)| product(a, b)).sum();
-                total += tap.factor * sum as f32;
-            }
-            *mean = self.scale * total;
+            let (weights, _) = weights.as_chunks::<LONG>();
+            let (sums, _) = sums[start..].as_chunks();
+            let sum: i32 = weights.iter().zip(sums).map(|(a, b)| product(a, b)).sum();
+            *mean += factor * sum as f32;
         }
     }
 }
 
 /// Scalar product; of arrays, because that is what the compiler has an instruction for.
-fn product<const N: usize>(a: &[i16; N], b: &[i16; N]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+#[inline(always)]
+fn product<const N: usize>(weights: &[i16; N], sums: &[u16; N]) -> i32 {
+    weights
+        .iter()
+        .zip(sums)
+        .map(|(a, b)| i32::from(*a) * i32::from(b.cast_signed()))
+        .sum()
 }
 
 fn greatest_common_divisor(mut a: usize, mut b: usize) -> usize {
@@ -145,6 +162,7 @@ fn greatest_common_divisor(mut a: usize, mut b: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::columns::MAX_ROWS;
     use super::*;
 
     #[test]
@@ -179,53 +197,95 @@ mod tests {
         }
     }
 
-    const BYTE: [Tap; 1] = [Tap { offset: 0, factor: 1.0 }];
-
-    fn means(axis: Axis, step: usize, taps: &[Tap], samples: &[i16]) -> Vec<f32> {
+    fn means(axis: Axis, step: usize, sums: &[u16]) -> Vec<f32> {
         let cells = RowCells::new(axis, step);
-        let mut columns = samples.to_vec();
-        columns.resize(samples.len() + cells.window(), 0);
+        let mut sums = sums.to_vec();
+        sums.resize(sums.len() + cells.window(), 0);
         let mut line = vec![0.0; cells.len()];
-        cells.means(&columns, taps, &mut line);
+        cells.add_means(&sums, 1.0, &mut line);
         line
     }
 
     #[test]
     fn means_along_a_row_are_weighted_at_the_borders() {
         // Five samples on two cells: 1 2 3/2 | 3/2 4 5
-        let samples = [1, 2, 3, 4, 5];
-        let line = means(Axis { extent: 5, cells: 2, shared: 1 }, 1, &BYTE, &samples);
-        assert!((line[0] - 4.5 / 2.5).abs() < 1e-6 && (line[1] - 10.5 / 2.5).abs() < 1e-6, "{line:?}");
+        let line = means(
+            Axis {
+                extent: 5,
+                cells: 2,
+                shared: 1,
+            },
+            1,
+            &[1, 2, 3, 4, 5],
+        );
+        assert!(
+            (line[0] - 4.5 / 2.5).abs() < 1e-6 && (line[1] - 10.5 / 2.5).abs() < 1e-6,
+            "{line:?}"
+        );
 
         // Nine pixels share five samples: the last counts half.
-        let line = means(Axis { extent: 9, cells: 1, shared: 2 }, 1, &BYTE, &samples);
+        let line = means(
+            Axis {
+                extent: 9,
+                cells: 1,
+                shared: 2,
+            },
+            1,
+            &[1, 2, 3, 4, 5],
+        );
         assert!((line[0] - 12.5 / 4.5).abs() < 1e-6, "{line:?}");
     }
 
     #[test]
-    fn taps_pick_bytes_of_a_sample() {
-        let samples = [1, 10, 100, 2, 20, 200, 3, 30, 300];
-        let taps = [Tap { offset: 2, factor: 1.0 }, Tap { offset: 1, factor: 256.0 }];
-        let line = means(Axis { extent: 3, cells: 1, shared: 1 }, 3, &taps, &samples);
-        assert!((line[0] - (200.0 + 256.0 * 20.0)).abs() < 1e-2, "{line:?}");
+    fn other_components_do_not_count() {
+        let line = means(
+            Axis {
+                extent: 3,
+                cells: 1,
+                shared: 1,
+            },
+            3,
+            &[1, 10, 60, 2, 20, 70, 3, 30, 80],
+        );
+        assert!((line[0] - 2.0).abs() < 1e-6, "{line:?}");
     }
 
     #[test]
     fn windows_of_every_length_cover_their_cells() {
-        for extent in 16..600 {
-            let samples: Vec<i16> = (0..extent as i16).map(|x| x * 37 % 251).collect();
-            let expected = samples.iter().map(|x| f32::from(*x)).sum::<f32>() / extent as f32;
-            let line = means(Axis { extent, cells: 1, shared: 1 }, 1, &BYTE, &samples);
-            assert!((line[0] - expected).abs() < 1e-3, "{extent}: {} not {expected}", line[0]);
+        for extent in 1..300 {
+            let sums: Vec<u16> = (0..extent as u16).map(|x| x * 37 % 251).collect();
+            let expected = sums.iter().map(|x| f32::from(*x)).sum::<f32>() / extent as f32;
+            let line = means(
+                Axis {
+                    extent,
+                    cells: 1,
+                    shared: 1,
+                },
+                1,
+                &sums,
+            );
+            assert!(
+                (line[0] - expected).abs() < 1e-3,
+                "{extent}: {} not {expected}",
+                line[0]
+            );
         }
     }
 
     #[test]
     fn sums_at_the_limits_fit() {
-        let columns = vec![i16::MAX; 16_384];
-        let line = means(Axis { extent: 16_384, cells: 1, shared: 1 }, 1, &BYTE, &columns);
-        assert!((line[0] - 32_767.0).abs() < 0.01, "{line:?}");
-        let line = means(Axis { extent: 16_381, cells: 4_096, shared: 2 }, 1, &BYTE, &columns);
-        assert!(line.iter().all(|mean| (mean - 32_767.0).abs() < 0.01), "{line:?}");
+        let sums = vec![i16::MAX as u16; 16_384];
+        for (extent, cells, shared) in [(16_384, 1, 1), (16_381, 4_096, 2)] {
+            let line = means(
+                Axis {
+                    extent,
+                    cells,
+                    shared,
+                },
+                1,
+                &sums,
+            );
+            assert!(line.iter().all(|mean| (mean - 32_767.0).abs() < 0.01), "{line:?}");
+        }
     }
 }

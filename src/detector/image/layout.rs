@@ -95,24 +95,46 @@ impl Depth {
             Self::Byte => &[1.0],
             Self::Word => &[1.0, 256.0],
         };
-        factors.iter().zip(offset..).map(|(&factor, offset)| Tap { offset, factor }).collect()
+        factors
+            .iter()
+            .zip(offset..)
+            .map(|(&factor, offset)| Tap { offset, factor })
+            .collect()
     }
 }
 
 fn luma(depth: Depth, offset: usize, step: usize) -> Component {
-    Component { taps: depth.taps(offset), step, shared: 1, grey: true, colour: Some(0) }
+    Component {
+        taps: depth.taps(offset),
+        step,
+        shared: 1,
+        grey: true,
+        colour: Some(0),
+    }
 }
 
 fn chroma(depth: Depth, place: usize, offset: usize, step: usize, shared: usize) -> Component {
-    Component { taps: depth.taps(offset), step, shared, grey: false, colour: Some(place) }
+    Component {
+        taps: depth.taps(offset),
+        step,
+        shared,
+        grey: false,
+        colour: Some(place),
+    }
 }
 
 fn plane(shared: usize, components: impl Into<Vec<Component>>) -> Plane {
-    Plane { shared, components: components.into() }
+    Plane {
+        shared,
+        components: components.into(),
+    }
 }
 
 fn grey(depth: Depth) -> Layout {
-    Layout { family: Family::Grey, planes: vec![plane(1, [luma(depth, 0, depth.bytes())])] }
+    Layout {
+        family: Family::Grey,
+        planes: vec![plane(1, [luma(depth, 0, depth.bytes())])],
+    }
 }
 
 /// Three planes; `second` and `third` are the places of the second and the third one's component.
@@ -122,28 +144,53 @@ fn planar(second: usize, third: usize, shared_x: usize, shared_y: usize) -> Layo
         plane(shared_y, [chroma(Depth::Byte, second, 0, 1, shared_x)]),
         plane(shared_y, [chroma(Depth::Byte, third, 0, 1, shared_x)]),
     ];
-    Layout { family: Family::Yuv, planes }
+    Layout {
+        family: Family::Yuv,
+        planes,
+    }
 }
 
 /// A plane of luma, one of chroma pairs.
 fn semi_planar(depth: Depth, first: usize, second: usize, shared_y: usize) -> Layout {
     let bytes = depth.bytes();
-    let pairs = [chroma(depth, first, 0, 2 * bytes, 2), chroma(depth, second, bytes, 2 * bytes, 2)];
-    Layout { family: Family::Yuv, planes: vec![plane(1, [luma(depth, 0, bytes)]), plane(shared_y, pairs)] }
+    let pairs = [
+        chroma(depth, first, 0, 2 * bytes, 2),
+        chroma(depth, second, bytes, 2 * bytes, 2),
+    ];
+    Layout {
+        family: Family::Yuv,
+        planes: vec![plane(1, [luma(depth, 0, bytes)]), plane(shared_y, pairs)],
+    }
 }
 
 /// Two pixels in four bytes; the places of the first luma, of Cb and of Cr.
 fn packed(y: usize, cb: usize, cr: usize) -> Layout {
-    let components =
-        [luma(Depth::Byte, y, 2), chroma(Depth::Byte, 1, cb, 4, 2), chroma(Depth::Byte, 2, cr, 4, 2)];
-    Layout { family: Family::Yuv, planes: vec![plane(1, components)] }
+    let components = [
+        luma(Depth::Byte, y, 2),
+        chroma(Depth::Byte, 1, cb, 4, 2),
+        chroma(Depth::Byte, 2, cr, 4, 2),
+    ];
+    Layout {
+        family: Family::Yuv,
+        planes: vec![plane(1, components)],
+    }
 }
 
 /// The places of R, G, B in a pixel of `step` bytes. Grey is BT.601 luma of R'G'B'.
 fn rgb(places: [usize; 3], step: usize) -> Layout {
     let factors = [0.299, 0.587, 0.114];
-    let taps = places.into_iter().zip(factors).map(|(offset, factor)| Tap { offset, factor }).collect();
-    let mut components = vec![Component { taps, step, shared: 1, grey: true, colour: None }];
+    let taps = places
+        .into_iter()
+        .zip(factors)
+        .map(|(offset, factor)| Tap { offset, factor })
+        .collect();
+    let mut components = vec![Component {
+        taps,
+        step,
+        shared: 1,
+        grey: true,
+        colour: None,
+    }];
     for (place, offset) in places.into_iter().enumerate() {
         components.push(Component {
             taps: Depth::Byte.taps(offset),
@@ -153,5 +200,8 @@ fn rgb(places: [usize; 3], step: usize) -> Layout {
             colour: Some(place),
         });
     }
-    Layout { family: Family::Rgb, planes: vec![plane(1, components)] }
+    Layout {
+        family: Family::Rgb,
+        planes: vec![plane(1, components)],
+    }
 }

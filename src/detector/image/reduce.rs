@@ -66,8 +66,21 @@ impl Reducer {
         for pass in &planes {
             pass.grow(&mut scratch);
         }
-        let ImageView { format, width, height, .. } = *frame;
-        Ok(Self { format, width, height, sizes, family, planes, scratch })
+        let ImageView {
+            format,
+            width,
+            height,
+            ..
+        } = *frame;
+        Ok(Self {
+            format,
+            width,
+            height,
+            sizes,
+            family,
+            planes,
+            scratch,
+        })
     }
 
     /// Fills `out` from `frame`. A picture that is not wanted is left empty.
