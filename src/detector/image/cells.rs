@@ -68,8 +68,9 @@ pub(super) struct RowCells {
     scale: f32,
 }
 
-/// Products that are added up at once in windows of any length.
-const LONG: usize = 32;
+/// Longest window whose products are added up at once; longer ones are a multiple of it. Powers of two are
+/// what the compiler has instructions for.
+const LONG: usize = 64;
 
 impl RowCells {
     /// Cells of samples `step` places apart.
@@ -77,7 +78,10 @@ impl RowCells {
         let divisor = greatest_common_divisor(axis.extent, axis.parts());
         let places = |cell| (axis.touched(cell).count() - 1) * step + 1;
         let longest = (0..axis.cells).map(places).max().unwrap_or(1);
-        let window = longest.next_multiple_of(if longest > 48 { LONG } else { 8 });
+        let window = match longest {
+            0..=LONG => longest.next_power_of_two().max(8),
+            _ => longest.next_multiple_of(LONG),
+        };
         let mut weights = vec![0; axis.cells * window];
         let mut starts = Vec::with_capacity(axis.cells);
         for (cell, weights) in weights.chunks_mut(window).enumerate() {
@@ -111,10 +115,7 @@ impl RowCells {
         match self.window {
             8 => self.add_short::<8>(sums, factor, line),
             16 => self.add_short::<16>(sums, factor, line),
-            24 => self.add_short::<24>(sums, factor, line),
             32 => self.add_short::<32>(sums, factor, line),
-            40 => self.add_short::<40>(sums, factor, line),
-            48 => self.add_short::<48>(sums, factor, line),
             _ => self.add_long(sums, factor, line),
         }
     }
