@@ -83,9 +83,14 @@ impl Reducer {
         })
     }
 
+    /// Whether frames of this format and size can be reduced.
+    pub(crate) fn fits(&self, frame: &ImageView<'_>) -> bool {
+        (frame.format, frame.width, frame.height) == (self.format, self.width, self.height)
+    }
+
     /// Fills `out` from `frame`. A picture that is not wanted is left empty.
     pub(crate) fn reduce(&mut self, frame: &ImageView<'_>, out: &mut ReducedFrame) -> Result<()> {
-        if (frame.format, frame.width, frame.height) != (self.format, self.width, self.height) {
+        if !self.fits(frame) {
             return Err(Error::Image(format!(
                 "frames must be {} {}x{} as the first one, got {} {}x{}",
                 self.format, self.width, self.height, frame.format, frame.width, frame.height
