@@ -100,7 +100,12 @@ fn paint(
         info.comp_height(component) as usize,
     );
     let step = info.comp_pstride(component) as usize;
-    let first = offsets[plane] + info.comp_poffset(component) as usize;
+    // GStreamer 1.22.0 has 1 for P010's last component.
+    let place = match (info.comp_depth(component) > 8, component) {
+        (true, 2) => 2,
+        _ => info.comp_poffset(component) as usize,
+    };
+    let first = offsets[plane] + place;
     let shown = component == 0 || info.is_rgb() && component < 3;
     for y in 0..height {
         for x in 0..width {
@@ -225,7 +230,7 @@ fn what_was_learnt_stays_where_the_aspect_does() {
     let other = show("I420", 48, 64, 5 * FRAMES);
     assert_eq!(
         other[0].state,
-        State::WarmingUp,
+        State::Calibrating,
         "another shape is another camera"
     );
     assert_eq!(other[0].frame, 5 * FRAMES);
