@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 
+use gst_video::VideoFrameExt;
+
 use crate::autoencoder::Autoencoder;
 use crate::clips::Frame;
 

@@ -1,5 +1,6 @@
 //! The clips through the real element, in a pipeline, every frame scored before it is learnt.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -90,10 +91,25 @@ pub fn set(element: &gst::Element, name: &str, value: &str) -> Result<()> {
         element.set_property(name, value);
         return Ok(());
     }
-    let mut parsed = gst::glib::Value::deserialize_with_pspec(value, &property).with_context(refused)?;
-    // `validate` clamps into the range and says so.
-    ensure!(!bool::from(property.value_validate(&mut parsed)), refused());
+    let parsed = gst::glib::Value::deserialize_with_pspec(value, &property).with_context(refused)?;
+    check_range(&property, &parsed)?;
     element.set_property_from_value(name, &parsed);
+    Ok(())
+}
+
+/// Names the allowed range of a number outside of it.
+fn check_range(property: &gst::glib::ParamSpec, value: &gst::glib::Value) -> Result<()> {
+    use gst::glib::{ParamSpecDouble, ParamSpecInt, ParamSpecUInt, ParamSpecUInt64};
+    let name = property.name();
+    macro_rules! check {
+        ($($spec:ty as $number:ty),*) => {$(
+            if let (Some(spec), Ok(got)) = (property.downcast_ref::<$spec>(), value.get::<$number>()) {
+                let (low, high) = (spec.minimum(), spec.maximum());
+                ensure!((low..=high).contains(&got), "--set {name} must be {low}..={high}, got {got}");
+            }
+        )*};
+    }
+    check!(ParamSpecDouble as f64, ParamSpecInt as i32, ParamSpecUInt as u32, ParamSpecUInt64 as u64);
     Ok(())
 }
 
@@ -106,7 +122,9 @@ pub fn run(
     let element = make_element(settings)?;
     let busy = measure(&element)?;
     let mut pass = Pass::default();
-    through(frames, &[element], |frame| {
+    pump(frames, &[element], |place, sample| {
+        let info = gst_video::VideoInfo::from_caps(sample.caps().context("a frame without caps")?)?;
+        let frame = Frame { clip: place.clip, index: place.index, sample, info };
         let verdict = read_verdict(&frame)?;
         look(&frame, &verdict)?;
         pass.frame_rate = frame.frame_rate();
@@ -117,17 +135,30 @@ pub fn run(
     Ok(pass)
 }
 
-/// Streams `frames` through a chain of elements that keep buffers' offsets, and hands on what comes out.
+/// Which frame a buffer is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number in the stream.
+    pub number: u64,
+    clip: usize,
+    index: usize,
+    time: gst::ClockTime,
+}
+
+type Places = Mutex<VecDeque<Place>>;
+
+/// Streams `frames` through a chain of elements that keep order and time; `take` gets what comes out.
 ///
-/// A frame is put in by a thread of its own; `take` runs in the calling thread.
-pub fn through(
+/// Frames are put in by a thread of their own; `take` runs in the calling thread. Frames may be missing in
+/// what comes out.
+pub fn pump(
     frames: Frames,
     chain: &[gst::Element],
-    mut take: impl FnMut(Frame) -> Result<()>,
+    mut take: impl FnMut(Place, gst::Sample) -> Result<()>,
 ) -> Result<()> {
     let pipeline = gst::Pipeline::new();
-    let source = gst_app::AppSrc::builder().format(gst::Format::Time).block(true).max_buffers(4).build();
-    source.set_max_bytes(0);
+    let source =
+        gst_app::AppSrc::builder().format(gst::Format::Time).block(true).max_bytes(0).max_buffers(4).build();
     let sink = gst_app::AppSink::builder().sync(false).max_buffers(4).build();
     let mut all = vec![source.clone().upcast::<gst::Element>()];
     all.extend_from_slice(chain);
@@ -135,69 +166,74 @@ pub fn through(
     pipeline.add_many(&all)?;
     gst::Element::link_many(&all)?;
 
-    let started = pipeline.set_state(gst::State::Playing);
-    let result = started.map_err(anyhow::Error::from).and_then(|_| {
-        let positions = Arc::new(Mutex::new(std::collections::VecDeque::new()));
+    let started = pipeline.set_state(gst::State::Playing).map_err(anyhow::Error::from);
+    let result = started.and_then(|_| {
+        let places = Arc::new(Places::default());
         let feeder = thread::spawn({
-            let positions = positions.clone();
-            move || feed(frames, &source, &positions)
+            let places = places.clone();
+            move || feed(frames, &source, &places)
         });
-        let taken = take_all(&sink, &positions, &mut take);
+        let taken = take_all(&sink, &places, &mut take);
         if taken.is_err() {
-            // Unblocks the feeder.
+            // Unblocks the feeder; going down cannot fail in a way that anybody could act on.
             let _ = pipeline.set_state(gst::State::Null);
         }
         let fed = feeder.join().map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
-        taken.and(fed)
+        fed.and(taken)
     });
-    let bus = fail_on_bus_error(&pipeline);
+    let on_bus = fail_on_bus_error(&pipeline);
+    // Going down cannot fail in a way that anybody could act on.
     let _ = pipeline.set_state(gst::State::Null);
-    bus.and(result)
+    on_bus.and(result)
 }
 
-type Positions = Mutex<std::collections::VecDeque<(u64, usize, usize)>>;
-
 /// Puts all frames in, then end-of-stream, also after an error.
-fn feed(frames: Frames, source: &gst_app::AppSrc, positions: &Positions) -> Result<()> {
+fn feed(frames: Frames, source: &gst_app::AppSrc, places: &Places) -> Result<()> {
     let mut result = Ok(());
     for frame in frames {
-        match frame {
-            Ok(frame) => {
-                if let Ok(mut queue) = positions.lock() {
-                    queue.push_back((frame.number(), frame.clip, frame.index));
-                }
-                // Refused when the pipeline has stopped: its bus knows why.
-                if source.push_sample(&frame.sample).is_err() {
-                    return Ok(());
-                }
-            }
+        let frame = match frame {
+            Ok(frame) => frame,
             Err(error) => {
                 result = Err(error);
                 break;
             }
+        };
+        let time = frame.sample.buffer().and_then(gst::BufferRef::pts).unwrap_or_default();
+        let place = Place { number: frame.number(), clip: frame.clip, index: frame.index, time };
+        if let Ok(mut queue) = places.lock() {
+            queue.push_back(place);
+        }
+        // Refused when the pipeline has stopped: its bus knows why.
+        if source.push_sample(&frame.sample).is_err() {
+            return Ok(());
         }
     }
+    // Refused likewise.
     let _ = source.end_of_stream();
     result
 }
 
+/// Takes everything until end-of-stream or an error.
 fn take_all(
     sink: &gst_app::AppSink,
-    positions: &Positions,
-    take: &mut impl FnMut(Frame) -> Result<()>,
+    places: &Places,
+    take: &mut impl FnMut(Place, gst::Sample) -> Result<()>,
 ) -> Result<()> {
     while let Ok(sample) = sink.pull_sample() {
-        let info = gst_video::VideoInfo::from_caps(sample.caps().context("a frame without caps")?)?;
-        let number = sample.buffer().map(gst::BufferRef::offset).context("a frame without a buffer")?;
-        let mut queue = positions.lock().map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
-        let (clip, index) = loop {
-            let (known, clip, index) = queue.pop_front().context("more frames came out than went in")?;
-            if known == number {
-                break (clip, index);
-            }
+        let pts = sample.buffer().and_then(gst::BufferRef::pts).context("a buffer without a time")?;
+        // Encoders may move their whole segment.
+        let time = sample
+            .segment()
+            .and_then(|s| s.downcast_ref::<gst::ClockTime>())
+            .and_then(|s| s.to_running_time(pts))
+            .context("a buffer outside of its segment")?;
+        let place = {
+            let mut queue = places.lock().map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+            std::iter::from_fn(|| queue.pop_front())
+                .find(|place| place.time.absdiff(time) < gst::ClockTime::from_useconds(500))
+                .with_context(|| format!("a buffer at {time}, where no frame was"))?
         };
-        drop(queue);
-        take(Frame { clip, index, sample, info })?;
+        take(place, sample)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Disturbances of the pixels of one 8-bit planar picture.
 
 use anyhow::{Context, Result};
+use gst_video::VideoFrameExt;
 use rand::{Rng, RngCore};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
