@@ -6,9 +6,51 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use gst_video::VideoFrameExt;
-use gstvaeanomaly::detector::{ColorModel, ColorRange, Config, Detector, ImageView, PixelFormat, Prediction, Tuning};
+use gst::prelude::*;
+use gstvaeanomaly::detector::{
+    ColorModel, ColorRange, Config, Cues, Detector, ImageView, Networks, PixelFormat, Prediction, ThresholdMode, Tuning,
+};
 
 use crate::clips::{Frame, Frames};
+use crate::stream::{self, ElementSettings};
+
+/// The core's settings that make it the same detector as the element with `settings`.
+pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
+    let element = stream::make_element(settings)?;
+    let cues: gstvaeanomaly::Cues = element.property("cues");
+    let number = |name: &str| element.property::<u32>(name);
+    let real = |name: &str| element.property::<f64>(name);
+    let config = Config {
+        cues: Cues {
+            appearance: cues.contains(gstvaeanomaly::Cues::APPEARANCE),
+            motion: cues.contains(gstvaeanomaly::Cues::MOTION),
+        },
+        net_arch: element.property::<String>("net-arch").parse()?,
+        latent_dim: number("latent-dim") as usize,
+        model_width: number("model-width") as usize,
+        seed: element.property("seed"),
+        warm_up: number("warm-up"),
+        networks: Networks::Trained,
+    };
+    let tuning = Tuning {
+        learn: element.property("learn"),
+        learning_rate: real("learning-rate"),
+        train_interval: number("train-interval"),
+        kl_weight: real("kl-weight"),
+        dropout: real("dropout"),
+        threshold_mode: match element.property("threshold-mode") {
+            gstvaeanomaly::ThresholdMode::Calibrated => ThresholdMode::Calibrated,
+            gstvaeanomaly::ThresholdMode::Sigma => ThresholdMode::Sigma,
+            gstvaeanomaly::ThresholdMode::Evt => ThresholdMode::Evt,
+            gstvaeanomaly::ThresholdMode::Quantile => ThresholdMode::Quantile,
+        },
+        threshold: real("threshold"),
+        sigma: real("sigma"),
+        false_alarm_rate: real("false-alarm-rate"),
+        window: number("window"),
+    };
+    Ok((config, tuning))
+}
 
 /// Streams `frames` through a detector; `look` gets every frame with its prediction before the next one.
 pub fn run(

@@ -1,38 +1,52 @@
-mod args; mod labels; mod clips; mod perturb; mod core_pass; mod baseline; mod autoencoder;
-#[allow(dead_code)]
+//! Measures `vaeanomaly` on labelled video: one stream, one pass, scored before learnt.
+//!
+//! ```sh
+//! cargo run --release --example evaluate -- --clips 'clips/*.mp4' --labels labels.csv --report report.html
+//! ```
+
+mod args;
+mod autoencoder;
+mod baseline;
+#[path = "../common/chart.rs"]
+#[allow(dead_code, reason = "shared by several programs, none of which draws everything")]
+mod chart;
+mod choose;
+mod clips;
+mod core_pass;
+mod encode;
+mod evaluation;
+mod figures;
+mod json;
+mod labels;
+mod motioncells;
+mod perturb;
+mod progress;
+mod report;
 mod stream;
+mod table;
+
+use anyhow::{Context, Result};
 use clap::Parser;
-use gstvaeanomaly::metrics::*;
-fn main() -> anyhow::Result<()> {
-    gst::init()?;
-    let args = args::Args::parse();
-    let clips = args.resolve_clips()?;
-    let labels = labels::Labels::read(args.labels.as_ref().unwrap())?;
-    labels.check_clips(&clips)?;
-    for &seed in &args.seeds {
-        let (mut s, mut l, mut flagged) = (vec![], vec![], vec![]);
-        let config = gstvaeanomaly::detector::Config { seed, ..Default::default() };
-        let mut bl = if args.no_baselines { vec![] } else { baseline::all(seed)? };
-        let mut bs: Vec<Vec<f64>> = vec![vec![]; bl.len()];
-        let mut skip = args.skip;
-        let t = std::time::Instant::now();
-        let mut n = 0;
-        core_pass::run(clips::Frames::new(&clips, &args.perturb), &config, &Default::default(), |f, p, _| {
-            n += 1;
-            let g = if bl.is_empty() { Default::default() } else { baseline::Grey::of(f)? };
-            let b: Vec<f64> = bl.iter_mut().map(|b| b.score(&g).unwrap()).collect();
-            if clips[f.clip].counted {
-                if skip > 0 { skip -= 1; return Ok(()); }
-                s.push(p.raw_score);
-                l.push(labels.get(&clips[f.clip].name, f.index)?);
-                flagged.push(p.raw_score > 1.75);
-                for (v, b) in bs.iter_mut().zip(b) { v.push(b); }
-            }
-            Ok(())
-        })?;
-        println!("seed {seed}: {} frames auroc {:?} f1 {:?} far {:?} fps {}", s.len(), Ranking::new(&s, &l)?.auroc(),
-            Confusion::new(&flagged, &l)?.f1(), Confusion::new(&flagged, &l)?.false_alarm_share(), n as f64 / t.elapsed().as_secs_f64());
-        for (b, v) in bl.iter().zip(&bs) { println!("{} {:?}", b.name(), Ranking::new(v, &l)?.auroc()); }
+
+use crate::args::Args;
+use crate::evaluation::Task;
+
+fn main() -> Result<()> {
+    let task = Task::new(Args::parse())?;
+    gst::init().context("cannot start GStreamer")?;
+    gstvaeanomaly::plugin_register_static().context("cannot register the element")?;
+    // What cannot be set is found before the first frame is decoded.
+    stream::make_element(&task.settings(0))?;
+
+    let evaluation = task.evaluate()?;
+    print!("{}", table::text(&evaluation));
+    if let Some(path) = &task.args.json {
+        let text = serde_json::to_string_pretty(&json::document(&task, &evaluation))?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &task.args.report {
+        let html = report::html(&task, &evaluation)?;
+        std::fs::write(path, html).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

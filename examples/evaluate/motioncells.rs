@@ -49,7 +49,7 @@ fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) {
     while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element]) {
         let Some(fields) = message.structure().filter(|s| s.has_name("motion")) else { continue };
         let Ok(cells) = fields.get::<&str>("motion_cells_indices") else { continue };
-        let time = fields.get::<u64>("timestamp").or_else(|_| fields.get::<u64>("motion_begin"));
+        let time = fields.get::<u64>("motion").or_else(|_| fields.get::<u64>("motion_begin"));
         if let Ok(time) = time {
             let moving = cells.split(',').filter(|cell| !cell.is_empty()).count();
             shares.insert(time, moving as f64 / f64::from(GRID * GRID));
