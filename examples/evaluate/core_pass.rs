@@ -43,6 +43,7 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
             gstvaeanomaly::ThresholdMode::Sigma => ThresholdMode::Sigma,
             gstvaeanomaly::ThresholdMode::Evt => ThresholdMode::Evt,
             gstvaeanomaly::ThresholdMode::Quantile => ThresholdMode::Quantile,
+            other => bail!("threshold-mode {other:?} is not known here"),
         },
         threshold: real("threshold"),
         sigma: real("sigma"),

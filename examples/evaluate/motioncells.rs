@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 
 use crate::clips::Frames;
@@ -31,8 +31,7 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     stream::pump(frames, &chain, |place, sample| {
         let time = sample.buffer().and_then(gst::BufferRef::pts).context("a frame without a time")?;
         numbers.insert(time.nseconds(), place.number);
-        read_messages(&detector, &mut shares);
-        Ok(())
+        read_messages(&detector, &mut shares)
     })?;
     let mut scores = vec![0.0; count];
     for (time, share) in shares {
@@ -43,10 +42,14 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     Ok(Some(scores))
 }
 
-/// Share of moving cells by time, from the messages that wait on the bus.
-fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) {
-    let Some(bus) = detector.bus() else { return };
-    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element]) {
+/// Share of moving cells by time, from the messages that wait on the pipeline's bus.
+fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) -> Result<()> {
+    let pipeline = detector.parent().and_downcast::<gst::Pipeline>();
+    let Some(bus) = pipeline.and_then(|p| p.bus()) else { return Ok(()) };
+    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element, gst::MessageType::Error]) {
+        if let gst::MessageView::Error(error) = message.view() {
+            bail!("motioncells: {}", error.error());
+        }
         let Some(fields) = message.structure().filter(|s| s.has_name("motion")) else { continue };
         let Ok(cells) = fields.get::<&str>("motion_cells_indices") else { continue };
         let time = fields.get::<u64>("motion").or_else(|_| fields.get::<u64>("motion_begin"));
@@ -55,4 +58,5 @@ fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) {
             shares.insert(time, moving as f64 / f64::from(GRID * GRID));
         }
     }
+    Ok(())
 }
