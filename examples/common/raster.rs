@@ -43,3 +43,15 @@ pub fn write_png(svg: &str, zoom: f32, path: &Path) -> Result<()> {
         .save_png(path)
         .with_context(|| format!("cannot write {}", path.display()))
 }
+
+/// Draws `svg` over what is already in `pixmap`, one pixel a unit.
+pub fn draw_over(svg: &str, pixmap: &mut Pixmap) -> Result<()> {
+    let options = Options {
+        fontdb: fonts(),
+        font_family: "DejaVu Sans".into(),
+        ..Options::default()
+    };
+    let tree = Tree::from_str(svg, &options).context("the SVG cannot be read")?;
+    resvg::render(&tree, Transform::identity(), &mut pixmap.as_mut());
+    Ok(())
+}
