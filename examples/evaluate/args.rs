@@ -72,12 +72,18 @@ impl std::str::FromStr for Setting {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, value) =
-            text.split_once('=').with_context(|| format!("--set must be PROPERTY=VALUE, got '{text}'"))?;
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("--set must be PROPERTY=VALUE, got '{text}'"))?;
         match name {
             "device" | "seed" => bail!("--set {name}: use the option of its own instead"),
-            "drop-normal" => bail!("--set drop-normal: every frame must be seen; bytes kept are measured anyway"),
-            _ => Ok(Self { name: name.to_owned(), value: value.to_owned() }),
+            "drop-normal" => {
+                bail!("--set drop-normal: every frame must be seen; bytes kept are measured anyway")
+            }
+            _ => Ok(Self {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }),
         }
     }
 }
@@ -102,7 +108,11 @@ impl Args {
         if self.labels.is_some() {
             let mut seen = HashSet::new();
             for clip in clips.iter().filter(|c| c.counted) {
-                ensure!(seen.insert(&clip.name), "two of the clips are named {}: labels would not be unique", clip.name);
+                ensure!(
+                    seen.insert(&clip.name),
+                    "two of the clips are named {}: labels would not be unique",
+                    clip.name
+                );
             }
         }
         Ok(clips)
@@ -112,11 +122,16 @@ impl Args {
 fn matching(option: &str, patterns: &[String], counted: bool) -> Result<Vec<Clip>> {
     let mut clips = Vec::new();
     for pattern in patterns {
-        let paths = glob::glob(pattern).with_context(|| format!("{option} '{pattern}' is no valid pattern"))?;
+        let paths =
+            glob::glob(pattern).with_context(|| format!("{option} '{pattern}' is no valid pattern"))?;
         let before = clips.len();
         for path in paths {
             let path = path.with_context(|| format!("{option} '{pattern}'"))?;
-            clips.push(Clip { name: stem(&path), path, counted });
+            clips.push(Clip {
+                name: stem(&path),
+                path,
+                counted,
+            });
         }
         ensure!(clips.len() > before, "{option} '{pattern}' matches no file");
     }
@@ -124,7 +139,10 @@ fn matching(option: &str, patterns: &[String], counted: bool) -> Result<Vec<Clip
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]
@@ -134,8 +152,17 @@ mod tests {
     #[test]
     fn settings_are_split_at_the_first_equals_sign() {
         let setting: Setting = "net-arch=[(8,3,2)]".parse().unwrap();
-        assert_eq!((setting.name.as_str(), setting.value.as_str()), ("net-arch", "[(8,3,2)]"));
-        assert!("threshold".parse::<Setting>().unwrap_err().to_string().contains("PROPERTY=VALUE"));
+        assert_eq!(
+            (setting.name.as_str(), setting.value.as_str()),
+            ("net-arch", "[(8,3,2)]")
+        );
+        assert!(
+            "threshold"
+                .parse::<Setting>()
+                .unwrap_err()
+                .to_string()
+                .contains("PROPERTY=VALUE")
+        );
         assert!("drop-normal=true".parse::<Setting>().is_err());
     }
 
@@ -151,7 +178,10 @@ mod tests {
         let clips = args.resolve_clips().unwrap();
         let names: Vec<_> = clips.iter().map(|c| (c.name.as_str(), c.counted)).collect();
         assert_eq!(names, [("c", false), ("a", true), ("b", true)]);
-        let error = parse(&["--clips", &at("*.avi")]).resolve_clips().unwrap_err().to_string();
+        let error = parse(&["--clips", &at("*.avi")])
+            .resolve_clips()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("matches no file"), "{error}");
     }
 }

@@ -35,8 +35,9 @@ impl Conv {
     fn new(inputs: usize, outputs: usize, kernel: usize, rng: &mut Xoshiro256PlusPlus) -> Result<Self> {
         let area = kernel * kernel;
         let limit = (6.0 / ((inputs + outputs) * area) as f64).sqrt();
-        let values: Vec<f32> =
-            (0..outputs * inputs * area).map(|_| rng.random_range(-limit..limit) as f32).collect();
+        let values: Vec<f32> = (0..outputs * inputs * area)
+            .map(|_| rng.random_range(-limit..limit) as f32)
+            .collect();
         let weight = Tensor::from_vec(values, (outputs, inputs, kernel, kernel), &Device::Cpu)?;
         let bias = Tensor::zeros(outputs, DType::F32, &Device::Cpu)?;
         Ok(Self {
@@ -52,15 +53,19 @@ impl Conv {
     /// `[1, inputs, H, W]` to `[1, outputs, H, W]`
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.reshape((1, (), 1, 1))?;
-        Ok(x.conv2d(&self.weight, self.padding, 1, 1, 1)?.broadcast_add(&bias)?)
+        Ok(x.conv2d(&self.weight, self.padding, 1, 1, 1)?
+            .broadcast_add(&bias)?)
     }
 
     /// One step of RMSprop (Hinton 2012).
     fn step(&mut self, gradients: &candle_core::backprop::GradStore) -> Result<()> {
-        for (var, square) in
-            [(&self.weight, &mut self.weight_square), (&self.bias, &mut self.bias_square)]
-        {
-            let Some(gradient) = gradients.get(var) else { continue };
+        for (var, square) in [
+            (&self.weight, &mut self.weight_square),
+            (&self.bias, &mut self.bias_square),
+        ] {
+            let Some(gradient) = gradients.get(var) else {
+                continue;
+            };
             *square = ((&*square * DECAY)? + (gradient.sqr()? * (1.0 - DECAY))?)?.detach();
             let step = (gradient / (square.sqrt()? + EPSILON)?)?;
             var.set(&(var.as_tensor() - (step * LEARNING_RATE)?)?)?;
@@ -132,7 +137,11 @@ impl Baseline for Autoencoder {
         let mean = self.losses.iter().sum::<f64>() / count;
         let variance = self.losses.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / count;
         let full = self.losses.len() == WINDOW;
-        let score = if self.losses.is_empty() { 0.0 } else { (loss - mean).abs() };
+        let score = if self.losses.is_empty() {
+            0.0
+        } else {
+            (loss - mean).abs()
+        };
         self.flagged = full && score > SIGMAS * variance.sqrt();
         if full {
             self.losses.pop_front();
@@ -152,14 +161,32 @@ mod tests {
 
     /// A picture with one bright square.
     fn square(left: usize) -> Grey {
-        let pixels = (0..64 * 64).map(|i| if (left..left + 16).contains(&(i % 64)) { 230.0 } else { 20.0 }).collect();
-        Grey { width: 64, height: 64, pixels }
+        let pixels = (0..64 * 64)
+            .map(|i| {
+                if (left..left + 16).contains(&(i % 64)) {
+                    230.0
+                } else {
+                    20.0
+                }
+            })
+            .collect();
+        Grey {
+            width: 64,
+            height: 64,
+            pixels,
+        }
     }
 
     #[test]
     fn it_learns_what_it_sees() {
         let mut net = Autoencoder::new(7).unwrap();
-        let pixels = || square(8).shrunk_to(SIDE).iter().map(|p| p / 255.0).collect::<Vec<f32>>();
+        let pixels = || {
+            square(8)
+                .shrunk_to(SIDE)
+                .iter()
+                .map(|p| p / 255.0)
+                .collect::<Vec<f32>>()
+        };
         let first = net.train(pixels()).unwrap();
         let mut last = first;
         for _ in 0..150 {
@@ -172,7 +199,9 @@ mod tests {
     fn the_same_seed_gives_the_same_scores() {
         let scores = |seed| {
             let mut net = Autoencoder::new(seed).unwrap();
-            (0..5).map(|i| net.score(&square(i * 4)).unwrap()).collect::<Vec<_>>()
+            (0..5)
+                .map(|i| net.score(&square(i * 4)).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(scores(3), scores(3));
         assert_ne!(scores(3), scores(4));

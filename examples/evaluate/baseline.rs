@@ -25,8 +25,17 @@ impl Grey {
         let (width, height) = (mapped.width() as usize, mapped.height() as usize);
         let stride = mapped.comp_stride(0) as usize;
         let data = mapped.comp_data(0).context("luma is missing")?;
-        let pixels = data.chunks(stride).take(height).flat_map(|row| &row[..width]).map(|&p| f32::from(p)).collect();
-        Ok(Self { width, height, pixels })
+        let pixels = data
+            .chunks(stride)
+            .take(height)
+            .flat_map(|row| &row[..width])
+            .map(|&p| f32::from(p))
+            .collect();
+        Ok(Self {
+            width,
+            height,
+            pixels,
+        })
     }
 
     /// Area average on a `side` x `side` grid, the aspect is not kept.
@@ -41,7 +50,10 @@ impl Grey {
                 counts[cell] += 1.0;
             }
         }
-        sums.iter().zip(&counts).map(|(sum, count)| sum / count.max(1.0)).collect()
+        sums.iter()
+            .zip(&counts)
+            .map(|(sum, count)| sum / count.max(1.0))
+            .collect()
     }
 }
 
@@ -84,7 +96,11 @@ impl Baseline for FrameDifference {
 
     fn score(&mut self, grey: &Grey) -> Result<f64> {
         let comparable = self.before.pixels.len() == grey.pixels.len();
-        let score = if comparable { mean_absolute_difference(&self.before.pixels, &grey.pixels) } else { 0.0 };
+        let score = if comparable {
+            mean_absolute_difference(&self.before.pixels, &grey.pixels)
+        } else {
+            0.0
+        };
         self.before = grey.clone();
         Ok(score)
     }
@@ -126,14 +142,19 @@ mod tests {
     use super::*;
 
     fn flat(value: f32) -> Grey {
-        Grey { width: 4, height: 2, pixels: vec![value; 8] }
+        Grey {
+            width: 4,
+            height: 2,
+            pixels: vec![value; 8],
+        }
     }
 
     #[test]
     fn frame_difference_compares_neighbours() {
         let mut baseline = FrameDifference::default();
-        let scores: Vec<f64> =
-            [10.0, 10.0, 14.0, 14.0].map(|v| baseline.score(&flat(v)).unwrap()).to_vec();
+        let scores: Vec<f64> = [10.0, 10.0, 14.0, 14.0]
+            .map(|v| baseline.score(&flat(v)).unwrap())
+            .to_vec();
         assert_eq!(scores, [0.0, 0.0, 4.0, 0.0]);
     }
 
@@ -145,14 +166,25 @@ mod tests {
         }
         assert_eq!(baseline.score(&flat(20.0)).unwrap(), 10.0);
         let again = baseline.score(&flat(20.0)).unwrap();
-        assert!((9.0..10.0).contains(&again), "an object that stays is forgotten slowly, got {again}");
-        let resized = Grey { width: 2, height: 2, pixels: vec![0.0; 4] };
+        assert!(
+            (9.0..10.0).contains(&again),
+            "an object that stays is forgotten slowly, got {again}"
+        );
+        let resized = Grey {
+            width: 2,
+            height: 2,
+            pixels: vec![0.0; 4],
+        };
         assert_eq!(baseline.score(&resized).unwrap(), 0.0);
     }
 
     #[test]
     fn shrinking_averages_areas() {
-        let grey = Grey { width: 4, height: 4, pixels: (0..16).map(|i| i as f32).collect() };
+        let grey = Grey {
+            width: 4,
+            height: 4,
+            pixels: (0..16).map(|i| i as f32).collect(),
+        };
         assert_eq!(grey.shrunk_to(2), [2.5, 4.5, 10.5, 12.5]);
     }
 }

@@ -35,12 +35,21 @@ pub fn choices(verdicts: &[Verdict], counted: &Counted, sizes: Option<&[u64]>) -
     let raw: Vec<f64> = verdicts.iter().map(|v| v.raw_score).collect();
     let trusted: Vec<bool> = verdicts.iter().map(|v| v.trusted).collect();
     let above = |threshold: f64| -> Vec<bool> {
-        raw.iter().zip(&trusted).map(|(&r, &t)| t && r > threshold).collect()
+        raw.iter()
+            .zip(&trusted)
+            .map(|(&r, &t)| t && r > threshold)
+            .collect()
     };
     let mut rows = Vec::new();
     for threshold in THRESHOLDS {
         let setting = format!("threshold={threshold}");
-        rows.push(choice(setting, Some(threshold), &above(threshold), counted, sizes)?);
+        rows.push(choice(
+            setting,
+            Some(threshold),
+            &above(threshold),
+            counted,
+            sizes,
+        )?);
     }
     if let Some(labels) = &counted.labels {
         let ranking = Ranking::new(&counted.pick(&raw), labels)?;
@@ -54,8 +63,11 @@ pub fn choices(verdicts: &[Verdict], counted: &Counted, sizes: Option<&[u64]>) -
         }
     }
     for sigma in SIGMAS {
-        let flagged: Vec<bool> =
-            sigma_rule(&raw, sigma).into_iter().zip(&trusted).map(|(f, &t)| f && t).collect();
+        let flagged: Vec<bool> = sigma_rule(&raw, sigma)
+            .into_iter()
+            .zip(&trusted)
+            .map(|(f, &t)| f && t)
+            .collect();
         let setting = format!("threshold-mode=sigma sigma={sigma}");
         rows.push(choice(setting, None, &flagged, counted, sizes)?);
     }
@@ -69,7 +81,10 @@ fn choice(
     counted: &Counted,
     sizes: Option<&[u64]>,
 ) -> Result<Choice> {
-    let kept = counted.pick(&flagged_with_post_roll(flagged, counted.frames_in(POST_ROLL_SECONDS)));
+    let kept = counted.pick(&flagged_with_post_roll(
+        flagged,
+        counted.frames_in(POST_ROLL_SECONDS),
+    ));
     let flagged = counted.pick(flagged);
     let kept_frames = kept.iter().filter(|&&k| k).count();
     let bytes_kept = sizes.and_then(|sizes| {
@@ -80,7 +95,11 @@ fn choice(
     Ok(Choice {
         setting,
         threshold,
-        decisions: counted.labels.as_ref().map(|l| Confusion::new(&flagged, l)).transpose()?,
+        decisions: counted
+            .labels
+            .as_ref()
+            .map(|l| Confusion::new(&flagged, l))
+            .transpose()?,
         events: counted.events(&flagged)?,
         frames_kept: kept_frames as f64 / kept.len().max(1) as f64,
         bytes_kept,
@@ -116,7 +135,11 @@ mod tests {
         values.push(3.1);
         values.push(0.5);
         let flagged = sigma_rule(&values, 5.0);
-        assert_eq!(flagged.iter().position(|&f| f), Some(40), "3.1 is 5.2 deviations of 0.5 above 0.5");
+        assert_eq!(
+            flagged.iter().position(|&f| f),
+            Some(40),
+            "3.1 is 5.2 deviations of 0.5 above 0.5"
+        );
         assert!(!flagged[41]);
         assert!(!sigma_rule(&values, 6.0)[40]);
     }

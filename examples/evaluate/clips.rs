@@ -80,7 +80,9 @@ impl Frames {
     fn advance(&mut self) -> Result<Option<Frame>> {
         loop {
             let Some(decoder) = &mut self.current else {
-                let Some(clip) = self.clips.get(self.next_clip) else { return Ok(None) };
+                let Some(clip) = self.clips.get(self.next_clip) else {
+                    return Ok(None);
+                };
                 self.current = Some(Decoder::open(clip)?);
                 if clip.counted && self.counted_from.is_none() {
                     self.counted_from = Some(self.begin);
@@ -122,7 +124,9 @@ impl Iterator for Frames {
 /// Gives the frame its time and number in the stream.
 fn stamp(frame: &mut Frame, time: gst::ClockTime, number: u64) {
     let fps = frame.info.fps();
-    let Some(mut buffer) = frame.sample.buffer_owned() else { return };
+    let Some(mut buffer) = frame.sample.buffer_owned() else {
+        return;
+    };
     let duration = (fps.numer() > 0)
         .then(|| gst::ClockTime::SECOND.mul_div_round(fps.denom() as u64, fps.numer() as u64))
         .flatten();
@@ -176,7 +180,10 @@ impl Decoder {
             last_pts: gst::ClockTime::ZERO,
             fps: gst::Fraction::new(0, 1),
         };
-        decoder.pipeline.set_state(gst::State::Playing).with_context(|| format!("cannot play {}", decoder.name))?;
+        decoder
+            .pipeline
+            .set_state(gst::State::Playing)
+            .with_context(|| format!("cannot play {}", decoder.name))?;
         Ok(decoder)
     }
 
@@ -200,7 +207,10 @@ impl Decoder {
 
     /// Time in the stream of frame `index`, for a clip that starts at `begin`.
     fn time(&mut self, begin: gst::ClockTime, index: usize, sample: &gst::Sample) -> gst::ClockTime {
-        if let Some(fps) = sample.caps().and_then(|c| c.structure(0)?.get::<gst::Fraction>("framerate").ok()) {
+        if let Some(fps) = sample
+            .caps()
+            .and_then(|c| c.structure(0)?.get::<gst::Fraction>("framerate").ok())
+        {
             self.fps = fps;
         }
         if let Some(pts) = sample.buffer().and_then(gst::BufferRef::pts) {
@@ -215,8 +225,10 @@ impl Decoder {
 
     /// Where the next clip starts.
     fn end(&self, begin: gst::ClockTime) -> gst::ClockTime {
-        frame_span(self.fps, self.frames as u64)
-            .map_or_else(|| begin + self.last_pts + gst::ClockTime::from_mseconds(40), |span| begin + span)
+        frame_span(self.fps, self.frames as u64).map_or_else(
+            || begin + self.last_pts + gst::ClockTime::from_mseconds(40),
+            |span| begin + span,
+        )
     }
 }
 

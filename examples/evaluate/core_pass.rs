@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use gst_video::VideoFrameExt;
 use gst::prelude::*;
+use gst_video::VideoFrameExt;
 use gstvaeanomaly::detector::{
-    ColorModel, ColorRange, Config, Cues, Detector, ImageView, Networks, PixelFormat, Prediction, ThresholdMode, Tuning,
+    ColorModel, ColorRange, Config, Cues, Detector, ImageView, Networks, PixelFormat, Prediction,
+    ThresholdMode, Tuning,
 };
 
 use crate::clips::{Frame, Frames};

@@ -20,27 +20,54 @@ pub struct Recording {
 impl Recording {
     /// Frames and bytes from frame number `first` on.
     pub fn totals_from(&self, first: u64) -> (u64, u64) {
-        self.sizes.range(first..).fold((0, 0), |(frames, bytes), (_, size)| (frames + 1, bytes + size))
+        self.sizes
+            .range(first..)
+            .fold((0, 0), |(frames, bytes), (_, size)| (frames + 1, bytes + size))
     }
 
     /// One size for each of the `count` frames of the stream, 0 for those left out.
     pub fn per_frame(&self, count: usize) -> Vec<u64> {
-        (0..count as u64).map(|number| self.sizes.get(&number).copied().unwrap_or(0)).collect()
+        (0..count as u64)
+            .map(|number| self.sizes.get(&number).copied().unwrap_or(0))
+            .collect()
     }
 }
 
 /// Encoders in the order of preference, all at constant quality.
 const ENCODERS: [(&str, &[(&str, &str)]); 3] = [
-    ("x264enc", &[("speed-preset", "veryfast"), ("tune", "zerolatency"), ("pass", "quant"), ("quantizer", "25"), ("threads", "1")]),
-    ("vp8enc", &[("deadline", "1"), ("end-usage", "cq"), ("cq-level", "20"), ("target-bitrate", "100000000")]),
+    (
+        "x264enc",
+        &[
+            ("speed-preset", "veryfast"),
+            ("tune", "zerolatency"),
+            ("pass", "quant"),
+            ("quantizer", "25"),
+            ("threads", "1"),
+        ],
+    ),
+    (
+        "vp8enc",
+        &[
+            ("deadline", "1"),
+            ("end-usage", "cq"),
+            ("cq-level", "20"),
+            ("target-bitrate", "100000000"),
+        ],
+    ),
     ("jpegenc", &[("quality", "85")]),
 ];
 
 /// Encodes `frames`: all of them, or with `dropping` what the element lets through.
 ///
 /// `None` where no encoder is installed.
-pub fn record(frames: Frames, dropping: Option<&ElementSettings>, frame_rate: f64) -> Result<Option<Recording>> {
-    let Some((encoder, element)) = make_encoder(frame_rate)? else { return Ok(None) };
+pub fn record(
+    frames: Frames,
+    dropping: Option<&ElementSettings>,
+    frame_rate: f64,
+) -> Result<Option<Recording>> {
+    let Some((encoder, element)) = make_encoder(frame_rate)? else {
+        return Ok(None);
+    };
     let mut chain = Vec::new();
     if let Some(settings) = dropping {
         let filter = stream::make_element(settings)?;
@@ -51,7 +78,10 @@ pub fn record(frames: Frames, dropping: Option<&ElementSettings>, frame_rate: f6
     chain.push(element);
     let mut sizes = BTreeMap::new();
     stream::pump(frames, &chain, |place, sample| {
-        let size = sample.buffer().context("an encoded frame without a buffer")?.size();
+        let size = sample
+            .buffer()
+            .context("an encoded frame without a buffer")?
+            .size();
         sizes.insert(place.number, size as u64);
         Ok(())
     })?;
@@ -60,7 +90,9 @@ pub fn record(frames: Frames, dropping: Option<&ElementSettings>, frame_rate: f6
 
 /// The first encoder that is installed, with a key frame every two seconds.
 fn make_encoder(frame_rate: f64) -> Result<Option<(&'static str, gst::Element)>> {
-    let Some((name, properties)) = ENCODERS.into_iter().find(|(name, _)| gst::ElementFactory::find(name).is_some())
+    let Some((name, properties)) = ENCODERS
+        .into_iter()
+        .find(|(name, _)| gst::ElementFactory::find(name).is_some())
     else {
         return Ok(None);
     };

@@ -107,11 +107,22 @@ impl Task {
         }
         let first = runs.first().context("--seeds needs at least one number")?;
         let baselines = self.rivals(watched, first)?;
-        let ablations = if self.args.ablate { self.ablations(first)? } else { Vec::new() };
+        let ablations = if self.args.ablate {
+            self.ablations(first)?
+        } else {
+            Vec::new()
+        };
         let robustness = self.robustness(first)?;
         let (kept, sizes) = self.bandwidth(first)?;
         let choices = choices(&first.pass.verdicts, &first.counted, sizes.as_deref())?;
-        Ok(Evaluation { runs, baselines, ablations, robustness, choices, kept })
+        Ok(Evaluation {
+            runs,
+            baselines,
+            ablations,
+            robustness,
+            choices,
+            kept,
+        })
     }
 
     /// The stream under `perturbations`; a clip that ends early for its labels is an error.
@@ -125,7 +136,11 @@ impl Task {
 
     /// Settings of the element for one seed.
     pub fn settings(&self, seed: u64) -> ElementSettings {
-        ElementSettings { device: self.args.device.clone(), seed, others: self.args.settings.clone() }
+        ElementSettings {
+            device: self.args.device.clone(),
+            seed,
+            others: self.args.settings.clone(),
+        }
     }
 
     fn run(
@@ -136,21 +151,39 @@ impl Task {
         title: &str,
     ) -> Result<Run> {
         let mut progress = Progress::new(title);
-        let pass = stream::run(self.frames(perturbations), &self.settings(seed), |frame, verdict| {
-            if let Some(labels) = &self.labels
-                && self.clips[frame.clip].counted
-            {
-                labels.get(&self.clips[frame.clip].name, frame.index)?;
-            }
-            progress.step(&self.clips[verdict.clip].name);
-            watched.as_mut().map_or(Ok(()), |w| w.look(&Grey::of(frame)?))
-        })?;
+        let pass = stream::run(
+            self.frames(perturbations),
+            &self.settings(seed),
+            |frame, verdict| {
+                if let Some(labels) = &self.labels
+                    && self.clips[frame.clip].counted
+                {
+                    labels.get(&self.clips[frame.clip].name, frame.index)?;
+                }
+                progress.step(&self.clips[verdict.clip].name);
+                watched.as_mut().map_or(Ok(()), |w| w.look(&Grey::of(frame)?))
+            },
+        )?;
         progress.finish();
-        let counted =
-            Counted::new(&pass.verdicts, &self.clips, self.labels.as_ref(), self.args.skip, pass.frame_rate)?;
-        anyhow::ensure!(!counted.positions.is_empty(), "--skip {} leaves no frame to count", self.args.skip);
+        let counted = Counted::new(
+            &pass.verdicts,
+            &self.clips,
+            self.labels.as_ref(),
+            self.args.skip,
+            pass.frame_rate,
+        )?;
+        anyhow::ensure!(
+            !counted.positions.is_empty(),
+            "--skip {} leaves no frame to count",
+            self.args.skip
+        );
         let figures = Figures::new(&pass.verdicts, &counted)?;
-        Ok(Run { seed, pass, counted, figures })
+        Ok(Run {
+            seed,
+            pass,
+            counted,
+            figures,
+        })
     }
 
     fn rivals(&self, watched: Watched, first: &Run) -> Result<Vec<Rival>> {
@@ -170,28 +203,53 @@ impl Task {
 
     /// The detector with parts taken away. Through the core, because the element has no such settings.
     fn ablations(&self, first: &Run) -> Result<Vec<Rival>> {
-        let base = Config { seed: first.seed, ..Config::default() };
+        let base = Config {
+            seed: first.seed,
+            ..Config::default()
+        };
         let tuning = Tuning::default();
-        let cues = |appearance, motion| Config { cues: Cues { appearance, motion }, ..base.clone() };
-        let networks = |networks| Config { networks, ..base.clone() };
+        let cues = |appearance, motion| Config {
+            cues: Cues { appearance, motion },
+            ..base.clone()
+        };
+        let networks = |networks| Config {
+            networks,
+            ..base.clone()
+        };
         let variants = [
             ("full design", base.clone(), tuning),
             ("appearance alone", cues(true, false), tuning),
             ("motion alone", cues(false, true), tuning),
-            ("nets frozen at random", networks(Networks::FrozenAtRandom), tuning),
-            ("without KL", base.clone(), Tuning { kl_weight: 0.0, ..tuning }),
+            (
+                "nets frozen at random",
+                networks(Networks::FrozenAtRandom),
+                tuning,
+            ),
+            (
+                "without KL",
+                base.clone(),
+                Tuning {
+                    kl_weight: 0.0,
+                    ..tuning
+                },
+            ),
             ("without nets", networks(Networks::Off), tuning),
         ];
         let mut rivals = Vec::new();
         for (name, config, tuning) in variants {
             let mut progress = Progress::new(&format!("ablation: {name}"));
             let (mut scores, mut flags) = (Vec::new(), Vec::new());
-            core_pass::run(self.frames(&self.args.perturb), &config, &tuning, |frame, prediction, _| {
-                progress.step(&self.clips[frame.clip].name);
-                scores.push(prediction.raw_score);
-                flags.push(prediction.label == Some(gstvaeanomaly::detector::Label::Anomaly));
-                Ok(())
-            })?;
+            core_pass::run(
+                self.frames(&self.args.perturb),
+                &config,
+                &tuning,
+                |frame, prediction, _| {
+                    progress.step(&self.clips[frame.clip].name);
+                    scores.push(prediction.raw_score);
+                    flags.push(prediction.label == Some(gstvaeanomaly::detector::Label::Anomaly));
+                    Ok(())
+                },
+            )?;
             progress.finish();
             rivals.push(rival(name, &scores, Some(&flags), &first.counted)?);
         }
@@ -223,7 +281,9 @@ impl Task {
             encode::record(self.frames(&self.args.perturb), dropping, rate)
         };
         eprintln!("encoding everything, then what drop-normal keeps");
-        let Some(full) = record(None)? else { return Ok((None, None)) };
+        let Some(full) = record(None)? else {
+            return Ok((None, None));
+        };
         let kept = record(Some(&self.settings(first.seed)))?.unwrap_or_default();
         let begin = first.counted.positions.first().map_or(0, |&p| p as u64);
         let (all_frames, all_bytes) = full.totals_from(begin);
@@ -268,13 +328,21 @@ impl Watched {
         let baselines = if wanted { baseline::all(seed)? } else { Vec::new() };
         Ok(Self {
             scores: vec![Vec::new(); baselines.len()],
-            flags: baselines.iter().map(|b| b.flagged().map(|_| Vec::new())).collect(),
+            flags: baselines
+                .iter()
+                .map(|b| b.flagged().map(|_| Vec::new()))
+                .collect(),
             baselines,
         })
     }
 
     fn look(&mut self, grey: &Grey) -> Result<()> {
-        for ((baseline, scores), flags) in self.baselines.iter_mut().zip(&mut self.scores).zip(&mut self.flags) {
+        for ((baseline, scores), flags) in self
+            .baselines
+            .iter_mut()
+            .zip(&mut self.scores)
+            .zip(&mut self.flags)
+        {
             scores.push(baseline.score(grey)?);
             if let (Some(flags), Some(flagged)) = (flags, baseline.flagged()) {
                 flags.push(flagged);

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result};
-use gstvaeanomaly::metrics::{Confusion, EventReport, OperatingPoint, Ranking, flagged_with_post_roll, share};
+use gstvaeanomaly::metrics::{
+    Confusion, EventReport, OperatingPoint, Ranking, flagged_with_post_roll, share,
+};
 
 use crate::args::Clip;
 use crate::labels::Labels;
@@ -42,9 +44,17 @@ impl Counted {
             }
         }
         let label = |&p: &usize| labels.map(|l| l.get(&clips[verdicts[p].clip].name, verdicts[p].index));
-        let labels = positions.iter().filter_map(label).collect::<Result<Vec<bool>>>()?;
+        let labels = positions
+            .iter()
+            .filter_map(label)
+            .collect::<Result<Vec<bool>>>()?;
         let labelled = labels.len() == positions.len() && !positions.is_empty();
-        Ok(Self { labels: labelled.then_some(labels), positions, clips: ranges, frame_rate })
+        Ok(Self {
+            labels: labelled.then_some(labels),
+            positions,
+            clips: ranges,
+            frame_rate,
+        })
     }
 
     /// Picks the counted frames out of one value for each frame of the stream.
@@ -59,7 +69,9 @@ impl Counted {
 
     /// AUROC of one value for each frame of the stream; `None` without both classes.
     pub fn auroc(&self, all: &[f64]) -> Result<Option<f64>> {
-        let Some(labels) = &self.labels else { return Ok(None) };
+        let Some(labels) = &self.labels else {
+            return Ok(None);
+        };
         Ok(Ranking::new(&self.pick(all), labels)?.auroc())
     }
 
@@ -70,8 +82,15 @@ impl Counted {
 
     /// Incidents found and false alarms; alarms less than a second apart are one.
     pub fn events(&self, flagged: &[bool]) -> Result<Option<EventReport>> {
-        let Some(labels) = &self.labels else { return Ok(None) };
-        Ok(Some(EventReport::new(flagged, labels, &self.ranges(), self.frames_in(1.0))?))
+        let Some(labels) = &self.labels else {
+            return Ok(None);
+        };
+        Ok(Some(EventReport::new(
+            flagged,
+            labels,
+            &self.ranges(),
+            self.frames_in(1.0),
+        )?))
     }
 }
 
@@ -117,7 +136,9 @@ impl Figures {
             untrusted_frames: chosen.iter().filter(|v| !v.trusted).count(),
             ..Self::default()
         };
-        let Some(labels) = &counted.labels else { return Ok(figures) };
+        let Some(labels) = &counted.labels else {
+            return Ok(figures);
+        };
         let scores: Vec<f64> = chosen.iter().map(|v| v.raw_score).collect();
         let ranking = Ranking::new(&scores, labels).context("raw scores")?;
         figures.anomalous_frames = Some(labels.iter().filter(|&&l| l).count());
@@ -125,7 +146,8 @@ impl Figures {
         figures.average_precision = ranking.average_precision();
         figures.eer = ranking.equal_error_rate();
         figures.best = ranking.best_f1();
-        figures.auroc_clip_normalised = Ranking::new(&normalised(&scores, &counted.ranges()), labels)?.auroc();
+        figures.auroc_clip_normalised =
+            Ranking::new(&normalised(&scores, &counted.ranges()), labels)?.auroc();
         figures.decisions = Some(Confusion::new(&flagged, labels)?);
         figures.events = counted.events(&flagged)?;
         Ok(figures)
@@ -167,16 +189,27 @@ pub mod tests {
     }
 
     fn clip(name: &str, counted: bool) -> Clip {
-        Clip { path: name.into(), name: name.into(), counted }
+        Clip {
+            path: name.into(),
+            name: name.into(),
+            counted,
+        }
     }
 
     #[test]
     fn warm_up_and_skipped_frames_do_not_count() {
         let clips = [clip("w", false), clip("a", true), clip("b", true)];
-        let verdicts: Vec<Verdict> =
-            [(0, 0, 9.0), (0, 1, 9.0), (1, 0, 9.0), (1, 1, 0.0), (1, 2, 2.0), (2, 0, 0.5), (2, 1, 3.0)]
-                .map(|(c, i, raw)| verdict(c, i, raw))
-                .to_vec();
+        let verdicts: Vec<Verdict> = [
+            (0, 0, 9.0),
+            (0, 1, 9.0),
+            (1, 0, 9.0),
+            (1, 1, 0.0),
+            (1, 2, 2.0),
+            (2, 0, 0.5),
+            (2, 1, 3.0),
+        ]
+        .map(|(c, i, raw)| verdict(c, i, raw))
+        .to_vec();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("labels.csv");
         std::fs::write(&path, "clip,frame,label\na,0,1\na,1,0\na,2,1\nb,0,0\nb,1,1\n").unwrap();
@@ -187,15 +220,24 @@ pub mod tests {
         let figures = Figures::new(&verdicts, &counted).unwrap();
         assert_eq!((figures.frames, figures.auroc), (4, Some(1.0)));
         assert_eq!(figures.decisions.and_then(|d| d.f1()), Some(1.0));
-        assert_eq!(figures.events.map(|e| (e.events.len(), e.detected())), Some((2, 2)));
+        assert_eq!(
+            figures.events.map(|e| (e.events.len(), e.detected())),
+            Some((2, 2))
+        );
 
         let unlabelled = Counted::new(&verdicts, &clips, None, 0, 10.0).unwrap();
         let figures = Figures::new(&verdicts, &unlabelled).unwrap();
-        assert_eq!((figures.frames, figures.auroc, figures.decisions), (5, None, None));
+        assert_eq!(
+            (figures.frames, figures.auroc, figures.decisions),
+            (5, None, None)
+        );
     }
 
     #[test]
     fn clips_are_normalised_one_by_one() {
-        assert_eq!(normalised(&[1.0, 3.0, 10.0, 10.0], &[0..2, 2..4]), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(
+            normalised(&[1.0, 3.0, 10.0, 10.0], &[0..2, 2..4]),
+            [0.0, 1.0, 0.0, 0.0]
+        );
     }
 }

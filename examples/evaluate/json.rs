@@ -18,12 +18,21 @@ pub fn document(task: &Task, evaluation: &Evaluation) -> Value {
     }
     document.insert("baselines".into(), json!(aurocs(&evaluation.baselines)));
     document.insert("ablations".into(), json!(aurocs(&evaluation.ablations)));
-    document.insert("rules".into(), rules(evaluation.baselines.iter().chain(&evaluation.ablations)));
-    let robustness = evaluation.robustness.iter().map(|(name, f)| (name.clone(), Value::Object(figures(f, 0.0))));
+    document.insert(
+        "rules".into(),
+        rules(evaluation.baselines.iter().chain(&evaluation.ablations)),
+    );
+    let robustness = evaluation
+        .robustness
+        .iter()
+        .map(|(name, f)| (name.clone(), Value::Object(figures(f, 0.0))));
     document.insert("robustness".into(), Value::Object(robustness.collect()));
     document.insert("choices".into(), evaluation.choices.iter().map(choice).collect());
     document.insert("settings".into(), settings(task));
-    document.insert("per_seed".into(), per_seed.into_iter().map(Value::Object).collect());
+    document.insert(
+        "per_seed".into(),
+        per_seed.into_iter().map(Value::Object).collect(),
+    );
     Value::Object(document)
 }
 
@@ -69,16 +78,30 @@ fn figures(f: &Figures, frame_rate: f64) -> Map<String, Value> {
 
 /// The mean of every number over the seeds; null where a seed has none. Delays: the median.
 fn means(per_seed: &[Map<String, Value>]) -> Map<String, Value> {
-    let Some(first) = per_seed.first() else { return Map::new() };
+    let Some(first) = per_seed.first() else {
+        return Map::new();
+    };
     if per_seed.len() == 1 {
-        return first.iter().filter(|(name, _)| *name != "seed").map(|(n, v)| (n.clone(), v.clone())).collect();
+        return first
+            .iter()
+            .filter(|(name, _)| *name != "seed")
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
     }
     let mean = |name: &String| {
         let values: Option<Vec<f64>> = per_seed.iter().map(|run| run.get(name)?.as_f64()).collect();
         let values = values?;
-        if name.starts_with("median") { median(&values) } else { Some(values.iter().sum::<f64>() / values.len() as f64) }
+        if name.starts_with("median") {
+            median(&values)
+        } else {
+            Some(values.iter().sum::<f64>() / values.len() as f64)
+        }
     };
-    first.keys().filter(|name| *name != "seed").map(|name| (name.clone(), json!(mean(name)))).collect()
+    first
+        .keys()
+        .filter(|name| *name != "seed")
+        .map(|name| (name.clone(), json!(mean(name))))
+        .collect()
 }
 
 /// What the rules of others decided.
@@ -113,7 +136,11 @@ fn choice(choice: &crate::choose::Choice) -> Value {
 
 fn settings(task: &Task) -> Value {
     let args = &task.args;
-    let set: Map<String, Value> = args.settings.iter().map(|s| (s.name.clone(), json!(s.value))).collect();
+    let set: Map<String, Value> = args
+        .settings
+        .iter()
+        .map(|s| (s.name.clone(), json!(s.value)))
+        .collect();
     json!({
         "warm": args.warm,
         "clips": args.clips,

@@ -8,7 +8,10 @@ mod args;
 mod autoencoder;
 mod baseline;
 #[path = "../common/chart.rs"]
-#[allow(dead_code, reason = "shared by several programs, none of which draws everything")]
+#[allow(
+    dead_code,
+    reason = "shared by several programs, none of which draws everything"
+)]
 mod chart;
 mod choose;
 mod clips;

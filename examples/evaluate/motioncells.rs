@@ -29,7 +29,10 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     let mut shares = BTreeMap::new();
     let chain = [convert, detector.clone()];
     stream::pump(frames, &chain, |place, sample| {
-        let time = sample.buffer().and_then(gst::BufferRef::pts).context("a frame without a time")?;
+        let time = sample
+            .buffer()
+            .and_then(gst::BufferRef::pts)
+            .context("a frame without a time")?;
         numbers.insert(time.nseconds(), place.number);
         read_messages(&detector, &mut shares)
     })?;
@@ -45,14 +48,22 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
 /// Share of moving cells by time, from the messages that wait on the pipeline's bus.
 fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) -> Result<()> {
     let pipeline = detector.parent().and_downcast::<gst::Pipeline>();
-    let Some(bus) = pipeline.and_then(|p| p.bus()) else { return Ok(()) };
+    let Some(bus) = pipeline.and_then(|p| p.bus()) else {
+        return Ok(());
+    };
     while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element, gst::MessageType::Error]) {
         if let gst::MessageView::Error(error) = message.view() {
             bail!("motioncells: {}", error.error());
         }
-        let Some(fields) = message.structure().filter(|s| s.has_name("motion")) else { continue };
-        let Ok(cells) = fields.get::<&str>("motion_cells_indices") else { continue };
-        let time = fields.get::<u64>("motion").or_else(|_| fields.get::<u64>("motion_begin"));
+        let Some(fields) = message.structure().filter(|s| s.has_name("motion")) else {
+            continue;
+        };
+        let Ok(cells) = fields.get::<&str>("motion_cells_indices") else {
+            continue;
+        };
+        let time = fields
+            .get::<u64>("motion")
+            .or_else(|_| fields.get::<u64>("motion_begin"));
         if let Ok(time) = time {
             let moving = cells.split(',').filter(|cell| !cell.is_empty()).count();
             shares.insert(time, moving as f64 / f64::from(GRID * GRID));

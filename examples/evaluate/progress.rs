@@ -18,21 +18,36 @@ impl Progress {
     /// Says what begins.
     pub fn new(title: &str) -> Self {
         let live = std::io::stderr().is_terminal();
-        Self { title: title.to_owned(), frames: 0, started: Instant::now(), live }
+        Self {
+            title: title.to_owned(),
+            frames: 0,
+            started: Instant::now(),
+            live,
+        }
     }
 
     /// One more frame, of `clip`.
     pub fn step(&mut self, clip: &str) {
         self.frames += 1;
         if self.live && self.frames % EVERY == 0 {
-            self.write(&format!("\r\x1b[K{}: {} frames, {:.0} frames/s, {clip}", self.title, self.frames, self.rate()));
+            self.write(&format!(
+                "\r\x1b[K{}: {} frames, {:.0} frames/s, {clip}",
+                self.title,
+                self.frames,
+                self.rate()
+            ));
         }
     }
 
     /// The pass is over.
     pub fn finish(self) {
         let clear = if self.live { "\r\x1b[K" } else { "" };
-        self.write(&format!("{clear}{}: {} frames, {:.0} frames/s\n", self.title, self.frames, self.rate()));
+        self.write(&format!(
+            "{clear}{}: {} frames, {:.0} frames/s\n",
+            self.title,
+            self.frames,
+            self.rate()
+        ));
     }
 
     fn rate(&self) -> f64 {

@@ -71,7 +71,9 @@ impl Pass {
 /// # Errors
 /// An unknown property or a value that it does not take is named.
 pub fn make_element(settings: &ElementSettings) -> Result<gst::Element> {
-    let element = gst::ElementFactory::make("vaeanomaly").build().context("the element vaeanomaly is missing")?;
+    let element = gst::ElementFactory::make("vaeanomaly")
+        .build()
+        .context("the element vaeanomaly is missing")?;
     set(&element, "device", &settings.device)?;
     set(&element, "seed", &settings.seed.to_string())?;
     for Setting { name, value } in &settings.others {
@@ -85,7 +87,10 @@ pub fn set(element: &gst::Element, name: &str, value: &str) -> Result<()> {
     let Some(property) = element.find_property(name) else {
         bail!("--set {name}: vaeanomaly has no such property");
     };
-    ensure!(property.flags().contains(gst::glib::ParamFlags::WRITABLE), "--set {name}: the property is read-only");
+    ensure!(
+        property.flags().contains(gst::glib::ParamFlags::WRITABLE),
+        "--set {name}: the property is read-only"
+    );
     let refused = || format!("--set {name}: the property does not take the value '{value}'");
     if property.value_type() == gst::glib::Type::STRING {
         element.set_property(name, value);
@@ -109,7 +114,12 @@ fn check_range(property: &gst::glib::ParamSpec, value: &gst::glib::Value) -> Res
             }
         )*};
     }
-    check!(ParamSpecDouble as f64, ParamSpecInt as i32, ParamSpecUInt as u32, ParamSpecUInt64 as u64);
+    check!(
+        ParamSpecDouble as f64,
+        ParamSpecInt as i32,
+        ParamSpecUInt as u32,
+        ParamSpecUInt64 as u64
+    );
     Ok(())
 }
 
@@ -124,7 +134,12 @@ pub fn run(
     let mut pass = Pass::default();
     pump(frames, &[element], |place, sample| {
         let info = gst_video::VideoInfo::from_caps(sample.caps().context("a frame without caps")?)?;
-        let frame = Frame { clip: place.clip, index: place.index, sample, info };
+        let frame = Frame {
+            clip: place.clip,
+            index: place.index,
+            sample,
+            info,
+        };
         let verdict = read_verdict(&frame)?;
         look(&frame, &verdict)?;
         pass.frame_rate = frame.frame_rate();
@@ -157,8 +172,12 @@ pub fn pump(
     mut take: impl FnMut(Place, gst::Sample) -> Result<()>,
 ) -> Result<()> {
     let pipeline = gst::Pipeline::new();
-    let source =
-        gst_app::AppSrc::builder().format(gst::Format::Time).block(true).max_bytes(0).max_buffers(4).build();
+    let source = gst_app::AppSrc::builder()
+        .format(gst::Format::Time)
+        .block(true)
+        .max_bytes(0)
+        .max_buffers(4)
+        .build();
     let sink = gst_app::AppSink::builder().sync(false).max_buffers(4).build();
     let mut all = vec![source.clone().upcast::<gst::Element>()];
     all.extend_from_slice(chain);
@@ -166,7 +185,9 @@ pub fn pump(
     pipeline.add_many(&all)?;
     gst::Element::link_many(&all)?;
 
-    let started = pipeline.set_state(gst::State::Playing).map_err(anyhow::Error::from);
+    let started = pipeline
+        .set_state(gst::State::Playing)
+        .map_err(anyhow::Error::from);
     let result = started.and_then(|_| {
         let places = Arc::new(Places::default());
         let feeder = thread::spawn({
@@ -178,7 +199,9 @@ pub fn pump(
             // Unblocks the feeder; going down cannot fail in a way that anybody could act on.
             let _ = pipeline.set_state(gst::State::Null);
         }
-        let fed = feeder.join().map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+        let fed = feeder
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
         fed.and(taken)
     });
     let on_bus = fail_on_bus_error(&pipeline);
@@ -198,8 +221,17 @@ fn feed(frames: Frames, source: &gst_app::AppSrc, places: &Places) -> Result<()>
                 break;
             }
         };
-        let time = frame.sample.buffer().and_then(gst::BufferRef::pts).unwrap_or_default();
-        let place = Place { number: frame.number(), clip: frame.clip, index: frame.index, time };
+        let time = frame
+            .sample
+            .buffer()
+            .and_then(gst::BufferRef::pts)
+            .unwrap_or_default();
+        let place = Place {
+            number: frame.number(),
+            clip: frame.clip,
+            index: frame.index,
+            time,
+        };
         if let Ok(mut queue) = places.lock() {
             queue.push_back(place);
         }
@@ -220,7 +252,10 @@ fn take_all(
     take: &mut impl FnMut(Place, gst::Sample) -> Result<()>,
 ) -> Result<()> {
     while let Ok(sample) = sink.pull_sample() {
-        let pts = sample.buffer().and_then(gst::BufferRef::pts).context("a buffer without a time")?;
+        let pts = sample
+            .buffer()
+            .and_then(gst::BufferRef::pts)
+            .context("a buffer without a time")?;
         // Encoders may move their whole segment.
         let time = sample
             .segment()
@@ -228,7 +263,9 @@ fn take_all(
             .and_then(|s| s.to_running_time(pts))
             .context("a buffer outside of its segment")?;
         let place = {
-            let mut queue = places.lock().map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+            let mut queue = places
+                .lock()
+                .map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
             std::iter::from_fn(|| queue.pop_front())
                 .find(|place| place.time.absdiff(time) < gst::ClockTime::from_useconds(500))
                 .with_context(|| format!("a buffer at {time}, where no frame was"))?
@@ -274,7 +311,9 @@ struct Stopwatch {
 fn measure(element: &gst::Element) -> Result<Arc<Mutex<Stopwatch>>> {
     let watch = Arc::new(Mutex::new(Stopwatch::default()));
     for name in ["sink", "src"] {
-        let pad = element.static_pad(name).with_context(|| format!("vaeanomaly has no {name} pad"))?;
+        let pad = element
+            .static_pad(name)
+            .with_context(|| format!("vaeanomaly has no {name} pad"))?;
         let watch = watch.clone();
         let arriving = name == "sink";
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {

@@ -20,7 +20,10 @@ pub fn percent(value: Option<f64>) -> String {
 
 /// Found incidents of all, or a dash.
 pub fn found(events: Option<&EventReport>) -> String {
-    events.map_or_else(|| "-".into(), |e| format!("{} of {}", e.detected(), e.events.len()))
+    events.map_or_else(
+        || "-".into(),
+        |e| format!("{} of {}", e.detected(), e.events.len()),
+    )
 }
 
 /// Everything, in columns.
@@ -32,7 +35,11 @@ pub fn text(evaluation: &Evaluation) -> String {
     if let Some(kept) = evaluation.kept {
         let full = kept.full_bytes as f64 / 1e6;
         let (frames, bytes) = (percent(kept.frames), percent(kept.bytes));
-        let _ = writeln!(out, "drop-normal keeps {frames} of the frames, {bytes} of {full:.2} MB ({})\n", kept.encoder);
+        let _ = writeln!(
+            out,
+            "drop-normal keeps {frames} of the frames, {bytes} of {full:.2} MB ({})\n",
+            kept.encoder
+        );
     }
     rivals(&mut out, "baseline", &evaluation.baselines);
     rivals(&mut out, "ablation (through the core)", &evaluation.ablations);
@@ -57,10 +64,21 @@ fn summary(out: &mut String, run: &Run) {
         ("best F1 (threshold)", best(f)),
         ("events found", found(events)),
         ("median delay", delay(run)),
-        ("normal frames flagged", percent(ratio(Confusion::false_alarm_share))),
-        ("false alarms per hour", number(events.and_then(|e| e.false_alarms_per_hour(run.counted.frame_rate)))),
+        (
+            "normal frames flagged",
+            percent(ratio(Confusion::false_alarm_share)),
+        ),
+        (
+            "false alarms per hour",
+            number(events.and_then(|e| e.false_alarms_per_hour(run.counted.frame_rate))),
+        ),
         ("frames flagged or in post-roll", percent(f.flagged_share)),
-        ("element's frames per second", run.pass.frames_per_second().map_or_else(String::new, |r| format!("{r:.0}"))),
+        (
+            "element's frames per second",
+            run.pass
+                .frames_per_second()
+                .map_or_else(String::new, |r| format!("{r:.0}")),
+        ),
     ];
     let _ = writeln!(out, "seed {}", run.seed);
     for (name, value) in rows {
@@ -70,7 +88,10 @@ fn summary(out: &mut String, run: &Run) {
 }
 
 fn best(f: &Figures) -> String {
-    f.best.map_or_else(|| "-".into(), |b| format!("{} ({:.2})", number(b.f1()), b.threshold))
+    f.best.map_or_else(
+        || "-".into(),
+        |b| format!("{} ({:.2})", number(b.f1()), b.threshold),
+    )
 }
 
 /// Median delay in frames and seconds.
@@ -88,12 +109,21 @@ fn rivals(out: &mut String, title: &str, rivals: &[Rival]) {
     if rivals.is_empty() {
         return;
     }
-    let _ = writeln!(out, "{title:<30}{:>8}{:>8}{:>14}{:>14}", "AUROC", "F1", "events", "false alarms");
+    let _ = writeln!(
+        out,
+        "{title:<30}{:>8}{:>8}{:>14}{:>14}",
+        "AUROC", "F1", "events", "false alarms"
+    );
     for r in rivals {
         let f1 = number(r.decisions.as_ref().and_then(Confusion::f1));
         let alarms = percent(r.decisions.as_ref().and_then(Confusion::false_alarm_share));
         let events = found(r.events.as_ref());
-        let _ = writeln!(out, "  {:<28}{:>8}{f1:>8}{events:>14}{alarms:>14}", r.name, number(r.auroc));
+        let _ = writeln!(
+            out,
+            "  {:<28}{:>8}{f1:>8}{events:>14}{alarms:>14}",
+            r.name,
+            number(r.auroc)
+        );
     }
     out.push('\n');
 }
@@ -102,12 +132,20 @@ fn robustness(out: &mut String, rows: &[(String, Figures)]) {
     if rows.is_empty() {
         return;
     }
-    let _ = writeln!(out, "{:<30}{:>8}{:>8}{:>14}{:>14}", "disturbance", "AUROC", "F1", "events", "false alarms");
+    let _ = writeln!(
+        out,
+        "{:<30}{:>8}{:>8}{:>14}{:>14}",
+        "disturbance", "AUROC", "F1", "events", "false alarms"
+    );
     for (name, f) in rows {
         let f1 = number(f.decisions.as_ref().and_then(Confusion::f1));
         let alarms = percent(f.decisions.as_ref().and_then(Confusion::false_alarm_share));
         let events = found(f.events.as_ref());
-        let _ = writeln!(out, "  {name:<28}{:>8}{f1:>8}{events:>14}{alarms:>14}", number(f.auroc));
+        let _ = writeln!(
+            out,
+            "  {name:<28}{:>8}{f1:>8}{events:>14}{alarms:>14}",
+            number(f.auroc)
+        );
     }
     out.push('\n');
 }

@@ -25,10 +25,21 @@ impl JpegRoundTrip {
             .downcast::<gst::Pipeline>()
             .map_err(|_| anyhow::anyhow!("the JPEG stage is no pipeline"))?;
         let by_name = |name| pipeline.by_name(name);
-        let source = by_name("source").and_then(|e| e.downcast().ok()).context("no application source")?;
-        let sink = by_name("sink").and_then(|e| e.downcast().ok()).context("no application sink")?;
-        pipeline.set_state(gst::State::Playing).context("cannot start the JPEG stage")?;
-        Ok(Self { pipeline, source, sink, frames: 0 })
+        let source = by_name("source")
+            .and_then(|e| e.downcast().ok())
+            .context("no application source")?;
+        let sink = by_name("sink")
+            .and_then(|e| e.downcast().ok())
+            .context("no application sink")?;
+        pipeline
+            .set_state(gst::State::Playing)
+            .context("cannot start the JPEG stage")?;
+        Ok(Self {
+            pipeline,
+            source,
+            sink,
+            frames: 0,
+        })
     }
 
     /// Compresses and decompresses; caps stay as they were, the numbers in the planes were never converted.
@@ -36,11 +47,15 @@ impl JpegRoundTrip {
         let caps = frame.sample.caps_owned().context("a frame without caps")?;
         let mut buffer = frame.sample.buffer_owned().context("a frame without a buffer")?;
         // Clips start at zero anew; this stage sees one stream.
-        buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(40) * self.frames);
+        buffer
+            .make_mut()
+            .set_pts(gst::ClockTime::from_mseconds(40) * self.frames);
         buffer.make_mut().set_dts(gst::ClockTime::NONE);
         self.frames += 1;
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
-        self.source.push_sample(&sample).context("the JPEG stage takes no more frames")?;
+        self.source
+            .push_sample(&sample)
+            .context("the JPEG stage takes no more frames")?;
         let Ok(decoded) = self.sink.pull_sample() else {
             fail_on_bus_error(&self.pipeline)?;
             anyhow::bail!("the JPEG stage ended");

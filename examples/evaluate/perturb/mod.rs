@@ -50,8 +50,9 @@ impl FromStr for Perturbation {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (kind, rest) =
-            text.split_once(':').with_context(|| format!("--perturb must be KIND:VALUE, got '{text}'"))?;
+        let (kind, rest) = text
+            .split_once(':')
+            .with_context(|| format!("--perturb must be KIND:VALUE, got '{text}'"))?;
         let (value, from) = match rest.split_once('@') {
             Some((value, from)) => (value, Some(number(text, from, 0.0, f64::MAX)?)),
             None => (rest, None),
@@ -66,7 +67,10 @@ impl FromStr for Perturbation {
             _ => bail!("--perturb knows noise, brightness, jitter, occlude, fps and jpeg, got '{kind}'"),
         };
         let may_start_late = matches!(result, Self::Brightness(..) | Self::Occlude(..));
-        ensure!(from.is_none() || may_start_late, "--perturb {kind} cannot begin late, got '{text}'");
+        ensure!(
+            from.is_none() || may_start_late,
+            "--perturb {kind} cannot begin late, got '{text}'"
+        );
         Ok(result)
     }
 }
@@ -110,7 +114,12 @@ pub struct Perturber {
 impl Perturber {
     /// Ready for the first frame of a stream.
     pub fn new(list: &[Perturbation]) -> Self {
-        Self { list: list.to_vec(), noise: NoiseTable::new(), jpeg: Vec::new(), seen: 0 }
+        Self {
+            list: list.to_vec(),
+            noise: NoiseTable::new(),
+            jpeg: Vec::new(),
+            seen: 0,
+        }
     }
 
     /// The disturbed frame, or `None` where it is left out. `since` = time since the first counted frame,
@@ -124,7 +133,12 @@ impl Perturber {
     ) -> Result<Option<Frame>> {
         let caps = sample.caps().context("a frame without caps")?;
         let info = gst_video::VideoInfo::from_caps(caps).context("a frame without video caps")?;
-        let mut frame = Frame { clip, index, sample: sample.clone(), info };
+        let mut frame = Frame {
+            clip,
+            index,
+            sample: sample.clone(),
+            info,
+        };
         let number = self.seen;
         self.seen += 1;
         for position in 0..self.list.len() {
@@ -207,8 +221,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["noise:10", "brightness:0.6@12.5", "brightness:1.2", "jitter:1", "occlude:0.1@3.0", "fps:0.5", "jpeg:40"]
-        {
+        for text in [
+            "noise:10",
+            "brightness:0.6@12.5",
+            "brightness:1.2",
+            "jitter:1",
+            "occlude:0.1@3.0",
+            "fps:0.5",
+            "jpeg:40",
+        ] {
             assert_eq!(text.parse::<Perturbation>().unwrap().to_string(), text);
         }
     }
@@ -217,9 +238,17 @@ mod tests {
     fn errors_name_value_and_range() {
         assert_eq!(error("noise"), "--perturb must be KIND:VALUE, got 'noise'");
         assert_eq!(error("fps:2"), "--perturb fps:2: value must be 0.01..=1, got '2'");
-        assert_eq!(error("jpeg:x"), "--perturb jpeg:x: value must be 1..=100, got 'x'");
-        assert_eq!(error("occlude:0.1@-1"), "--perturb occlude:0.1@-1: begin must be seconds from 0 on, got '-1'");
-        assert!(error("blur:1").contains("knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'"));
+        assert_eq!(
+            error("jpeg:x"),
+            "--perturb jpeg:x: value must be 1..=100, got 'x'"
+        );
+        assert_eq!(
+            error("occlude:0.1@-1"),
+            "--perturb occlude:0.1@-1: begin must be seconds from 0 on, got '-1'"
+        );
+        assert!(
+            error("blur:1").contains("knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'")
+        );
         assert!(error("noise:1@5").contains("cannot begin late"));
     }
 

@@ -48,12 +48,23 @@ impl Picture {
         let mapped = frame.map()?;
         let planes = (0..frame.info.n_components())
             .map(|component| {
-                let (width, height) =
-                    (mapped.comp_width(component) as usize, mapped.comp_height(component) as usize);
+                let (width, height) = (
+                    mapped.comp_width(component) as usize,
+                    mapped.comp_height(component) as usize,
+                );
                 let stride = mapped.comp_stride(component) as usize;
                 let data = mapped.comp_data(component).context("a plane is missing")?;
-                let pixels = data.chunks(stride).take(height).flat_map(|row| &row[..width]).copied().collect();
-                Ok(Plane { width, height, pixels })
+                let pixels = data
+                    .chunks(stride)
+                    .take(height)
+                    .flat_map(|row| &row[..width])
+                    .copied()
+                    .collect();
+                Ok(Plane {
+                    width,
+                    height,
+                    pixels,
+                })
             })
             .collect::<Result<_>>()?;
         let full_range = frame.info.colorimetry().range() == gst_video::VideoColorRange::Range0_255;
@@ -73,7 +84,11 @@ impl Picture {
         let buffer = gst::Buffer::from_mut_slice(bytes);
         let caps = original.sample.caps_owned().context("a frame without caps")?;
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
-        Ok(Frame { sample, info, ..original.clone() })
+        Ok(Frame {
+            sample,
+            info,
+            ..original.clone()
+        })
     }
 
     /// Adds Gaussian noise of `sigma` grey levels to luma.
@@ -94,8 +109,9 @@ impl Picture {
         let black = if self.full_range { 0.0 } else { 16.0 };
         for (component, plane) in self.planes.iter_mut().enumerate() {
             let zero = if component == 0 { black } else { 128.0 };
-            let scaled: Vec<u8> =
-                (0..=255u8).map(|v| (zero + (f64::from(v) - zero) * factor).round() as u8).collect();
+            let scaled: Vec<u8> = (0..=255u8)
+                .map(|v| (zero + (f64::from(v) - zero) * factor).round() as u8)
+                .collect();
             plane.pixels.iter_mut().for_each(|p| *p = scaled[usize::from(*p)]);
         }
     }
@@ -139,17 +155,39 @@ mod tests {
     use super::*;
 
     fn ramp(width: usize, height: usize) -> Picture {
-        let plane = |w: usize, h: usize| Plane { width: w, height: h, pixels: (0..w * h).map(|i| (i % 251) as u8).collect() };
-        Picture { planes: vec![plane(width, height), plane(width / 2, height / 2), plane(width / 2, height / 2)], full_range: false }
+        let plane = |w: usize, h: usize| Plane {
+            width: w,
+            height: h,
+            pixels: (0..w * h).map(|i| (i % 251) as u8).collect(),
+        };
+        Picture {
+            planes: vec![
+                plane(width, height),
+                plane(width / 2, height / 2),
+                plane(width / 2, height / 2),
+            ],
+            full_range: false,
+        }
     }
 
     #[test]
     fn noise_has_its_sigma_and_leaves_chroma_alone() {
-        let plane = Plane { width: 100, height: 100, pixels: vec![128; 10_000] };
-        let mut picture = Picture { planes: vec![plane.clone(), plane.clone()], full_range: true };
+        let plane = Plane {
+            width: 100,
+            height: 100,
+            pixels: vec![128; 10_000],
+        };
+        let mut picture = Picture {
+            planes: vec![plane.clone(), plane.clone()],
+            full_range: true,
+        };
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         picture.add_noise(10.0, &NoiseTable::new(), &mut rng);
-        let deviations: Vec<f64> = picture.planes[0].pixels.iter().map(|&p| f64::from(p) - 128.0).collect();
+        let deviations: Vec<f64> = picture.planes[0]
+            .pixels
+            .iter()
+            .map(|&p| f64::from(p) - 128.0)
+            .collect();
         let sigma = (deviations.iter().map(|d| d * d).sum::<f64>() / 10_000.0).sqrt();
         assert!((sigma - 10.0).abs() < 0.3, "sigma {sigma}");
         assert_eq!(picture.planes[1], plane);
@@ -157,11 +195,21 @@ mod tests {
 
     #[test]
     fn light_is_scaled_around_black_and_grey() {
-        let plane = |value| Plane { width: 1, height: 1, pixels: vec![value] };
-        let mut limited = Picture { planes: vec![plane(116), plane(78)], full_range: false };
+        let plane = |value| Plane {
+            width: 1,
+            height: 1,
+            pixels: vec![value],
+        };
+        let mut limited = Picture {
+            planes: vec![plane(116), plane(78)],
+            full_range: false,
+        };
         limited.scale_light(0.5);
         assert_eq!(limited.planes, [plane(66), plane(103)]);
-        let mut full = Picture { planes: vec![plane(200)], full_range: true };
+        let mut full = Picture {
+            planes: vec![plane(200)],
+            full_range: true,
+        };
         full.scale_light(2.0);
         assert_eq!(full.planes, [plane(255)]);
     }
@@ -171,7 +219,9 @@ mod tests {
         let before = ramp(8, 8);
         let mut after = before.clone();
         after.displace(2, -2);
-        let at = |p: &Picture, plane: usize, x: usize, y: usize| p.planes[plane].pixels[y * p.planes[plane].width + x];
+        let at = |p: &Picture, plane: usize, x: usize, y: usize| {
+            p.planes[plane].pixels[y * p.planes[plane].width + x]
+        };
         assert_eq!(at(&after, 0, 5, 3), at(&before, 0, 3, 5));
         assert_eq!(at(&after, 0, 0, 0), at(&before, 0, 0, 2));
         assert_eq!(at(&after, 1, 2, 1), at(&before, 1, 1, 2));
@@ -182,7 +232,11 @@ mod tests {
         let mut picture = ramp(100, 100);
         picture.planes[0].pixels.fill(255);
         picture.cover(0.25);
-        let covered = picture.planes[0].pixels.iter().filter(|&&p| p == COVER_LUMA).count();
+        let covered = picture.planes[0]
+            .pixels
+            .iter()
+            .filter(|&&p| p == COVER_LUMA)
+            .count();
         assert_eq!(covered, 2500);
         assert_eq!(picture.planes[0].pixels[99 * 100], COVER_LUMA, "lower left");
         assert_eq!(picture.planes[0].pixels[99], 255, "upper right");

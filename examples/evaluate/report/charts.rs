@@ -20,8 +20,11 @@ const MOST_POINTS: usize = 600;
 pub fn roc_curve(all: &[f64], counted: &Counted) -> Option<Vec<(f64, f64)>> {
     let labels = counted.labels.as_ref()?;
     let ranking = Ranking::new(&counted.pick(all), labels).ok()?;
-    let points: Option<Vec<_>> =
-        ranking.points().iter().map(|p| Some((p.false_positive_rate()?, p.true_positive_rate()?))).collect();
+    let points: Option<Vec<_>> = ranking
+        .points()
+        .iter()
+        .map(|p| Some((p.false_positive_rate()?, p.true_positive_rate()?)))
+        .collect();
     Some(thinned(points?))
 }
 
@@ -58,10 +61,18 @@ pub fn roc(evaluation: &Evaluation, run: &Run) -> Option<(String, Vec<(String, &
 /// Precision against recall.
 pub fn precision_recall(run: &Run) -> Option<String> {
     let labels = run.counted.labels.as_ref()?;
-    let raw: Vec<f64> = run.counted.pick(&run.pass.verdicts).iter().map(|v| v.raw_score).collect();
+    let raw: Vec<f64> = run
+        .counted
+        .pick(&run.pass.verdicts)
+        .iter()
+        .map(|v| v.raw_score)
+        .collect();
     let ranking = Ranking::new(&raw, labels).ok()?;
-    let points: Vec<_> =
-        ranking.points().iter().filter_map(|p| Some((p.true_positive_rate()?, p.precision()?))).collect();
+    let points: Vec<_> = ranking
+        .points()
+        .iter()
+        .filter_map(|p| Some((p.true_positive_rate()?, p.precision()?)))
+        .collect();
     let share = labels.iter().filter(|&&l| l).count() as f64 / labels.len().max(1) as f64;
     let mut chart = Chart::new("Precision and recall", 520, 430)
         .x_axis("recall: anomalous frames flagged", 0.0, 1.0)
@@ -81,9 +92,17 @@ pub fn histogram(run: &Run) -> String {
     let raw: Vec<f64> = verdicts.iter().map(|v| v.raw_score).collect();
     let mut sorted = raw.clone();
     sorted.sort_by(f64::total_cmp);
-    let quantile = |q: f64| sorted.get(((sorted.len() - 1) as f64 * q) as usize).copied().unwrap_or(0.0);
+    let quantile = |q: f64| {
+        sorted
+            .get(((sorted.len() - 1) as f64 * q) as usize)
+            .copied()
+            .unwrap_or(0.0)
+    };
     let threshold = verdicts.last().map_or(0.0, |v| v.threshold);
-    let (low, high) = (quantile(0.002).min(threshold - 0.5), quantile(0.998).max(threshold + 0.5));
+    let (low, high) = (
+        quantile(0.002).min(threshold - 0.5),
+        quantile(0.998).max(threshold + 0.5),
+    );
     let width = (high - low) / BINS as f64;
     let bars = |wanted: Option<bool>| {
         let mut counts = [0usize; BINS];
@@ -102,11 +121,17 @@ pub fn histogram(run: &Run) -> String {
         counts.iter().enumerate().map(bar).collect::<Vec<_>>()
     };
     let series = if run.counted.labels.is_some() {
-        vec![("normal frames", bars(Some(false)), NORMAL), ("anomalous frames", bars(Some(true)), ANOMALOUS)]
+        vec![
+            ("normal frames", bars(Some(false)), NORMAL),
+            ("anomalous frames", bars(Some(true)), ANOMALOUS),
+        ]
     } else {
         vec![("frames", bars(None), NORMAL)]
     };
-    let top = series.iter().flat_map(|(_, b, _)| b).fold(1.0f64, |m, bar| m.max(bar.2));
+    let top = series
+        .iter()
+        .flat_map(|(_, b, _)| b)
+        .fold(1.0f64, |m, bar| m.max(bar.2));
     let mut chart = Chart::new("Scores of normal and anomalous frames", 1060, 330)
         .x_axis("raw score: deviations from the camera's own history", low, high)
         .y_axis("% of the frames of a kind", 0.0, 1.1 * top);
@@ -114,7 +139,9 @@ pub fn histogram(run: &Run) -> String {
         chart = chart.bars(label, bars, colour);
     }
     let line = (high - low) / 700.0;
-    chart.band("threshold", threshold - line, threshold + line, POINT).svg()
+    chart
+        .band("threshold", threshold - line, threshold + line, POINT)
+        .svg()
 }
 
 /// The score over the whole counted stream.
@@ -128,7 +155,12 @@ pub fn overview(run: &Run) -> String {
     if let Some(labels) = &run.counted.labels {
         let all = std::iter::once(0..labels.len()).collect::<Vec<_>>();
         for event in gstvaeanomaly::metrics::runs(labels, &all) {
-            chart = chart.band("anomalous (ground truth)", verdicts[event.start].time, verdicts[event.end - 1].time, "#f6c7c3");
+            chart = chart.band(
+                "anomalous (ground truth)",
+                verdicts[event.start].time,
+                verdicts[event.end - 1].time,
+                "#f6c7c3",
+            );
         }
     }
     chart

@@ -44,10 +44,17 @@ pub fn choose(run: &Run) -> Vec<(Kind, usize)> {
     let flagged: Vec<bool> = verdicts.iter().map(|v| v.flagged).collect();
     let raw: Vec<f64> = verdicts.iter().map(|v| v.raw_score).collect();
     let Some(labels) = &run.counted.labels else {
-        return peaks(&flagged, &raw, run).into_iter().map(|i| (Kind::Found, i)).collect();
+        return peaks(&flagged, &raw, run)
+            .into_iter()
+            .map(|i| (Kind::Found, i))
+            .collect();
     };
     let where_both = |flag: bool, label: bool| -> Vec<bool> {
-        flagged.iter().zip(labels).map(|(&f, &l)| f == flag && l == label).collect()
+        flagged
+            .iter()
+            .zip(labels)
+            .map(|(&f, &l)| f == flag && l == label)
+            .collect()
     };
     let mut chosen = Vec::new();
     for (kind, mask) in [
@@ -66,7 +73,10 @@ pub fn choose(run: &Run) -> Vec<(Kind, usize)> {
 /// The highest value of each run of `mask`, one a second, the highest first.
 fn peaks(mask: &[bool], values: &[f64], run: &Run) -> Vec<usize> {
     let highest = |frames: std::ops::Range<usize>| frames.max_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut found: Vec<usize> = runs(mask, &run.counted.ranges()).into_iter().filter_map(highest).collect();
+    let mut found: Vec<usize> = runs(mask, &run.counted.ranges())
+        .into_iter()
+        .filter_map(highest)
+        .collect();
     found.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     let apart = run.counted.frames_in(1.0);
     let mut kept: Vec<usize> = Vec::new();
@@ -88,36 +98,53 @@ pub struct Card {
 /// Streams everything through the core once more and takes pictures of the chosen frames. Also tells the
 /// largest difference between the core's and the element's raw scores, which should be 0.
 pub fn take_pictures(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result<(Vec<Card>, f64)> {
-    let wanted: BTreeMap<usize, Kind> =
-        chosen.iter().map(|&(kind, frame)| (run.counted.positions[frame], kind)).collect();
+    let wanted: BTreeMap<usize, Kind> = chosen
+        .iter()
+        .map(|&(kind, frame)| (run.counted.positions[frame], kind))
+        .collect();
     let (config, tuning) = core_pass::mirror(&task.settings(run.seed))?;
     let mut progress = Progress::new("pictures for the report");
     let mut cards = BTreeMap::new();
     let (mut position, mut deviation) = (0, 0.0f64);
-    core_pass::run(task.frames(&task.args.perturb), &config, &tuning, |frame, prediction, detector| {
-        progress.step(&task.clips[frame.clip].name);
-        let verdict = &run.pass.verdicts[position];
-        deviation = deviation.max((verdict.raw_score - prediction.raw_score).abs());
-        if let Some(&kind) = wanted.get(&position) {
-            let plain = thumbnail(frame)?;
-            let mut boxed = plain.clone();
-            let scale = f64::from(plain.width()) / f64::from(frame.info.width());
-            draw_box(&mut boxed, verdict.place, scale);
-            let mut pictures = vec![("frame, strongest place", data_uri(&boxed)?)];
-            pictures.push(("anomaly map", data_uri(&heat(&detector.anomaly_map(prediction.threshold), &plain))?));
-            if let Some(expected) = reconstruction(detector) {
-                pictures.push(("what the net expected", data_uri(&expected)?));
+    core_pass::run(
+        task.frames(&task.args.perturb),
+        &config,
+        &tuning,
+        |frame, prediction, detector| {
+            progress.step(&task.clips[frame.clip].name);
+            let verdict = &run.pass.verdicts[position];
+            deviation = deviation.max((verdict.raw_score - prediction.raw_score).abs());
+            if let Some(&kind) = wanted.get(&position) {
+                let plain = thumbnail(frame)?;
+                let mut boxed = plain.clone();
+                let scale = f64::from(plain.width()) / f64::from(frame.info.width());
+                draw_box(&mut boxed, verdict.place, scale);
+                let mut pictures = vec![("frame, strongest place", data_uri(&boxed)?)];
+                pictures.push((
+                    "anomaly map",
+                    data_uri(&heat(&detector.anomaly_map(prediction.threshold), &plain))?,
+                ));
+                if let Some(expected) = reconstruction(detector) {
+                    pictures.push(("what the net expected", data_uri(&expected)?));
+                }
+                let name = html_escape(&task.clips[frame.clip].name);
+                let caption = format!(
+                    "<b>{name}</b>, frame {} · score {:.2} · {} decided",
+                    frame.index, verdict.score, verdict.cue
+                );
+                cards.insert(
+                    position,
+                    Card {
+                        kind,
+                        caption,
+                        pictures,
+                    },
+                );
             }
-            let name = html_escape(&task.clips[frame.clip].name);
-            let caption = format!(
-                "<b>{name}</b>, frame {} · score {:.2} · {} decided",
-                frame.index, verdict.score, verdict.cue
-            );
-            cards.insert(position, Card { kind, caption, pictures });
-        }
-        position += 1;
-        Ok(())
-    })?;
+            position += 1;
+            Ok(())
+        },
+    )?;
     progress.finish();
     let order = chosen.iter().map(|&(_, frame)| run.counted.positions[frame]);
     Ok((order.filter_map(|p| cards.remove(&p)).collect(), deviation))
@@ -127,7 +154,12 @@ fn reconstruction(detector: &gstvaeanomaly::detector::Detector) -> Option<image:
     let (width, height, pixels) = detector.reconstruction()?;
     let small = image::RgbImage::from_raw(width as u32, height as u32, pixels)?;
     let large = (width as u32 * 4, height as u32 * 4);
-    Some(image::imageops::resize(&small, large.0, large.1, image::imageops::FilterType::CatmullRom))
+    Some(image::imageops::resize(
+        &small,
+        large.0,
+        large.1,
+        image::imageops::FilterType::CatmullRom,
+    ))
 }
 
 /// The cards of one kind under a heading, or a sentence where there are none.
@@ -140,9 +172,17 @@ pub fn section(cards: &[Card], kind: Kind, heading: &str, how: &str, none: &str)
     }
     html.push_str("<div class=cards>");
     for card in cards {
-        let _ = write!(html, "<div class=\"card {}\">{}<div class=triple>", kind.class(), card.caption);
+        let _ = write!(
+            html,
+            "<div class=\"card {}\">{}<div class=triple>",
+            kind.class(),
+            card.caption
+        );
         for (caption, source) in &card.pictures {
-            let _ = write!(html, "<figure><img src=\"{source}\" alt=\"{caption}\"><figcaption>{caption}</figcaption></figure>");
+            let _ = write!(
+                html,
+                "<figure><img src=\"{source}\" alt=\"{caption}\"><figcaption>{caption}</figcaption></figure>"
+            );
         }
         html.push_str("</div></div>");
     }

@@ -43,7 +43,10 @@ pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
 fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
     let f = &run.figures;
     let seconds = f.frames as f64 / run.counted.frame_rate;
-    let _ = write!(page, "<h1>How well does <code>vaeanomaly</code> see what is unusual here?</h1>");
+    let _ = write!(
+        page,
+        "<h1>How well does <code>vaeanomaly</code> see what is unusual here?</h1>"
+    );
     let _ = write!(
         page,
         "<p class=lead>{}</p><p class=how>{} frames ({:.0} s of video) were streamed once through the element as one \
@@ -55,25 +58,71 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
     let ratio = |get: fn(&Confusion) -> Option<f64>| f.decisions.as_ref().and_then(get);
     let events = f.events.as_ref();
     let mut tiles = vec![
-        ("AUROC", number(f.auroc), "chance that an anomalous frame scores higher than a normal one; 0.5 is guessing, 1 is perfect"),
-        ("events found", found(events), "incidents with at least one flagged frame"),
-        ("median delay", delay(run), "from the begin of an incident to its first flagged frame"),
-        ("normal frames flagged", percent(ratio(Confusion::false_alarm_share)), "false alarms, as a share of all normal frames"),
-        ("F1", number(ratio(Confusion::f1)), "one number for decisions on frames: high only if both precision and recall are"),
-        ("precision / recall", format!("{} / {}", number(ratio(Confusion::precision)), number(ratio(Confusion::recall))), "flagged frames that are anomalous / anomalous frames that are flagged"),
+        (
+            "AUROC",
+            number(f.auroc),
+            "chance that an anomalous frame scores higher than a normal one; 0.5 is guessing, 1 is perfect",
+        ),
+        (
+            "events found",
+            found(events),
+            "incidents with at least one flagged frame",
+        ),
+        (
+            "median delay",
+            delay(run),
+            "from the begin of an incident to its first flagged frame",
+        ),
+        (
+            "normal frames flagged",
+            percent(ratio(Confusion::false_alarm_share)),
+            "false alarms, as a share of all normal frames",
+        ),
+        (
+            "F1",
+            number(ratio(Confusion::f1)),
+            "one number for decisions on frames: high only if both precision and recall are",
+        ),
+        (
+            "precision / recall",
+            format!(
+                "{} / {}",
+                number(ratio(Confusion::precision)),
+                number(ratio(Confusion::recall))
+            ),
+            "flagged frames that are anomalous / anomalous frames that are flagged",
+        ),
     ];
     if f.decisions.is_none() {
         tiles.clear();
-        tiles.push(("frames flagged or near", percent(f.flagged_share), "flagged frames and the two seconds after them"));
+        tiles.push((
+            "frames flagged or near",
+            percent(f.flagged_share),
+            "flagged frames and the two seconds after them",
+        ));
     }
     if let Some(kept) = evaluation.kept {
-        tiles.push(("bytes kept", percent(kept.bytes), "size of the encoded video with drop-normal, of the full recording"));
+        tiles.push((
+            "bytes kept",
+            percent(kept.bytes),
+            "size of the encoded video with drop-normal, of the full recording",
+        ));
     }
-    let rate = run.pass.frames_per_second().map_or_else(|| "-".into(), |r| format!("{r:.0}/s"));
-    tiles.push(("frames", rate, "that the element gets through in a second of its own time"));
+    let rate = run
+        .pass
+        .frames_per_second()
+        .map_or_else(|| "-".into(), |r| format!("{r:.0}/s"));
+    tiles.push((
+        "frames",
+        rate,
+        "that the element gets through in a second of its own time",
+    ));
     page.push_str("<div class=tiles>");
     for (name, value, meaning) in tiles {
-        let _ = write!(page, "<div class=tile><b>{value}</b><span>{name}</span><small>{meaning}</small></div>");
+        let _ = write!(
+            page,
+            "<div class=tile><b>{value}</b><span>{name}</span><small>{meaning}</small></div>"
+        );
     }
     page.push_str("</div>");
 }
@@ -83,7 +132,9 @@ fn verdict(run: &Run) -> String {
     let f = &run.figures;
     let (Some(events), Some(decisions)) = (&f.events, &f.decisions) else {
         let share = percent(f.flagged_share);
-        return format!("No ground truth was given. {share} of the frames were flagged or followed one that was.");
+        return format!(
+            "No ground truth was given. {share} of the frames were flagged or followed one that was."
+        );
     };
     let alarms = percent(decisions.false_alarm_share());
     let when = match events.median_delay_seconds(run.counted.frame_rate) {
@@ -99,9 +150,15 @@ fn verdict(run: &Run) -> String {
 
 fn key(entries: &[(&str, &str)]) -> String {
     let entry = |(name, colour): &(&str, &str)| {
-        format!("<span><i style=\"background:{colour}\"></i>{}</span>", html_escape(name))
+        format!(
+            "<span><i style=\"background:{colour}\"></i>{}</span>",
+            html_escape(name)
+        )
     };
-    format!("<p class=key>{}</p>", entries.iter().map(entry).collect::<String>())
+    format!(
+        "<p class=key>{}</p>",
+        entries.iter().map(entry).collect::<String>()
+    )
 }
 
 fn time(page: &mut String, task: &Task, run: &Run) {
@@ -183,7 +240,13 @@ fn pictures(page: &mut String, run: &Run, cards: &[Card], deviation: f64) {
             "There are none.",
         ));
     } else {
-        page.push_str(&gallery::section(cards, Kind::Found, "Strongest finds", "", "Nothing was flagged."));
+        page.push_str(&gallery::section(
+            cards,
+            Kind::Found,
+            "Strongest finds",
+            "",
+            "Nothing was flagged.",
+        ));
     }
     let _ = write!(
         page,

@@ -29,10 +29,19 @@ fn to_rgb(frame: &Frame) -> Result<RgbImage> {
         gst_video::VideoColorMatrix::Bt709 => (0.2126, 0.0722),
         _ => (0.299, 0.114),
     };
-    let (black, luma_gain, chroma_gain) = if full { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
+    let (black, luma_gain, chroma_gain) = if full {
+        (0.0, 1.0, 1.0)
+    } else {
+        (16.0, 255.0 / 219.0, 255.0 / 224.0)
+    };
     let grey = mapped.n_components() < 3;
     let planes = (0..if grey { 1 } else { 3 })
-        .map(|c| mapped.comp_data(c).context("a plane is missing").map(|d| (d, mapped.comp_stride(c) as usize)))
+        .map(|c| {
+            mapped
+                .comp_data(c)
+                .context("a plane is missing")
+                .map(|d| (d, mapped.comp_stride(c) as usize))
+        })
         .collect::<Result<Vec<_>>>()?;
     let at = |plane: usize, x: u32, y: u32| {
         let (data, stride) = planes[plane];
@@ -43,7 +52,10 @@ fn to_rgb(frame: &Frame) -> Result<RgbImage> {
         let (cb, cr) = if grey {
             (0.0, 0.0)
         } else {
-            ((at(1, x / 2, y / 2) - 128.0) * chroma_gain, (at(2, x / 2, y / 2) - 128.0) * chroma_gain)
+            (
+                (at(1, x / 2, y / 2) - 128.0) * chroma_gain,
+                (at(2, x / 2, y / 2) - 128.0) * chroma_gain,
+            )
         };
         let red = luma + 2.0 * (1.0 - kr) * cr;
         let blue = luma + 2.0 * (1.0 - kb) * cb;
@@ -82,9 +94,14 @@ fn put(picture: &mut RgbImage, x: u32, y: u32) {
 pub fn heat(map: &AnomalyMap, picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     RgbImage::from_fn(width, height, |x, y| {
-        let value = sample(map, f64::from(x) / f64::from(width), f64::from(y) / f64::from(height));
+        let value = sample(
+            map,
+            f64::from(x) / f64::from(width),
+            f64::from(y) / f64::from(height),
+        );
         let p = picture.get_pixel(x, y);
-        let grey = 0.55 * (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) + 40.0;
+        let grey =
+            0.55 * (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) + 40.0;
         let colour = heat_colour(value);
         let alpha = (1.6 * value).clamp(0.0, 0.85);
         Rgb(colour.map(|c| ((1.0 - alpha) * grey + alpha * c).round().clamp(0.0, 255.0) as u8))
@@ -103,7 +120,10 @@ fn sample(map: &AnomalyMap, u: f64, v: f64) -> f64 {
     let (x0, x1, fx) = place(u, map.width);
     let (y0, y1, fy) = place(v, map.height);
     let at = |x: usize, y: usize| f64::from(map.values[y * map.width + x]);
-    let (upper, lower) = (at(x0, y0) * (1.0 - fx) + at(x1, y0) * fx, at(x0, y1) * (1.0 - fx) + at(x1, y1) * fx);
+    let (upper, lower) = (
+        at(x0, y0) * (1.0 - fx) + at(x1, y0) * fx,
+        at(x0, y1) * (1.0 - fx) + at(x1, y1) * fx,
+    );
     upper * (1.0 - fy) + lower * fy
 }
 
@@ -134,10 +154,16 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
+        let bits = (0..3).fold(0u32, |bits, i| {
+            bits << 8 | u32::from(three.get(i).copied().unwrap_or(0))
+        });
         for position in 0..4 {
             let index = (bits >> (18 - 6 * position)) & 63;
-            text.push(if position <= three.len() { char::from(ALPHABET[index as usize]) } else { '=' });
+            text.push(if position <= three.len() {
+                char::from(ALPHABET[index as usize])
+            } else {
+                '='
+            });
         }
     }
     text
@@ -149,14 +175,24 @@ mod tests {
 
     #[test]
     fn base64_as_in_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }
 
     #[test]
     fn maps_are_read_between_their_cells() {
-        let map = AnomalyMap { width: 2, height: 1, values: vec![0.0, 1.0] };
+        let map = AnomalyMap {
+            width: 2,
+            height: 1,
+            values: vec![0.0, 1.0],
+        };
         assert_eq!(sample(&map, 0.0, 0.5), 0.0);
         assert_eq!(sample(&map, 0.5, 0.5), 0.5);
         assert_eq!(sample(&map, 1.0, 0.5), 1.0);

@@ -40,7 +40,13 @@ pub fn draw(task: &Task, run: &Run) -> (String, usize) {
             top + 33.0
         );
         let labels = run.counted.labels.as_ref().map(|l| &l[frames.clone()]);
-        row(&mut svg, &verdicts[frames.clone()], labels, top, (WIDTH - LEFT - 8.0) / longest as f64);
+        row(
+            &mut svg,
+            &verdicts[frames.clone()],
+            labels,
+            top,
+            (WIDTH - LEFT - 8.0) / longest as f64,
+        );
     }
     svg.push_str("</svg>");
     (svg, rows.len() - shown.len())
@@ -52,7 +58,12 @@ fn rows(run: &Run) -> Vec<(usize, Range<usize>)> {
     for (clip, range) in &run.counted.clips {
         let parts = range.len().div_ceil(FRAMES_A_ROW).max(1);
         let step = range.len().div_ceil(parts);
-        rows.extend(range.clone().step_by(step).map(|a| (*clip, a..(a + step).min(range.end))));
+        rows.extend(
+            range
+                .clone()
+                .step_by(step)
+                .map(|a| (*clip, a..(a + step).min(range.end))),
+        );
     }
     rows
 }
@@ -60,10 +71,16 @@ fn rows(run: &Run) -> Vec<(usize, Range<usize>)> {
 fn row(svg: &mut String, verdicts: &[Verdict], labels: Option<&[bool]>, top: f64, scale: f64) {
     let width = scale * verdicts.len() as f64;
     let bottom = top + PLOT;
-    let _ = write!(svg, "<rect x=\"{LEFT}\" y=\"{top}\" width=\"{width:.1}\" height=\"{PLOT}\" fill=\"#f4f6f8\"/>");
+    let _ = write!(
+        svg,
+        "<rect x=\"{LEFT}\" y=\"{top}\" width=\"{width:.1}\" height=\"{PLOT}\" fill=\"#f4f6f8\"/>"
+    );
     let strip = |svg: &mut String, from: usize, to: usize, y: f64, height: f64, colour: &str| {
         let (x, w) = (LEFT + scale * from as f64, scale * (to - from) as f64);
-        let _ = write!(svg, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{height}\" fill=\"{colour}\"/>");
+        let _ = write!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{height}\" fill=\"{colour}\"/>"
+        );
     };
     if let Some(labels) = labels {
         for (from, to, truth) in spans(labels) {
@@ -79,7 +96,12 @@ fn row(svg: &mut String, verdicts: &[Verdict], labels: Option<&[bool]>, top: f64
          <polyline fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"1.4\" points=\""
     );
     for (i, v) in verdicts.iter().enumerate() {
-        let _ = write!(svg, "{:.1},{:.1} ", LEFT + scale * (i as f64 + 0.5), bottom - PLOT * v.score.clamp(0.0, 1.0));
+        let _ = write!(
+            svg,
+            "{:.1},{:.1} ",
+            LEFT + scale * (i as f64 + 0.5),
+            bottom - PLOT * v.score.clamp(0.0, 1.0)
+        );
     }
     svg.push_str("\"/>");
     let outcome: Vec<u8> = verdicts

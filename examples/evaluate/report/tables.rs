@@ -20,7 +20,11 @@ fn table(header: &[&str], rows: &[Vec<String>], ours: Option<usize>) -> String {
         let _ = write!(html, "<th>{name}</th>");
     }
     for (i, row) in rows.iter().enumerate() {
-        html.push_str(if ours == Some(i) { "</tr><tr class=ours>" } else { "</tr><tr>" });
+        html.push_str(if ours == Some(i) {
+            "</tr><tr class=ours>"
+        } else {
+            "</tr><tr>"
+        });
         for cell in row {
             let _ = write!(html, "<td>{cell}</td>");
         }
@@ -97,7 +101,9 @@ pub fn robustness(rows: &[(String, Figures)]) -> String {
 
 /// Every incident with its delay and peak.
 pub fn events(task: &Task, run: &Run) -> String {
-    let Some(report) = &run.figures.events else { return String::new() };
+    let Some(report) = &run.figures.events else {
+        return String::new();
+    };
     let verdicts = run.counted.pick(&run.pass.verdicts);
     let rows: Vec<Vec<String>> = report
         .events
@@ -111,8 +117,13 @@ pub fn events(task: &Task, run: &Run) -> String {
                 |d| format!("{d} ({:.1} s)", d as f64 / run.counted.frame_rate),
             );
             vec![
-                frames.first().map_or_else(String::new, |v| html_escape(&task.clips[v.clip].name)),
-                frames.first().zip(frames.last()).map_or_else(String::new, |(a, b)| format!("{} – {}", a.index, b.index)),
+                frames
+                    .first()
+                    .map_or_else(String::new, |v| html_escape(&task.clips[v.clip].name)),
+                frames
+                    .first()
+                    .zip(frames.last())
+                    .map_or_else(String::new, |(a, b)| format!("{} – {}", a.index, b.index)),
                 delay,
                 percent(Some(flagged as f64 / frames.len().max(1) as f64)),
                 peak.map_or_else(String::new, |p| format!("{:.2} ({})", p.score, p.cue)),
@@ -122,7 +133,17 @@ pub fn events(task: &Task, run: &Run) -> String {
     format!(
         "<section><h2>Every incident</h2><p class=how>How to read it: an incident is a run of frames that the ground \
          truth calls anomalous. The delay counts from its first frame to the first flagged one.</p>{}</section>",
-        table(&["clip", "frames", "delay in frames", "of it flagged", "peak score (cue)"], &rows, None)
+        table(
+            &[
+                "clip",
+                "frames",
+                "delay in frames",
+                "of it flagged",
+                "peak score (cue)"
+            ],
+            &rows,
+            None
+        )
     )
 }
 
@@ -143,7 +164,15 @@ pub fn choices(choices: &[Choice]) -> String {
             ]
         })
         .collect();
-    let header = ["setting", "threshold", "recall", "normal frames flagged", "events found", "frames kept", "bytes kept"];
+    let header = [
+        "setting",
+        "threshold",
+        "recall",
+        "normal frames flagged",
+        "events found",
+        "frames kept",
+        "bytes kept",
+    ];
     format!(
         "<section><h2>Which threshold to choose</h2><p class=how>How to read it: pick the row with the false alarms or \
          the bandwidth you can live with; its setting goes into the pipeline, or its threshold into \
@@ -166,7 +195,10 @@ pub fn settings(task: &Task, evaluation: &Evaluation) -> Result<String> {
         }
         let value = element.property_value(property.name());
         let text = value.serialize().map(|s| s.to_string()).unwrap_or_default();
-        rows.push(vec![format!("<code>{}</code>", property.name()), html_escape(&text)]);
+        rows.push(vec![
+            format!("<code>{}</code>", property.name()),
+            html_escape(&text),
+        ]);
     }
     let command: Vec<String> = std::env::args().skip(1).map(|a| quoted(&a)).collect();
     let command = html_escape(&command.join(" "));
@@ -180,5 +212,9 @@ pub fn settings(task: &Task, evaluation: &Evaluation) -> Result<String> {
 /// As a shell takes it.
 fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@".contains(c);
-    if argument.chars().all(plain) { argument.to_owned() } else { format!("'{argument}'") }
+    if argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{argument}'")
+    }
 }
