@@ -6,8 +6,9 @@ use super::camera::{Camera, Point3};
 use super::canvas::{Canvas, Rgb};
 use super::random::Random;
 
-const PAINTS: [u32; 8] =
-    [0x8c9196, 0x74797e, 0x44494f, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x94907f, 0x59708a];
+const PAINTS: [u32; 8] = [
+    0x8c9196, 0x74797e, 0x44494f, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x94907f, 0x59708a,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Body {
