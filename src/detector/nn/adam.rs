@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 
 use super::Parameters;
-use super::simd::vectorize;
+use super::simd::vectorized;
 use super::storage::slice_mut;
 
 /// Constants of [`Adam`].
@@ -83,7 +83,7 @@ impl Adam {
         learning_rate: f64,
     ) -> Result<StepOutcome> {
         let gradients = params.backward(loss)?;
-        let grad_norm = vectorize(|| norm(&gradients));
+        let grad_norm = norm(&gradients);
         if !grad_norm.is_finite() || !loss.to_scalar::<f32>()?.is_finite() {
             return Ok(StepOutcome::Refused);
         }
@@ -133,18 +133,19 @@ fn split<'a>(rest: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
     front
 }
 
-/// Euclidean norm, in double precision: no finite gradient overflows.
-#[inline(always)]
-fn norm(values: &[f32]) -> f64 {
-    let mut sums = [0.0f64; 16];
-    let chunks = values.chunks_exact(sums.len());
-    let tail: f64 = chunks.remainder().iter().map(|&v| f64::from(v).powi(2)).sum();
-    for chunk in chunks {
-        for (sum, &v) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(v) * f64::from(v);
+vectorized! {
+    /// Euclidean norm, in double precision: no finite gradient overflows.
+    fn norm<'a>(values: &'a [f32]) -> f64 {
+        let mut sums = [0.0f64; 16];
+        let chunks = values.chunks_exact(sums.len());
+        let tail: f64 = chunks.remainder().iter().map(|&v| f64::from(v).powi(2)).sum();
+        for chunk in chunks {
+            for (sum, &v) in sums.iter_mut().zip(chunk) {
+                *sum += f64::from(v) * f64::from(v);
+            }
         }
+        (sums.iter().sum::<f64>() + tail).sqrt()
     }
-    (sums.iter().sum::<f64>() + tail).sqrt()
 }
 
 /// Numbers that all values of a step share.
@@ -179,27 +180,28 @@ impl InplaceOp1 for AdamStep<'_> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let values = slice_mut(storage, layout)?;
         let (first, second) = &mut *self.moments.borrow_mut();
-        vectorize(|| update(values, self.gradient, first, second, self.rates));
+        update(values, self.gradient, first, second, self.rates);
         Ok(())
     }
 }
 
-#[inline(always)]
-fn update(values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], rates: Rates) {
-    let Rates {
-        clip,
-        keep,
-        take,
-        step,
-        root,
-        eps,
-    } = rates;
-    let flush = |x: f32| if x.abs() < NEGLIGIBLE { 0.0 } else { x };
-    let moments = first.iter_mut().zip(second);
-    for ((p, &g), (m, v)) in values.iter_mut().zip(gradient).zip(moments) {
-        let g = g * clip;
-        *m = flush(keep[0] * *m + take[0] * g);
-        *v = flush(keep[1] * *v + take[1] * g * g);
-        *p -= step * *m / (v.sqrt() * root + eps);
+vectorized! {
+    fn update<'a>(values: &'a mut [f32], gradient: &'a [f32], first: &'a mut [f32], second: &'a mut [f32], rates: Rates) -> () {
+        let Rates {
+            clip,
+            keep,
+            take,
+            step,
+            root,
+            eps,
+        } = rates;
+        let flush = |x: f32| if x.abs() < NEGLIGIBLE { 0.0 } else { x };
+        let moments = first.iter_mut().zip(second);
+        for ((p, &g), (m, v)) in values.iter_mut().zip(gradient).zip(moments) {
+            let g = g * clip;
+            *m = flush(keep[0] * *m + take[0] * g);
+            *v = flush(keep[1] * *v + take[1] * g * g);
+            *p -= step * *m / (v.sqrt() * root + eps);
+        }
     }
 }

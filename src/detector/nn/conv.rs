@@ -1,10 +1,11 @@
 //! Channels-last convolution and dense layers with bias and activation.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use super::convolve::{Convolve, Saved, Sums};
+use super::conv_op::{ConvOp, EnlargeOp};
+use super::convolve::Convolve;
+use super::enlarge::Enlarge;
 use super::params::GradientSlot;
-use super::storage::{slice, with_slices};
 use super::{Init, Parameters, Rng};
 
 /// What follows a layer's sum.
@@ -129,22 +130,84 @@ impl Conv {
                 x.shape()
             );
         }
-        let op = ConvOp {
-            sizes: Convolve {
-                batch,
-                input: [height, width],
-                inputs,
-                outputs,
-                kernel,
-                stride,
-                padding,
-                slope: activation.slope(),
-            },
-            slot: self.affine.slot.clone(),
+        let sizes = Convolve {
+            batch,
+            input: [height, width],
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding,
+            slope: activation.slope(),
         };
-        let [height, width] = op.sizes.output();
-        op.apply(x, &self.affine)?
-            .reshape((batch, height, width, outputs))
+        let [height, width] = sizes.output();
+        let slot = self.affine.slot.clone();
+        let y = ConvOp { sizes, slot }.apply(x, &self.affine)?;
+        y.reshape((batch, height, width, outputs))
+    }
+
+    /// Enlarges a picture by two as [`upsample2x`] does, crops it to `size` (height, width), puts the
+    /// channels of `extra` behind its own, and convolves the whole: as one step, with less than half the
+    /// products.
+    ///
+    /// The layer has stride 1 and less padding than kernel; `size` is twice `x`'s or one less; `extra`
+    /// gets no gradient.
+    ///
+    /// # Shapes
+    /// `[B, h, w, C]`, `[B, H, W, inputs - C]` -> `[B, H', W', outputs]`, `H' = H + 2 padding - kernel + 1`
+    pub(crate) fn forward_enlarged(
+        &self,
+        x: &Tensor,
+        size: [usize; 2],
+        extra: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let sizes = self.enlarge(x, size, extra)?;
+        let [height, width] = sizes.output();
+        let shape = (sizes.batch, height, width, sizes.outputs);
+        let extra = extra.map(Tensor::contiguous).transpose()?;
+        let slot = self.affine.slot.clone();
+        let y = EnlargeOp { sizes, extra, slot }.apply(x, &self.affine)?;
+        y.reshape(shape)
+    }
+
+    fn enlarge(&self, x: &Tensor, size: [usize; 2], extra: Option<&Tensor>) -> Result<Enlarge> {
+        let (batch, height, width, inputs) = x.dims4()?;
+        let ConvSpec {
+            outputs,
+            kernel,
+            stride,
+            padding,
+            activation,
+            ..
+        } = self.spec;
+        let behind = self.spec.inputs.saturating_sub(inputs);
+        let extra_fits = match extra {
+            Some(extra) => extra.dims() == [batch, size[0], size[1], behind] && behind > 0,
+            None => behind == 0,
+        };
+        let doubled = size.map(|n| n.div_ceil(2)) == [height, width];
+        let kernel_fits = stride == 1 && padding < kernel && size[0].min(size[1]) + 2 * padding >= kernel;
+        if !(extra_fits && doubled && kernel_fits && inputs + behind == self.spec.inputs) {
+            let (x, extra) = (x.shape(), extra.map(Tensor::shape));
+            bail!(
+                "{:?} cannot enlarge {x:?} to {size:?} and take {extra:?} in",
+                self.spec
+            );
+        }
+        if extra.is_some_and(Tensor::track_op) {
+            bail!("channels behind an enlarged picture get no gradient: detach them");
+        }
+        Ok(Enlarge {
+            batch,
+            input: [height, width],
+            enlarged: size,
+            inputs,
+            extra: behind,
+            outputs,
+            kernel,
+            padding,
+            slope: activation.slope(),
+        })
     }
 }
 
@@ -200,90 +263,22 @@ impl Linear {
             bail!("a dense layer of {inputs} inputs does not fit {:?}", x.shape());
         }
         // A row of pixels, each on its own.
-        let op = ConvOp {
-            sizes: Convolve {
-                batch: 1,
-                input: [1, batch],
-                inputs,
-                outputs,
-                kernel: 1,
-                stride: 1,
-                padding: 0,
-                slope: self.activation.slope(),
-            },
-            slot: self.affine.slot.clone(),
+        let sizes = Convolve {
+            batch: 1,
+            input: [1, batch],
+            inputs,
+            outputs,
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+            slope: self.activation.slope(),
         };
-        op.apply(x, &self.affine)?.reshape((batch, outputs))
-    }
-}
-
-/// The operation behind both layers. Gradients of weight and bias do not travel through Candle's store:
-/// they are added to the layer's slot.
-struct ConvOp {
-    sizes: Convolve,
-    slot: GradientSlot,
-}
-
-impl ConvOp {
-    fn apply(self, x: &Tensor, Affine { weight, bias, .. }: &Affine) -> Result<Tensor> {
-        x.contiguous()?.apply_op3(weight, bias, self)
-    }
-}
-
-impl CustomOp3 for ConvOp {
-    fn name(&self) -> &'static str {
-        "convolution"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let out = self.sizes.forward(
-            slice(x, x_layout)?,
-            slice(weight, weight_layout)?,
-            slice(bias, bias_layout)?,
-        );
-        let shape = Shape::from(out.len());
-        Ok((CpuStorage::F32(out), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _bias: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (need_x, trains) = (x.track_op(), weight.is_variable());
-        let dx = with_slices(
-            [x, weight, result, gradient],
-            |[input, weight, output, gradient]| {
-                let saved = Saved {
-                    input,
-                    weight,
-                    output,
-                    gradient,
-                };
-                if !trains {
-                    return self.sizes.backward(saved, None, need_x);
-                }
-                self.slot.with(|sums| {
-                    let (weight, bias) = sums.split_at_mut(sums.len() - self.sizes.outputs);
-                    self.sizes.backward(saved, Some(Sums { weight, bias }), need_x)
-                })
-            },
-        )?;
-        let dx = dx
-            .map(|dx| Tensor::from_vec(dx, x.shape(), x.device()))
-            .transpose()?;
-        Ok((dx, None, None))
+        ConvOp {
+            sizes,
+            slot: self.affine.slot.clone(),
+        }
+        .apply(x, &self.affine)?
+        .reshape((batch, outputs))
     }
 }
 

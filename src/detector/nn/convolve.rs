@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Scratch, leading, pad_rows, sized, with_scratch};
 use super::kernel::{Cells, Correlate, Outer, Windows};
-use super::simd::{dispatch, vectorize};
+use super::simd::{dispatch, vectorized};
 
 /// Sizes of one convolution; zero padding, channels last.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +106,11 @@ impl Convolve {
                     (input, height * width * self.inputs, width * self.inputs)
                 } else {
                     let frame = self.input_frame();
-                    (self.lay_input(frame, input, inputs), frame.len(), frame.pitch())
+                    (
+                        frame.copy(inputs, input, (self.batch, self.input)),
+                        frame.len(),
+                        frame.pitch(),
+                    )
                 };
                 for (b, out) in out.chunks_exact_mut(size).enumerate() {
                     dispatch(Correlate {
@@ -124,14 +128,6 @@ impl Convolve {
             },
         );
         out
-    }
-
-    fn lay_input<'a>(&self, frame: Frame, input: &[f32], buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        let [height, width] = self.input;
-        let row = width * self.inputs;
-        frame.lay(buffer, (self.batch, height, width), |y, line| {
-            line.copy_from_slice(&input[y * row..][..line.len()]);
-        })
     }
 
     /// Adds the gradients of weight and bias to `sums`, and gives the input's if that is wanted.
@@ -156,7 +152,9 @@ impl Convolve {
             });
             if let Some(Sums { weight, bias }) = sums {
                 self.bias_gradient(delta, frame, bias);
-                let inputs = self.lay_input(self.input_frame(), saved.input, &mut scratch.inputs);
+                let inputs =
+                    self.input_frame()
+                        .copy(&mut scratch.inputs, saved.input, (self.batch, self.input));
                 self.weight_gradient(inputs, (delta, frame), weight, &mut scratch.sums);
             }
             need_input.then(|| self.input_gradient((delta, frame), saved.weight, &mut scratch.weights))
@@ -165,14 +163,12 @@ impl Convolve {
 
     fn bias_gradient(&self, delta: &[f32], frame: Frame, sums: &mut [f32]) {
         let [rows, cols] = self.output();
-        vectorize(|| {
-            for image in delta.chunks_exact(frame.len()).take(self.batch) {
-                for y in 0..rows {
-                    let row = &image[frame.origin() + y * frame.pitch()..][..cols * self.outputs];
-                    add_columns(row, sums);
-                }
+        for image in delta.chunks_exact(frame.len()).take(self.batch) {
+            for y in 0..rows {
+                let row = &image[frame.origin() + y * frame.pitch()..][..cols * self.outputs];
+                add_columns(row, sums);
             }
-        });
+        }
     }
 
     fn weight_gradient(
@@ -208,10 +204,7 @@ impl Convolve {
             });
         }
         if !direct {
-            let rows = sums.chunks_exact_mut(self.outputs).zip(buffer.chunks_exact(ld));
-            for (sums, padded) in rows {
-                sums.iter_mut().zip(padded).for_each(|(s, p)| *s += p);
-            }
+            add_rows(&buffer[..len], ld, sums, self.outputs);
         }
     }
 
@@ -320,7 +313,7 @@ fn row_length(columns: usize) -> usize {
 }
 
 /// `[rows, columns]` -> `[columns, ld]`, zero beyond `rows`.
-fn transpose(from: &[f32], columns: usize, to: &mut [f32], ld: usize) {
+pub(super) fn transpose(from: &[f32], columns: usize, to: &mut [f32], ld: usize) {
     let rows = from.len() / columns;
     for (r, from) in from.chunks_exact(columns).enumerate() {
         for (to, v) in to.chunks_exact_mut(ld).zip(from) {
@@ -332,20 +325,38 @@ fn transpose(from: &[f32], columns: usize, to: &mut [f32], ld: usize) {
     }
 }
 
-/// Gradient before the activation; the output has its sum's sign.
-#[inline(always)]
-pub(super) fn before_activation(delta: &mut [f32], gradient: &[f32], output: &[f32], slope: f32) {
-    for ((d, &g), &y) in delta.iter_mut().zip(gradient).zip(output) {
-        *d = if y > 0.0 { g } else { g * slope };
+/// Adds `[columns, ld]` to `[.., columns]`.
+pub(super) fn add_transposed(from: &[f32], ld: usize, to: &mut [f32], columns: usize) {
+    for (r, to) in to.chunks_exact_mut(columns).enumerate() {
+        for (to, from) in to.iter_mut().zip(from.chunks_exact(ld)) {
+            *to += from[r];
+        }
     }
 }
 
-/// Adds every row of `[.., sums.len()]` to `sums`.
-#[inline(always)]
-pub(super) fn add_columns(rows: &[f32], sums: &mut [f32]) {
-    for row in rows.chunks_exact(sums.len()) {
-        for (sum, v) in sums.iter_mut().zip(row) {
-            *sum += v;
+/// Adds `[rows, ld]` to `[rows, columns]`.
+pub(super) fn add_rows(from: &[f32], ld: usize, to: &mut [f32], columns: usize) {
+    for (to, from) in to.chunks_exact_mut(columns).zip(from.chunks_exact(ld)) {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+    }
+}
+
+vectorized! {
+    /// Gradient before the activation; the output has its sum's sign.
+    pub(super) fn before_activation<'a>(delta: &'a mut [f32], gradient: &'a [f32], output: &'a [f32], slope: f32) -> () {
+        for ((d, &g), &y) in delta.iter_mut().zip(gradient).zip(output) {
+            *d = if y > 0.0 { g } else { g * slope };
+        }
+    }
+}
+
+vectorized! {
+    /// Adds every row of `[.., sums.len()]` to `sums`.
+    pub(super) fn add_columns<'a>(rows: &'a [f32], sums: &'a mut [f32]) -> () {
+        for row in rows.chunks_exact(sums.len()) {
+            for (sum, v) in sums.iter_mut().zip(row) {
+                *sum += v;
+            }
         }
     }
 }

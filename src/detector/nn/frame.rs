@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use super::kernel::SLACK;
-use super::simd::vectorize;
 
 /// Rows of weights and of their gradients are padded to whole vectors of the widest instruction set.
 const WIDEST: usize = 16;
@@ -17,10 +16,12 @@ pub(super) fn leading(outputs: usize) -> usize {
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) inputs: Vec<f32>,
+    pub(super) extra: Vec<f32>,
     pub(super) delta: Vec<f32>,
     pub(super) weights: Vec<f32>,
-    pub(super) sums: Vec<f32>,
     pub(super) bias: Vec<f32>,
+    pub(super) kernel: Vec<f32>,
+    pub(super) sums: Vec<f32>,
 }
 
 /// Runs `work` with this thread's buffers.
@@ -75,20 +76,33 @@ impl Frame {
         let all = sized(buffer, batch * self.len() + SLACK);
         let margin = self.margin * self.channels;
         let inside = margin..margin + width.min(self.width - self.margin) * self.channels;
-        vectorize(|| {
-            for (image, picture) in all.chunks_exact_mut(self.len()).take(batch).enumerate() {
-                for (y, line) in picture.chunks_exact_mut(self.pitch()).enumerate() {
-                    if (self.margin..self.margin + height).contains(&y) {
-                        line[..inside.start].fill(0.0);
-                        row(image * height + y - self.margin, &mut line[inside.clone()]);
-                        line[inside.end..].fill(0.0);
-                    } else {
-                        line.fill(0.0);
-                    }
+        for (image, picture) in all.chunks_exact_mut(self.len()).take(batch).enumerate() {
+            for (y, line) in picture.chunks_exact_mut(self.pitch()).enumerate() {
+                if (self.margin..self.margin + height).contains(&y) {
+                    line[..inside.start].fill(0.0);
+                    row(image * height + y - self.margin, &mut line[inside.clone()]);
+                    line[inside.end..].fill(0.0);
+                } else {
+                    line.fill(0.0);
                 }
             }
-        });
+        }
         all
+    }
+}
+
+impl Frame {
+    /// As [`Frame::lay`], from pictures one after the other.
+    pub(super) fn copy<'a>(
+        &self,
+        buffer: &'a mut Vec<f32>,
+        values: &[f32],
+        (batch, [height, width]): (usize, [usize; 2]),
+    ) -> &'a [f32] {
+        let row = width * self.channels;
+        self.lay(buffer, (batch, height, width), |y, line| {
+            line.copy_from_slice(&values[y * row..][..line.len()]);
+        })
     }
 }
 

@@ -4,6 +4,12 @@
 //! neighbouring values, one for each row of the convolution's kernel, so nothing is rearranged first.
 //! Products are summed in registers, a tile of results at a time.
 
+// Bounds are checked once for a whole picture: checks inside the innermost loops would take the registers
+// that the sums need.
+#![allow(unsafe_code)]
+// The loops over a tile must be written with indices to be unrolled into registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::simd::{Simd, WithSimd};
 
 /// How far beyond its end a buffer may be read or, as scratch, must be long.
@@ -25,8 +31,19 @@ pub(super) struct Windows<'a> {
 
 impl Windows<'_> {
     /// Values in one window.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.runs * self.run
+    }
+
+    /// Where the window of a cell starts.
+    #[inline(always)]
+    fn at(&self, cell: [usize; 2]) -> usize {
+        self.start + cell[0] * self.step[0] + cell[1] * self.step[1]
+    }
+
+    /// Where the last run of a cell's window starts.
+    fn last(&self, cell: [usize; 2]) -> usize {
+        self.at(cell) + self.runs.saturating_sub(1) * self.pitch
     }
 }
 
@@ -36,6 +53,13 @@ pub(super) struct Cells {
     pub(super) start: usize,
     /// From a cell to the one below, and to its right neighbour.
     pub(super) step: [usize; 2],
+}
+
+impl Cells {
+    #[inline(always)]
+    fn at(&self, cell: [usize; 2]) -> usize {
+        self.start + cell[0] * self.step[0] + cell[1] * self.step[1]
+    }
 }
 
 /// `out[cell, n] = act(bias[n] + sum over inputs and k of window(cell)[k] * weights[k, n])`
@@ -60,7 +84,11 @@ impl WithSimd for Correlate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
+        if self.rows * self.cols == 0 {
+            return;
+        }
         let vectors = self.outputs.div_ceil(S::LANES);
+        self.check(vectors * S::LANES);
         let mut first = 0;
         while first < vectors {
             let column = first * S::LANES;
@@ -76,6 +104,29 @@ impl WithSimd for Correlate<'_> {
 }
 
 impl Correlate<'_> {
+    /// Panics unless all that [`Correlate::column`] touches is inside its slices.
+    fn check(&self, padded: usize) {
+        let last = [self.rows - 1, self.cols - 1];
+        for (windows, weights) in self.inputs {
+            assert!(
+                windows.last(last) + windows.run <= windows.values.len(),
+                "windows leave their picture"
+            );
+            assert!(
+                windows.len() * self.ld <= weights.len() && padded <= self.ld,
+                "weights are too few"
+            );
+        }
+        assert!(
+            self.bias.is_empty() || padded <= self.bias.len(),
+            "biases are too few"
+        );
+        assert!(
+            self.cells.at(last) + self.outputs <= self.out.len(),
+            "results leave their picture"
+        );
+    }
+
     /// All cells, `N` vectors of outputs from `column` on, `M` cells at a time. `U` sums run side by
     /// side where there are too few others to hide the latency of an addition.
     #[inline(always)]
@@ -93,34 +144,33 @@ impl Correlate<'_> {
         let count = self.rows * self.cols;
         let (mut row, mut col, mut done) = (0, 0, 0);
         while done < count {
-            let valid = M.min(count - done);
+            // The last tile computes its last cell several times over.
             let mut places = [[row, col]; M];
             for (m, place) in places.iter_mut().enumerate() {
-                if m < valid {
-                    *place = [row, col];
+                *place = [row, col];
+                if done + m + 1 < count {
                     col += 1;
                     if col == self.cols {
                         (row, col) = (row + 1, 0);
                     }
                 }
             }
-            done += valid;
+            done += M;
 
             let mut sums = [[[zero; N]; M]; U];
             sums[0] = [bias; M];
             for (windows, weights) in self.inputs {
-                let at = places.map(|p| windows.start + p[0] * windows.step[0] + p[1] * windows.step[1]);
-                accumulate(simd, windows, weights, (self.ld, column), at, &mut sums);
+                let at = places.map(|p| windows.at(p));
+                sums = accumulate(simd, windows, weights, (self.ld, column), at, sums);
             }
-            for m in 0..valid {
-                let at =
-                    self.cells.start + places[m][0] * self.cells.step[0] + places[m][1] * self.cells.step[1];
+            for m in 0..M {
+                let at = self.cells.at(places[m]);
                 let out = &mut self.out[at..at + self.outputs];
                 for n in 0..N {
-                    let sum = sums
-                        .iter()
-                        .skip(1)
-                        .fold(sums[0][m][n], |a, s| simd.add(a, s[m][n]));
+                    let mut sum = sums[0][m][n];
+                    for more in &sums[1..] {
+                        sum = simd.add(sum, more[m][n]);
+                    }
                     let value = simd.max(sum, simd.mul(sum, slope));
                     let out = &mut out[column + n * S::LANES..];
                     if out.len() >= S::LANES {
@@ -135,6 +185,7 @@ impl Correlate<'_> {
     }
 }
 
+/// Adds the products of `M` windows with their weights.
 #[inline(always)]
 fn accumulate<S: Simd, const M: usize, const N: usize, const U: usize>(
     simd: S,
@@ -142,41 +193,53 @@ fn accumulate<S: Simd, const M: usize, const N: usize, const U: usize>(
     weights: &[f32],
     (ld, column): (usize, usize),
     at: [usize; M],
-    sums: &mut [[[S::V; N]; M]; U],
-) {
+    mut sums: [[[S::V; N]; M]; U],
+) -> [[[S::V; N]; M]; U] {
     let run = windows.run;
     for r in 0..windows.runs {
-        let x: [&[f32]; M] = std::array::from_fn(|m| &windows.values[at[m] + r * windows.pitch..][..run]);
-        let weights = &weights[r * run * ld + column..];
-        let mut j = 0;
-        while j + U <= run {
-            for u in 0..U {
-                multiply(simd, &x, j + u, &weights[(j + u) * ld..], &mut sums[u]);
+        // SAFETY: `Correlate::check` found all windows inside `values` and all their weights there.
+        unsafe {
+            let x = at.map(|at| windows.values.as_ptr().add(at + r * windows.pitch));
+            let mut w = weights.as_ptr().add(r * run * ld + column);
+            let mut j = 0;
+            for _ in 0..run / U {
+                for (u, sums) in sums.iter_mut().enumerate() {
+                    *sums = multiply(simd, x, j + u, w.wrapping_add(u * ld), *sums);
+                }
+                w = w.wrapping_add(U * ld);
+                j += U;
             }
-            j += U;
-        }
-        while j < run {
-            multiply(simd, &x, j, &weights[j * ld..], &mut sums[0]);
-            j += 1;
+            for _ in 0..run % U {
+                sums[0] = multiply(simd, x, j, w, sums[0]);
+                w = w.wrapping_add(ld);
+                j += 1;
+            }
         }
     }
+    sums
 }
 
+/// # Safety
+/// `x[..].add(j)` point to values, `w` to `N` registers full.
 #[inline(always)]
-fn multiply<S: Simd, const M: usize, const N: usize>(
+unsafe fn multiply<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    x: &[&[f32]; M],
+    x: [*const f32; M],
     j: usize,
-    weights: &[f32],
-    sums: &mut [[S::V; N]; M],
-) {
-    let w: [S::V; N] = std::array::from_fn(|n| simd.load(&weights[n * S::LANES..]));
-    for (x, sums) in x.iter().zip(sums) {
-        let x = simd.splat(x[j]);
-        for (sum, w) in sums.iter_mut().zip(w) {
-            *sum = simd.mul_add(x, w, *sum);
+    w: *const f32,
+    mut sums: [[S::V; N]; M],
+) -> [[S::V; N]; M] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let w: [S::V; N] = std::array::from_fn(|n| simd.load_ptr(w.add(n * S::LANES)));
+        for m in 0..M {
+            let x = simd.splat(*x[m].add(j));
+            for n in 0..N {
+                sums[m][n] = simd.mul_add(x, w[n], sums[m][n]);
+            }
         }
     }
+    sums
 }
 
 /// `sums[k, n] += sum over cells of window(cell)[k] * delta(cell)[n]`
@@ -195,6 +258,9 @@ pub(super) struct Outer<'a> {
     pub(super) sums: &'a mut [f32],
 }
 
+/// Most window values that a tile of [`Outer`] takes at once.
+const MOST_ROWS: usize = 12;
+
 /// Cells that are added up in registers before the sums go back to memory.
 const CELLS_PER_PASS: usize = 64;
 
@@ -203,7 +269,11 @@ impl WithSimd for Outer<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
+        if self.rows * self.cols == 0 {
+            return;
+        }
         let vectors = self.outputs.div_ceil(S::LANES);
+        self.check(vectors * S::LANES);
         let rows_per_pass = (CELLS_PER_PASS / self.cols).max(1);
         for row in (0..self.rows).step_by(rows_per_pass) {
             let rows = row..(row + rows_per_pass).min(self.rows);
@@ -222,6 +292,21 @@ impl WithSimd for Outer<'_> {
 }
 
 impl Outer<'_> {
+    /// Panics unless all that [`Outer::tile`] touches is inside its slices.
+    fn check(&self, padded: usize) {
+        let last = [self.rows - 1, self.cols - 1];
+        let reach = self.windows.last(last) + self.windows.run + MOST_ROWS;
+        assert!(reach <= self.windows.values.len(), "windows leave their picture");
+        assert!(
+            self.cells.at(last) + padded <= self.delta.len(),
+            "gradients leave their picture"
+        );
+        assert!(
+            self.windows.len() * self.ld <= self.sums.len() && padded <= self.ld,
+            "sums are too few"
+        );
+    }
+
     #[inline(always)]
     fn column<S: Simd, const M: usize, const N: usize>(
         &mut self,
@@ -232,7 +317,8 @@ impl Outer<'_> {
         let Windows { runs, run, pitch, .. } = self.windows;
         for r in 0..runs {
             for k in (0..run).step_by(M) {
-                self.tile::<S, M, N>(simd, rows, column, r * pitch + k, r * run + k, M.min(run - k));
+                let valid = M.min(run - k);
+                self.tile::<S, M, N>(simd, rows, column, (r * pitch + k, r * run + k), valid);
             }
         }
         N
@@ -245,37 +331,48 @@ impl Outer<'_> {
         simd: S,
         rows: &std::ops::Range<usize>,
         column: usize,
-        offset: usize,
-        k: usize,
+        (offset, k): (usize, usize),
         valid: usize,
     ) {
         let mut sums = [[simd.splat(0.0); N]; M];
-        for (m, sums) in sums.iter_mut().enumerate().take(valid) {
-            for (n, sum) in sums.iter_mut().enumerate() {
-                *sum = simd.load(&self.sums[(k + m) * self.ld + column + n * S::LANES..]);
-            }
-        }
-        let (from, to) = (self.windows.step, self.cells.step);
-        for row in rows.clone() {
-            let mut x = self.windows.start + offset + row * from[0];
-            let mut d = self.cells.start + column + row * to[0];
-            for _ in 0..self.cols {
-                let values = &self.windows.values[x..x + M];
-                let delta = &self.delta[d..d + N * S::LANES];
-                let delta: [S::V; N] = std::array::from_fn(|n| simd.load(&delta[n * S::LANES..]));
-                for (x, sums) in values.iter().zip(&mut sums) {
-                    let x = simd.splat(*x);
-                    for (sum, delta) in sums.iter_mut().zip(delta) {
-                        *sum = simd.mul_add(x, delta, *sum);
-                    }
+        let at = |m: usize, n: usize| (k + m) * self.ld + column + n * S::LANES;
+        for m in 0..M {
+            for n in 0..N {
+                if m < valid {
+                    sums[m][n] = simd.load(&self.sums[at(m, n)..]);
                 }
-                x += from[1];
-                d += to[1];
             }
         }
-        for (m, sums) in sums.iter().enumerate().take(valid) {
-            for (n, sum) in sums.iter().enumerate() {
-                simd.store(&mut self.sums[(k + m) * self.ld + column + n * S::LANES..], *sum);
+        for row in rows.clone() {
+            // SAFETY: `Outer::check` found all windows and cells, and what is read beyond them, in their slices.
+            unsafe {
+                let mut x = self
+                    .windows
+                    .values
+                    .as_ptr()
+                    .add(self.windows.at([row, 0]) + offset);
+                let mut delta = self.delta.as_ptr().add(self.cells.at([row, 0]) + column);
+                for _ in 0..self.cols {
+                    let d: [S::V; N] = std::array::from_fn(|n| simd.load_ptr(delta.add(n * S::LANES)));
+                    for m in 0..M {
+                        let x = simd.splat(*x.add(m));
+                        for n in 0..N {
+                            sums[m][n] = simd.mul_add(x, d[n], sums[m][n]);
+                        }
+                    }
+                    x = x.wrapping_add(self.windows.step[1]);
+                    delta = delta.wrapping_add(self.cells.step[1]);
+                }
+            }
+        }
+        for m in 0..M {
+            for n in 0..N {
+                if m < valid {
+                    simd.store(
+                        &mut self.sums[(k + m) * self.ld + column + n * S::LANES..],
+                        sums[m][n],
+                    );
+                }
             }
         }
     }

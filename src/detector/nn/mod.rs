@@ -4,7 +4,9 @@
 
 mod adam;
 mod conv;
+mod conv_op;
 mod convolve;
+mod enlarge;
 mod frame;
 mod kernel;
 mod params;
@@ -14,7 +16,7 @@ mod storage;
 mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
-pub(crate) use conv::{Activation, Conv, ConvSpec, Linear, crop, upsample2x};
+pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
 pub(crate) use params::{Init, Parameters};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

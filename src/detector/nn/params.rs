@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Shape, Tensor,
 use rand::Rng as _;
 
 use super::Rng;
-use super::simd::vectorize;
+use super::simd::vectorized;
 use super::storage::{slice, slice_mut};
 
 /// How a new parameter starts.
@@ -175,7 +175,13 @@ impl InplaceOp2 for Lerp {
         if to.len() != from.len() {
             bail!("{} values cannot follow {}", to.len(), from.len());
         }
-        vectorize(|| to.iter_mut().zip(from).for_each(|(p, o)| *p += self.0 * (o - *p)));
+        lerp(to, from, self.0);
         Ok(())
+    }
+}
+
+vectorized! {
+    fn lerp<'a>(to: &'a mut [f32], from: &'a [f32], rate: f32) -> () {
+        to.iter_mut().zip(from).for_each(|(p, o)| *p += rate * (o - *p));
     }
 }

@@ -20,8 +20,16 @@ pub(super) trait Simd: Copy {
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `x` points to [`Simd::LANES`] values.
+    unsafe fn load_ptr(self, x: *const f32) -> Self::V;
     /// The first [`Simd::LANES`] values of `x`.
-    fn load(self, x: &[f32]) -> Self::V;
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::V {
+        let x = &x[..Self::LANES];
+        // SAFETY: it is as long as that.
+        unsafe { self.load_ptr(x.as_ptr()) }
+    }
     /// Writes the first [`Simd::LANES`] values of `x`.
     fn store(self, x: &mut [f32], v: Self::V);
     /// Writes all of `x`, which is shorter than a register.
@@ -55,8 +63,9 @@ impl Simd for Portable {
         [x; PORTABLE_LANES]
     }
     #[inline(always)]
-    fn load(self, x: &[f32]) -> Self::V {
-        std::array::from_fn(|i| x[i])
+    unsafe fn load_ptr(self, x: *const f32) -> Self::V {
+        // SAFETY: as the caller promises; an array of floats needs no more alignment than a float.
+        unsafe { *x.cast() }
     }
     #[inline(always)]
     fn store(self, x: &mut [f32], v: Self::V) {
@@ -115,9 +124,8 @@ macro_rules! x86_simd {
                 unsafe { $splat(x) }
             }
             #[inline(always)]
-            fn load(self, x: &[f32]) -> $v {
-                let x = &x[..$lanes];
-                unsafe { $load(x.as_ptr()) }
+            unsafe fn load_ptr(self, x: *const f32) -> $v {
+                unsafe { $load(x) }
             }
             #[inline(always)]
             fn store(self, x: &mut [f32], v: $v) {
@@ -266,19 +274,26 @@ unsafe fn run_avx2<W: WithSimd>(work: W) -> W::Output {
     work.run(Avx2(()))
 }
 
-/// Compiles a plain loop for each instruction set and leaves the vectors to the compiler.
-#[inline]
-pub(super) fn vectorize<R>(work: impl FnOnce() -> R) -> R {
-    struct Plain<F>(F);
-    impl<R, F: FnOnce() -> R> WithSimd for Plain<F> {
-        type Output = R;
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) -> R {
-            (self.0)()
+/// Defines a function whose plain loop is compiled once for each instruction set; the vectors are left to
+/// the compiler.
+macro_rules! vectorized {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),* $(,)?) -> $result:ty $body:block) => {
+        $(#[$doc])*
+        $vis fn $name<$life>($($arg: $type),*) -> $result {
+            struct Loop<$life> { $($arg: $type),* }
+            impl<$life> $crate::detector::nn::simd::WithSimd for Loop<$life> {
+                type Output = $result;
+                #[inline(always)]
+                fn run<S: $crate::detector::nn::simd::Simd>(self, _: S) -> $result {
+                    let Self { $($arg),* } = self;
+                    $body
+                }
+            }
+            $crate::detector::nn::simd::dispatch(Loop { $($arg),* })
         }
-    }
-    dispatch(Plain(work))
+    };
 }
+pub(super) use vectorized;
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -2,6 +2,7 @@
 
 mod adam;
 mod conv;
+mod enlarge;
 
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng as _, SeedableRng};
