@@ -1,7 +1,15 @@
 //! The way from any pixel format to the two small pictures that the cues look at.
 
+mod cells;
+mod colour;
 mod format;
+mod layout;
 mod reduce;
 
 pub use format::{ColorModel, ColorRange, ImageView, PixelFormat};
 pub(crate) use reduce::{ReducedFrame, ReducedSizes, Reducer};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,11 @@ impl Adam {
             .iter()
             .map(|(_, v)| Ok((v.zeros_like()?, v.zeros_like()?)))
             .collect::<Result<_>>()?;
-        Ok(Self { config, steps: 0, moments })
+        Ok(Self {
+            config,
+            steps: 0,
+            moments,
+        })
     }
 
     /// Differentiates `loss` and moves `params` one step.
@@ -63,7 +67,12 @@ impl Adam {
         if !finite {
             return Ok(StepOutcome::Refused);
         }
-        let AdamConfig { beta1, beta2, eps, max_norm } = self.config;
+        let AdamConfig {
+            beta1,
+            beta2,
+            eps,
+            max_norm,
+        } = self.config;
         let scale = (max_norm / (grad_norm + 1e-6)).min(1.0);
         self.steps += 1;
         let correct1 = 1.0 - beta1.powi(self.steps as i32);

@@ -44,12 +44,7 @@ pub(crate) struct Conv {
 
 impl Conv {
     /// Adds `NAME.weight` and `NAME.bias`, both uniform in `±1/sqrt(fan_in)`.
-    pub(crate) fn new(
-        params: &mut Parameters,
-        name: &str,
-        spec: ConvSpec,
-        rng: &mut Rng,
-    ) -> Result<Self> {
+    pub(crate) fn new(params: &mut Parameters, name: &str, spec: ConvSpec, rng: &mut Rng) -> Result<Self> {
         let fan_in = spec.kernel * spec.kernel * spec.inputs;
         let init = Init::Uniform { fan_in };
         Self::with_init(params, name, spec, init, init, rng)
@@ -75,7 +70,14 @@ impl Conv {
     /// # Shapes
     /// `[B, H, W, inputs]` -> `[B, H', W', outputs]`, `H' = (H + 2 padding - kernel) / stride + 1`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let ConvSpec { inputs, outputs, kernel, stride, padding, activation } = self.spec;
+        let ConvSpec {
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding,
+            activation,
+        } = self.spec;
         let weight = self
             .weight
             .reshape((kernel, kernel, inputs, outputs))?
