@@ -109,6 +109,7 @@ pub struct Gate<T> {
     /// How far frames were shown before what was thought to be the floor.
     reorder: Duration,
     longest_hold: Duration,
+    overflows: u64,
 }
 
 impl<T> Default for Gate<T> {
@@ -127,6 +128,7 @@ impl<T> Default for Gate<T> {
             floor: Duration::ZERO,
             reorder: Duration::ZERO,
             longest_hold: Duration::ZERO,
+            overflows: 0,
         }
     }
 }
@@ -200,6 +202,11 @@ impl<T> Gate<T> {
         self.longest_hold
     }
 
+    /// How often the bound on bytes cost a frame that had to be held longer.
+    pub fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
     /// Whether the gate is full of frames that nobody judged yet: better wait for marks than push more.
     pub fn waits_for_marks(&self, policy: &GatePolicy) -> bool {
         let front = self.queue.iter().find_map(|entry| entry.frame);
@@ -264,6 +271,7 @@ impl<T> Gate<T> {
                     .decide(frame.span, Some(Reason::Event), Duration::ZERO),
             );
         }
+        self.overflows += u64::from(overfull && !group.settled);
         (overfull || group.settled).then(|| self.outlet.decide(frame.span, None, Duration::ZERO))
     }
 
