@@ -1,16 +1,32 @@
 //! GStreamer plugin: online anomaly detection on live video with convolutional variational autoencoders.
+//!
+//! # Layout
+//!
+//! - [`detector`]: the core. Takes views of frames, gives predictions; knows no GStreamer.
+//! - [`gate`]: a pure state machine from labels and times to events and verdicts.
+//! - [`metrics`]: figures of merit for scores against ground truth.
+//! - [`vaeanomaly`]: the element, a thin shell around the two (feature `plugin`, on by default).
+//! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod detector;
 pub mod gate;
 pub mod metrics;
 #[cfg(feature = "plugin")]
+pub mod vaeanomaly;
+#[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
 
 #[cfg(feature = "plugin")]
+pub use vaeanomaly::{
+    Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, State, ThresholdMode,
+};
+
+#[cfg(feature = "plugin")]
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-    if !gst::meta::CustomMeta::is_registered("VaeAnomalyMeta") {
-        gst::meta::CustomMeta::register("VaeAnomalyMeta", &[]);
-    }
+    vaeanomaly::register(plugin)?;
     vaeanomalygate::register(plugin)
 }
 
@@ -19,10 +35,10 @@ gst::plugin_define!(
     vaeanomaly,
     env!("CARGO_PKG_DESCRIPTION"),
     plugin_init,
-    env!("CARGO_PKG_VERSION"),
-    "MIT",
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    "MIT/X11",
     env!("CARGO_PKG_NAME"),
     env!("CARGO_PKG_NAME"),
-    "https://github.com/",
-    "2026-01-01"
+    env!("CARGO_PKG_REPOSITORY"),
+    env!("BUILD_REL_DATE")
 );

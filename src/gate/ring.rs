@@ -207,11 +207,9 @@ impl<T> Gate<T> {
         self.overflows
     }
 
-    /// Whether the gate is full of frames that nobody judged yet: better wait for marks than push more.
-    pub fn waits_for_marks(&self, policy: &GatePolicy) -> bool {
-        let front = self.queue.iter().find_map(|entry| entry.frame);
-        let unjudged = front.is_some_and(|frame| !self.timeline.is_judged(frame.span.start));
-        unjudged && !policy.keep_all && self.bytes >= policy.max_bytes
+    /// Whether `bytes` more do not fit while marks could still make room: better wait for these than push.
+    pub fn waits_for_marks(&self, policy: &GatePolicy, bytes: u64) -> bool {
+        !policy.keep_all && self.bytes.saturating_add(bytes) > policy.max_bytes && !self.is_judged()
     }
 
     /// Whether every frame held back was judged.

@@ -240,7 +240,7 @@ fn a_full_gate_without_marks_follows_the_newest_one() {
             take(&mut gate, &policy, &mut fates);
             assert!(gate.bytes() <= policy.max_bytes);
         }
-        assert!(gate.waits_for_marks(&policy));
+        assert!(gate.waits_for_marks(&policy, 1));
         assert_eq!(fates, if anomalous { "####" } else { "...." });
     }
 }

@@ -3,11 +3,7 @@
 use std::{num::NonZeroU64, time::Duration};
 
 use crate::gate::{Mark, Span, Timeline};
-
-/// Name of the custom metadata.
-const META: &str = "VaeAnomalyMeta";
-/// Name of the custom downstream event.
-const EVENT: &str = "vaeanomaly-event";
+use crate::{EVENT_NAME, META_NAME};
 
 /// What the metadata says about one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,10 +23,7 @@ impl Finding {
 
     /// Reads the metadata of a buffer that has one.
     pub fn read(buffer: &gst::BufferRef) -> Option<Self> {
-        if !gst::meta::CustomMeta::is_registered(META) {
-            return None;
-        }
-        let meta = gst::meta::CustomMeta::from_buffer(buffer, META).ok()?;
+        let meta = gst::meta::CustomMeta::from_buffer(buffer, META_NAME).ok()?;
         let fields = meta.structure();
         let label = fields.get::<&str>("label").unwrap_or("unknown");
         Some(Finding {
@@ -70,8 +63,14 @@ pub(super) enum Told {
 impl Told {
     /// Reads a custom event that is one of `vaeanomaly`.
     pub fn read(event: &gst::EventRef) -> Option<Self> {
-        let fields = event.structure().filter(|fields| fields.name() == EVENT)?;
-        let time = |name| fields.get::<u64>(name).ok().map(Duration::from_nanos);
+        let fields = event.structure().filter(|fields| fields.name() == EVENT_NAME)?;
+        let time = |name| {
+            fields
+                .get::<Option<gst::ClockTime>>(name)
+                .ok()
+                .flatten()
+                .map(Duration::from)
+        };
         let at = time("running-time");
         match fields.get::<&str>("event").ok()? {
             "anomaly-begin" => Some(Told::Begin(at?)),

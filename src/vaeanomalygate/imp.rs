@@ -200,16 +200,31 @@ impl VaeAnomalyGate {
                 stream.start_over();
             }
         }
-        self.with_stream(|stream| stream.push_buffer(buffer))?;
         let inbox = self.inbox();
-        loop {
-            self.proceed(&settings, inbox.as_deref())?;
-            let full = self.with_stream(|stream| stream.waits_for_marks(&settings.policy()))?;
-            // A live source cannot wait: there the newest frames are decided without being judged.
-            if !full || self.is_live() || !inbox.as_ref().is_some_and(|inbox| inbox.wait()) {
-                return Ok(gst::FlowSuccess::Ok);
-            }
+        if let Some(inbox) = &inbox {
+            self.wait_for_room(&settings, inbox, &buffer)?;
         }
+        self.with_stream(|stream| stream.push_buffer(buffer))?;
+        self.proceed(&settings, inbox.as_deref())?;
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Waits while the gate is full of frames that the other branch has not judged yet. A live source cannot wait:
+    /// there the oldest frames are decided without being judged.
+    fn wait_for_room(
+        &self,
+        settings: &Settings,
+        inbox: &Inbox,
+        buffer: &gst::BufferRef,
+    ) -> Result<(), gst::FlowError> {
+        let policy = settings.policy();
+        while self.with_stream(|stream| stream.waits_for_marks(&policy, buffer))? {
+            if self.is_live() || !inbox.wait() {
+                break;
+            }
+            self.proceed(settings, Some(inbox))?;
+        }
+        Ok(())
     }
 
     fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {

@@ -56,8 +56,7 @@ glib::wrapper! {
 }
 
 /// Registers the element with `plugin`.
-pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    #[cfg(feature = "doc")]
+pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     Retain::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(
         Some(plugin),

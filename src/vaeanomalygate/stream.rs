@@ -218,9 +218,9 @@ impl Stream {
         self.gate.is_judged()
     }
 
-    /// Whether the gate is full of frames that nobody judged yet.
-    pub fn waits_for_marks(&self, policy: &GatePolicy) -> bool {
-        self.source == Source::Followed && self.gate.waits_for_marks(policy)
+    /// Whether a buffer does not fit while another branch could still make room.
+    pub fn waits_for_marks(&self, policy: &GatePolicy, buffer: &gst::BufferRef) -> bool {
+        self.source == Source::Followed && self.gate.waits_for_marks(policy, buffer.size() as u64)
     }
 
     /// What is to be done now, in order.

@@ -1,7 +1,11 @@
 //! Channels-last convolution and dense layers with bias and activation.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
+use super::conv_op::{ConvOp, EnlargeOp};
+use super::convolve::Convolve;
+use super::enlarge::Enlarge;
+use super::params::GradientSlot;
 use super::{Init, Parameters, Rng};
 
 /// What follows a layer's sum.
@@ -9,15 +13,16 @@ use super::{Init, Parameters, Rng};
 pub(crate) enum Activation {
     /// Nothing.
     Identity,
-    /// `max(x, slope * x)`.
+    /// `max(x, slope * x)`, slope 0 to 1.
     LeakyRelu(f32),
 }
 
 impl Activation {
-    fn apply(self, x: Tensor) -> Result<Tensor> {
+    /// Factor for negative sums.
+    pub(super) fn slope(self) -> f32 {
         match self {
-            Self::Identity => Ok(x),
-            Self::LeakyRelu(slope) => x.maximum(&(&x * f64::from(slope))?),
+            Self::Identity => 1.0,
+            Self::LeakyRelu(slope) => slope,
         }
     }
 }
@@ -33,17 +38,52 @@ pub(crate) struct ConvSpec {
     pub(crate) activation: Activation,
 }
 
+/// Weight and bias of a layer, and where their gradients go.
+#[derive(Clone, Debug)]
+pub(super) struct Affine {
+    /// `[rows, outputs]`
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    /// Weight's gradient, then the bias's.
+    pub(super) slot: GradientSlot,
+}
+
+impl Affine {
+    fn new(
+        params: &mut Parameters,
+        name: &str,
+        (rows, outputs): (usize, usize),
+        (weight, bias): (Init, Init),
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        let slot = params.next_slot((rows + 1) * outputs);
+        Ok(Self {
+            weight: params.add(&format!("{name}.weight"), (rows, outputs), weight, rng)?,
+            bias: params.add(&format!("{name}.bias"), outputs, bias, rng)?,
+            slot,
+        })
+    }
+
+    fn detached(&self) -> Self {
+        Self {
+            weight: self.weight.detach(),
+            bias: self.bias.detach(),
+            slot: self.slot.clone(),
+        }
+    }
+}
+
 /// A convolution over `[B, H, W, inputs]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Conv {
-    spec: ConvSpec,
-    /// `[kernel * kernel * inputs, outputs]`, rows in the order (y, x, input).
-    weight: Tensor,
-    bias: Tensor,
+    pub(super) spec: ConvSpec,
+    /// Rows in the order (y, x, input).
+    pub(super) affine: Affine,
 }
 
 impl Conv {
-    /// Adds `NAME.weight` and `NAME.bias`, both uniform in `±1/sqrt(fan_in)`.
+    /// Adds `NAME.weight` `[kernel * kernel * inputs, outputs]` and `NAME.bias`, both uniform in
+    /// `±1/sqrt(fan_in)`.
     pub(crate) fn new(params: &mut Parameters, name: &str, spec: ConvSpec, rng: &mut Rng) -> Result<Self> {
         let fan_in = spec.kernel * spec.kernel * spec.inputs;
         let init = Init::Uniform { fan_in };
@@ -59,17 +99,23 @@ impl Conv {
         bias: Init,
         rng: &mut Rng,
     ) -> Result<Self> {
-        let rows = spec.kernel * spec.kernel * spec.inputs;
-        Ok(Self {
-            spec,
-            weight: params.add(&format!("{name}.weight"), (rows, spec.outputs), weight, rng)?,
-            bias: params.add(&format!("{name}.bias"), spec.outputs, bias, rng)?,
-        })
+        let size = (spec.kernel * spec.kernel * spec.inputs, spec.outputs);
+        let affine = Affine::new(params, name, size, (weight, bias), rng)?;
+        Ok(Self { spec, affine })
+    }
+
+    /// The same layer with the same values, now and later, that builds no graph: for scoring.
+    pub(crate) fn detached(&self) -> Self {
+        Self {
+            spec: self.spec,
+            affine: self.affine.detached(),
+        }
     }
 
     /// # Shapes
     /// `[B, H, W, inputs]` -> `[B, H', W', outputs]`, `H' = (H + 2 padding - kernel) / stride + 1`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, height, width, channels) = x.dims4()?;
         let ConvSpec {
             inputs,
             outputs,
@@ -78,27 +124,97 @@ impl Conv {
             padding,
             activation,
         } = self.spec;
-        let weight = self
-            .weight
-            .reshape((kernel, kernel, inputs, outputs))?
-            .permute((3, 2, 0, 1))?
-            .contiguous()?;
-        let y = x
-            .permute((0, 3, 1, 2))?
-            .contiguous()?
-            .conv2d(&weight, padding, stride, 1, 1)?
-            .permute((0, 2, 3, 1))?
-            .contiguous()?
-            .broadcast_add(&self.bias)?;
-        activation.apply(y)
+        if channels != inputs || height.min(width) + 2 * padding < kernel {
+            bail!(
+                "a {kernel}x{kernel} convolution of {inputs} channels does not fit {:?}",
+                x.shape()
+            );
+        }
+        let sizes = Convolve {
+            batch,
+            input: [height, width],
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding,
+            slope: activation.slope(),
+        };
+        let [height, width] = sizes.output();
+        let slot = self.affine.slot.clone();
+        let y = ConvOp { sizes, slot }.apply(x, &self.affine)?;
+        y.reshape((batch, height, width, outputs))
+    }
+
+    /// Enlarges a picture by two as [`upsample2x`] does, crops it to `size` (height, width), puts the
+    /// channels of `extra` behind its own, and convolves the whole: as one step, with less than half the
+    /// products.
+    ///
+    /// The layer has stride 1 and less padding than kernel; `size` is twice `x`'s or one less; `extra`
+    /// gets no gradient.
+    ///
+    /// # Shapes
+    /// `[B, h, w, C]`, `[B, H, W, inputs - C]` -> `[B, H', W', outputs]`, `H' = H + 2 padding - kernel + 1`
+    pub(crate) fn forward_enlarged(
+        &self,
+        x: &Tensor,
+        size: [usize; 2],
+        extra: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let sizes = self.enlarge(x, size, extra)?;
+        let [height, width] = sizes.output();
+        let shape = (sizes.batch, height, width, sizes.outputs);
+        let extra = extra.map(Tensor::contiguous).transpose()?;
+        let slot = self.affine.slot.clone();
+        let y = EnlargeOp { sizes, extra, slot }.apply(x, &self.affine)?;
+        y.reshape(shape)
+    }
+
+    fn enlarge(&self, x: &Tensor, size: [usize; 2], extra: Option<&Tensor>) -> Result<Enlarge> {
+        let (batch, height, width, inputs) = x.dims4()?;
+        let ConvSpec {
+            outputs,
+            kernel,
+            stride,
+            padding,
+            activation,
+            ..
+        } = self.spec;
+        let behind = self.spec.inputs.saturating_sub(inputs);
+        let extra_fits = match extra {
+            Some(extra) => extra.dims() == [batch, size[0], size[1], behind] && behind > 0,
+            None => behind == 0,
+        };
+        let doubled = size.map(|n| n.div_ceil(2)) == [height, width];
+        let kernel_fits = stride == 1 && padding < kernel && size[0].min(size[1]) + 2 * padding >= kernel;
+        if !(extra_fits && doubled && kernel_fits && inputs + behind == self.spec.inputs) {
+            let (x, extra) = (x.shape(), extra.map(Tensor::shape));
+            bail!(
+                "{:?} cannot enlarge {x:?} to {size:?} and take {extra:?} in",
+                self.spec
+            );
+        }
+        if extra.is_some_and(Tensor::track_op) {
+            bail!("channels behind an enlarged picture get no gradient: detach them");
+        }
+        Ok(Enlarge {
+            batch,
+            input: [height, width],
+            enlarged: size,
+            inputs,
+            extra: behind,
+            outputs,
+            kernel,
+            padding,
+            slope: activation.slope(),
+        })
     }
 }
 
 /// A dense layer over `[B, inputs]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    affine: Affine,
     activation: Activation,
 }
 
@@ -126,18 +242,43 @@ impl Linear {
         bias: Init,
         rng: &mut Rng,
     ) -> Result<Self> {
-        Ok(Self {
-            weight: params.add(&format!("{name}.weight"), (size[0], size[1]), weight, rng)?,
-            bias: params.add(&format!("{name}.bias"), size[1], bias, rng)?,
-            activation,
-        })
+        let affine = Affine::new(params, name, size.into(), (weight, bias), rng)?;
+        Ok(Self { affine, activation })
+    }
+
+    /// The same layer with the same values, now and later, that builds no graph: for scoring.
+    pub(crate) fn detached(&self) -> Self {
+        Self {
+            affine: self.affine.detached(),
+            activation: self.activation,
+        }
     }
 
     /// # Shapes
     /// `[B, inputs]` -> `[B, outputs]`
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.activation
-            .apply(x.matmul(&self.weight)?.broadcast_add(&self.bias)?)
+        let (batch, columns) = x.dims2()?;
+        let (inputs, outputs) = self.affine.weight.dims2()?;
+        if columns != inputs {
+            bail!("a dense layer of {inputs} inputs does not fit {:?}", x.shape());
+        }
+        // A row of pixels, each on its own.
+        let sizes = Convolve {
+            batch: 1,
+            input: [1, batch],
+            inputs,
+            outputs,
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+            slope: self.activation.slope(),
+        };
+        ConvOp {
+            sizes,
+            slot: self.affine.slot.clone(),
+        }
+        .apply(x, &self.affine)?
+        .reshape((batch, outputs))
     }
 }
 

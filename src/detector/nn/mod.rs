@@ -4,7 +4,16 @@
 
 mod adam;
 mod conv;
+mod conv_op;
+mod convolve;
+mod enlarge;
+mod frame;
+mod kernel;
 mod params;
+mod simd;
+mod storage;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear, crop, upsample2x};

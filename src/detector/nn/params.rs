@@ -1,9 +1,14 @@
-//! The weights of one net, in the order in which its layers were made.
+//! The weights of one net, in the order in which its layers were made, and their gradients.
 
-use candle_core::{Device, Result, Shape, Tensor, Var};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Shape, Tensor, Var, bail};
 use rand::Rng as _;
 
 use super::Rng;
+use super::simd::vectorized;
+use super::storage::{slice, slice_mut};
 
 /// How a new parameter starts.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +27,31 @@ pub(crate) enum Init {
 pub(crate) struct Parameters {
     device: Device,
     vars: Vec<(String, Var)>,
+    gradients: Gradients,
+}
+
+/// Gradients of a whole net, one after the other in the order of its parameters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gradients(Arc<Mutex<Vec<f32>>>);
+
+impl Gradients {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<f32>> {
+        // Numbers cannot be left half-changed in a way that the next step would not clear.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of [`Gradients`] that belongs to one layer. Its backward pass adds to it.
+#[derive(Clone, Debug)]
+pub(super) struct GradientSlot {
+    all: Gradients,
+    range: Range<usize>,
+}
+
+impl GradientSlot {
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut [f32]) -> R) -> R {
+        work(&mut self.all.lock()[self.range.clone()])
+    }
 }
 
 impl Parameters {
@@ -30,6 +60,7 @@ impl Parameters {
         Self {
             device: device.clone(),
             vars: Vec::new(),
+            gradients: Gradients::default(),
         }
     }
 
@@ -62,6 +93,9 @@ impl Parameters {
     ) -> Result<Tensor> {
         let var = Var::from_tensor(&Tensor::from_vec(values, shape, &self.device)?)?;
         let tensor = var.as_tensor().clone();
+        self.gradients
+            .lock()
+            .resize(self.count() + tensor.elem_count(), 0.0);
         self.vars.push((name.to_owned(), var));
         Ok(tensor)
     }
@@ -76,12 +110,78 @@ impl Parameters {
         self.vars.iter().map(|(_, v)| v.elem_count()).sum()
     }
 
+    /// Where the gradients of the next `len` values will be.
+    pub(super) fn next_slot(&self, len: usize) -> GradientSlot {
+        let start = self.count();
+        GradientSlot {
+            all: self.gradients.clone(),
+            range: start..start + len,
+        }
+    }
+
+    /// Differentiates `loss` and gives all gradients, in the order of the parameters.
+    ///
+    /// Layers add theirs to their slots as Candle walks the graph; what other operations left in Candle's
+    /// store is added to that.
+    pub(super) fn backward(&self, loss: &Tensor) -> Result<MutexGuard<'_, Vec<f32>>> {
+        self.gradients.lock().fill(0.0);
+        let store = loss.backward()?;
+        let mut all = self.gradients.lock();
+        let mut start = 0;
+        for (_, var) in self.iter() {
+            let range = start..start + var.elem_count();
+            start = range.end;
+            if let Some(gradient) = store.get(var) {
+                super::storage::with_slices([gradient], |[g]| {
+                    all[range].iter_mut().zip(g).for_each(|(a, g)| *a += g);
+                })?;
+            }
+        }
+        Ok(all)
+    }
+
     /// Moves every value towards the other set's: `p += rate * (other - p)`.
     pub(crate) fn lerp_from(&self, other: &Self, rate: f64) -> Result<()> {
+        if self.vars.len() != other.vars.len() {
+            bail!(
+                "{} parameters cannot follow {}",
+                self.vars.len(),
+                other.vars.len()
+            );
+        }
         for ((_, mine), (_, theirs)) in self.vars.iter().zip(&other.vars) {
-            let step = ((theirs.as_tensor() - mine.as_tensor())? * rate)?;
-            mine.set(&(mine.as_tensor() + step)?.detach())?;
+            mine.inplace_op2(theirs, &Lerp(rate as f32))?;
         }
         Ok(())
+    }
+}
+
+/// `p += rate * (other - p)`
+struct Lerp(f32);
+
+impl InplaceOp2 for Lerp {
+    fn name(&self) -> &'static str {
+        "lerp"
+    }
+
+    fn cpu_fwd(
+        &self,
+        to: &mut CpuStorage,
+        to_layout: &Layout,
+        from: &CpuStorage,
+        layout: &Layout,
+    ) -> Result<()> {
+        let (to, from) = (slice_mut(to, to_layout)?, slice(from, layout)?);
+        if to.len() != from.len() {
+            bail!("{} values cannot follow {}", to.len(), from.len());
+        }
+        lerp(to, from, self.0);
+        Ok(())
+    }
+}
+
+vectorized! {
+    fn lerp<'a>(to: &'a mut [f32], from: &'a [f32], rate: f32) -> () {
+        to.iter_mut().zip(from).for_each(|(p, o)| *p += rate * (o - *p));
     }
 }

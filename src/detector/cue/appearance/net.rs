@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{AppearanceConfig, CHANNELS, to_net};
+use super::{AppearanceConfig, CHANNELS};
 use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, upsample2x};
 use crate::detector::vae::Posterior;
 
@@ -142,6 +142,7 @@ fn enlarge(x: &Tensor, factor: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::to_net;
     use super::*;
     use crate::detector::config::Networks;
     use candle_core::Device;

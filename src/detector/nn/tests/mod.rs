@@ -1,0 +1,82 @@
+//! The layers against Candle's own operations and against finite differences.
+
+mod adam;
+mod conv;
+mod enlarge;
+
+use candle_core::{Device, Result, Tensor, Var};
+use rand::{Rng as _, SeedableRng};
+
+use super::Rng;
+
+/// Uniform in ±1.
+fn random(shape: &[usize], rng: &mut Rng) -> Tensor {
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| rng.random_range(-1.0..1.0))
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn random_var(shape: &[usize], rng: &mut Rng) -> Var {
+    Var::from_tensor(&random(shape, rng)).unwrap()
+}
+
+fn rng(seed: u64) -> Rng {
+    Rng::seed_from_u64(seed)
+}
+
+fn values(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest difference, relative to the largest value that is wanted.
+#[track_caller]
+fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = want.iter().fold(1e-3f32, |a, w| a.max(w.abs()));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!(
+            (g - w).abs() <= tolerance * scale,
+            "{what}: value {i} is {g}, not {w}"
+        );
+    }
+}
+
+/// Compares the gradient of `loss` for `var` with central differences at some places.
+///
+/// `loss` must be close to linear in `var` within the step.
+#[track_caller]
+fn assert_slopes(var: &Var, gradient: &[f32], loss: impl Fn() -> Result<f64>, what: &str) {
+    const STEP: f32 = 1e-2;
+    let start = values(var);
+    let shape = var.shape().clone();
+    let scale = gradient.iter().fold(1e-3f32, |a, g| a.max(g.abs()));
+    let stride = (start.len() / 23).max(1);
+    for i in (0..start.len()).step_by(stride) {
+        let at = |x: f32| {
+            let mut moved = start.clone();
+            moved[i] = x;
+            var.set(&Tensor::from_vec(moved, &shape, &Device::Cpu).unwrap())
+                .unwrap();
+            loss().unwrap()
+        };
+        let slope = ((at(start[i] + STEP) - at(start[i] - STEP)) / f64::from(2.0 * STEP)) as f32;
+        assert!(
+            (slope - gradient[i]).abs() <= 0.02 * scale,
+            "{what}: gradient {i} is {}, but the slope is {slope}",
+            gradient[i]
+        );
+    }
+    var.set(&Tensor::from_vec(start, &shape, &Device::Cpu).unwrap())
+        .unwrap();
+}
+
+/// `sum(x * weights)`, in double precision.
+fn weighted(x: &Tensor, weights: &Tensor) -> f64 {
+    let weights = values(weights);
+    values(x)
+        .iter()
+        .zip(weights)
+        .map(|(x, w)| f64::from(*x) * f64::from(w))
+        .sum()
+}
