@@ -15,30 +15,15 @@ pub mod detector;
 pub mod gate;
 pub mod metrics;
 #[cfg(feature = "plugin")]
+mod plugin;
+#[cfg(feature = "plugin")]
 pub mod vaeanomaly;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
 
 #[cfg(feature = "plugin")]
+pub use plugin::plugin_register_static;
+#[cfg(feature = "plugin")]
 pub use vaeanomaly::{
     Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, State, ThresholdMode,
 };
-
-#[cfg(feature = "plugin")]
-fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-    vaeanomaly::register(plugin)?;
-    vaeanomalygate::register(plugin)
-}
-
-#[cfg(feature = "plugin")]
-gst::plugin_define!(
-    vaeanomaly,
-    env!("CARGO_PKG_DESCRIPTION"),
-    plugin_init,
-    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
-    "MIT/X11",
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_REPOSITORY"),
-    env!("BUILD_REL_DATE")
-);

@@ -8,6 +8,8 @@
 //!   --threshold, lifecycle--> Prediction; then, and only then, --cue::learn--> weights and statistics
 //! ```
 
+#[doc(hidden)]
+pub mod bench_support;
 mod calibration;
 mod channel;
 mod clock;

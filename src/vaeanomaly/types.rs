@@ -105,13 +105,21 @@ pub enum PostMessages {
     All,
 }
 
-/// Which cues are computed, trained and fused.
-#[glib::flags(name = "GstVaeAnomalyCues")]
-pub enum Cues {
-    /// Things that do not belong where they are.
-    #[flags_value(name = "Appearance: things that do not belong there", nick = "appearance")]
-    APPEARANCE = 1 << 0,
-    /// Things that move unusually.
-    #[flags_value(name = "Motion: unusual speed", nick = "motion")]
-    MOTION = 1 << 1,
+pub use flags::Cues;
+
+mod flags {
+    #![allow(missing_docs, reason = "glib::flags makes undocumented items")]
+
+    use gst::glib;
+
+    /// Which cues are computed, trained and fused.
+    #[glib::flags(name = "GstVaeAnomalyCues")]
+    pub enum Cues {
+        /// Things that do not belong where they are.
+        #[flags_value(name = "Appearance: things that do not belong there", nick = "appearance")]
+        APPEARANCE = 1 << 0,
+        /// Things that move unusually.
+        #[flags_value(name = "Motion: unusual speed", nick = "motion")]
+        MOTION = 1 << 1,
+    }
 }

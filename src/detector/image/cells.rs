@@ -16,26 +16,10 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Parts into which a sample is divided so that every border lies between two parts.
+    /// Parts into which a sample is divided so that every border lies between two parts; a cell has
+    /// `extent` of them.
     fn parts(self) -> usize {
         self.cells * self.shared
-    }
-
-    /// The sample in which border `k` lies, and the share of the sample before the border.
-    fn border(self, k: usize) -> (usize, f64) {
-        let position = k * self.extent;
-        let within = position % self.parts();
-        (position / self.parts(), within as f64 / self.parts() as f64)
-    }
-
-    /// Size of a cell in samples.
-    fn cell_size(self) -> f64 {
-        self.extent as f64 / self.parts() as f64
-    }
-
-    /// Upper bound of the samples that a cell touches.
-    pub(super) fn max_touched(self) -> usize {
-        self.extent.div_ceil(self.parts()) + 1
     }
 
     /// Positions between samples next to the borders, before and after.
@@ -50,8 +34,7 @@ impl Axis {
     /// samples into their part of a cell's mean. No border may lie inside, unless it is one sample.
     pub(super) fn shares(self, first: usize, end: usize) -> impl Iterator<Item = (usize, f32)> {
         let (first_part, end_part) = (first * self.parts(), end * self.parts());
-        let first_cell = first_part / self.extent;
-        (first_cell..self.cells)
+        (first_part / self.extent..self.cells)
             .take_while(move |cell| cell * self.extent < end_part)
             .map(move |cell| {
                 let overlap = end_part.min((cell + 1) * self.extent) - first_part.max(cell * self.extent);
@@ -61,71 +44,126 @@ impl Axis {
                 )
             })
     }
+
+    /// The samples that a cell touches, with the number of parts that it has of each.
+    fn touched(self, cell: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (first_part, end_part) = (cell * self.extent, (cell + 1) * self.extent);
+        (first_part / self.parts()..end_part.div_ceil(self.parts())).map(move |sample| {
+            let overlap = end_part.min((sample + 1) * self.parts()) - first_part.max(sample * self.parts());
+            (sample, overlap)
+        })
+    }
 }
 
-/// Weights of one cell along a row.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    start: usize,
-    end: usize,
-    /// Of the sample at `start`, beside its place in the sum of `start..end`.
-    left: f32,
-    /// Of the sample at `end`.
-    right: f32,
-}
-
-/// Cells along a row, ready to be applied to a running sum.
+/// Weights of all cells along a row. They are whole numbers, so that sums are exact and the processor's
+/// products of sixteen-bit numbers serve.
 #[derive(Clone, Debug)]
 pub(super) struct RowCells {
+    /// Place of each cell's first sample.
+    starts: Vec<usize>,
+    /// A window of weights for each cell, zero where another component lies.
+    weights: Vec<i16>,
+    window: usize,
+    /// One over the sum of a cell's weights.
     scale: f32,
-    cells: Vec<Cell>,
 }
 
+/// Longest window whose products are added up at once; longer ones are a multiple of it. Powers of two are
+/// what the compiler has instructions for.
+const LONG: usize = 64;
+
 impl RowCells {
-    pub(super) fn new(axis: Axis) -> Self {
-        let scale = 1.0 / axis.cell_size();
-        let cell = |k| {
-            let ((start, before_left), (end, before_right)) = (axis.border(k), axis.border(k + 1));
-            let (left, right) = if start == end {
-                (0.0, before_right - before_left)
-            } else {
-                (-before_left, before_right)
-            };
-            Cell {
-                start,
-                end,
-                left: (left * scale) as f32,
-                right: (right * scale) as f32,
-            }
+    /// Cells of samples `step` places apart.
+    pub(super) fn new(axis: Axis, step: usize) -> Self {
+        let divisor = greatest_common_divisor(axis.extent, axis.parts());
+        let places = |cell| (axis.touched(cell).count() - 1) * step + 1;
+        let longest = (0..axis.cells).map(places).max().unwrap_or(1);
+        let window = match longest {
+            0..=LONG => longest.next_power_of_two().max(8),
+            _ => longest.next_multiple_of(LONG),
         };
+        let mut weights = vec![0; axis.cells * window];
+        let mut starts = Vec::with_capacity(axis.cells);
+        for (cell, weights) in weights.chunks_mut(window).enumerate() {
+            for (weight, (_, parts)) in weights.iter_mut().step_by(step).zip(axis.touched(cell)) {
+                *weight = (parts / divisor) as i16;
+            }
+            starts.extend(axis.touched(cell).next().map(|(sample, _)| sample * step));
+        }
         Self {
-            scale: scale as f32,
-            cells: (0..axis.cells).map(cell).collect(),
+            starts,
+            weights,
+            window,
+            scale: divisor as f32 / axis.extent as f32,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.cells.len()
+        self.starts.len()
     }
 
-    /// Means of all cells, `running[i]` being the sum of the first `i` samples, modulo 2^32; it has one more
-    /// value at the end, equal to the sum of all samples.
-    pub(super) fn means(&self, running: &[u32], line: &mut [f32]) {
-        let sum = |start: usize, end: usize| running[end].wrapping_sub(running[start]) as f32;
-        for (cell, mean) in self.cells.iter().zip(line) {
-            let &Cell {
-                start,
-                end,
-                left,
-                right,
-            } = cell;
-            *mean = self.scale * sum(start, end) + left * sum(start, start + 1) + right * sum(end, end + 1);
+    /// How many sums a cell reads, some with weight 0.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Adds `factor` times the means of all cells to `line`. There must be as many more `sums` behind the
+    /// last sample's as a window is long.
+    #[inline(always)]
+    pub(super) fn add_means(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        let factor = self.scale * factor;
+        match self.window {
+            8 => self.add_short::<8>(sums, factor, line),
+            16 => self.add_short::<16>(sums, factor, line),
+            32 => self.add_short::<32>(sums, factor, line),
+            _ => self.add_long(sums, factor, line),
+        }
+    }
+
+    /// The same where windows are `N` long.
+    #[inline(always)]
+    fn add_short<const N: usize>(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        let (windows, _) = self.weights.as_chunks::<N>();
+        for ((&start, weights), mean) in self.starts.iter().zip(windows).zip(line) {
+            if let Some(sums) = sums[start..].first_chunk() {
+                *mean += factor * product(weights, sums) as f32;
+            }
+        }
+    }
+
+    /// The same where windows are a multiple of `LONG`.
+    #[inline(always)]
+    fn add_long(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        let windows = self.weights.chunks_exact(self.window);
+        for ((&start, weights), mean) in self.starts.iter().zip(windows).zip(line) {
+            let (weights, _) = weights.as_chunks::<LONG>();
+            let (sums, _) = sums[start..].as_chunks();
+            let sum: i32 = weights.iter().zip(sums).map(|(a, b)| product(a, b)).sum();
+            *mean += factor * sum as f32;
         }
     }
 }
 
+/// Scalar product; of arrays, because that is what the compiler has an instruction for.
+#[inline(always)]
+fn product<const N: usize>(weights: &[i16; N], sums: &[u16; N]) -> i32 {
+    weights
+        .iter()
+        .zip(sums)
+        .map(|(a, b)| i32::from(*a) * i32::from(b.cast_signed()))
+        .sum()
+}
+
+fn greatest_common_divisor(mut a: usize, mut b: usize) -> usize {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::columns::MAX_ROWS;
     use super::*;
 
     #[test]
@@ -160,47 +198,95 @@ mod tests {
         }
     }
 
+    fn means(axis: Axis, step: usize, sums: &[u16]) -> Vec<f32> {
+        let cells = RowCells::new(axis, step);
+        let mut sums = sums.to_vec();
+        sums.resize(sums.len() + cells.window(), 0);
+        let mut line = vec![0.0; cells.len()];
+        cells.add_means(&sums, 1.0, &mut line);
+        line
+    }
+
     #[test]
     fn means_along_a_row_are_weighted_at_the_borders() {
         // Five samples on two cells: 1 2 3/2 | 3/2 4 5
-        let running = [0, 1, 3, 6, 10, 15, 15];
-        let mut line = [0.0; 2];
-        RowCells::new(Axis {
-            extent: 5,
-            cells: 2,
-            shared: 1,
-        })
-        .means(&running, &mut line);
+        let line = means(
+            Axis {
+                extent: 5,
+                cells: 2,
+                shared: 1,
+            },
+            1,
+            &[1, 2, 3, 4, 5],
+        );
         assert!(
             (line[0] - 4.5 / 2.5).abs() < 1e-6 && (line[1] - 10.5 / 2.5).abs() < 1e-6,
             "{line:?}"
         );
 
         // Nine pixels share five samples: the last counts half.
-        let mut line = [0.0; 1];
-        RowCells::new(Axis {
-            extent: 9,
-            cells: 1,
-            shared: 2,
-        })
-        .means(&running, &mut line);
+        let line = means(
+            Axis {
+                extent: 9,
+                cells: 1,
+                shared: 2,
+            },
+            1,
+            &[1, 2, 3, 4, 5],
+        );
         assert!((line[0] - 12.5 / 4.5).abs() < 1e-6, "{line:?}");
     }
 
     #[test]
-    fn running_sums_may_wrap() {
-        let start = u32::MAX - 2;
-        let running: Vec<u32> = [0, 1, 3, 6, 10, 15, 15]
-            .iter()
-            .map(|sum| start.wrapping_add(*sum))
-            .collect();
-        let mut line = [0.0; 1];
-        RowCells::new(Axis {
-            extent: 5,
-            cells: 1,
-            shared: 1,
-        })
-        .means(&running, &mut line);
-        assert!((line[0] - 3.0).abs() < 1e-6, "{line:?}");
+    fn other_components_do_not_count() {
+        let line = means(
+            Axis {
+                extent: 3,
+                cells: 1,
+                shared: 1,
+            },
+            3,
+            &[1, 10, 60, 2, 20, 70, 3, 30, 80],
+        );
+        assert!((line[0] - 2.0).abs() < 1e-6, "{line:?}");
+    }
+
+    #[test]
+    fn windows_of_every_length_cover_their_cells() {
+        for extent in 1..300 {
+            let sums: Vec<u16> = (0..extent as u16).map(|x| x * 37 % 251).collect();
+            let expected = sums.iter().map(|x| f32::from(*x)).sum::<f32>() / extent as f32;
+            let line = means(
+                Axis {
+                    extent,
+                    cells: 1,
+                    shared: 1,
+                },
+                1,
+                &sums,
+            );
+            assert!(
+                (line[0] - expected).abs() < 1e-3,
+                "{extent}: {} not {expected}",
+                line[0]
+            );
+        }
+    }
+
+    #[test]
+    fn sums_at_the_limits_fit() {
+        let sums = vec![i16::MAX as u16; 16_384];
+        for (extent, cells, shared) in [(16_384, 1, 1), (16_381, 4_096, 2)] {
+            let line = means(
+                Axis {
+                    extent,
+                    cells,
+                    shared,
+                },
+                1,
+                &sums,
+            );
+            assert!(line.iter().all(|mean| (mean - 32_767.0).abs() < 0.01), "{line:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From averages of stored components to the numbers that the cues look at.
 
-use super::layout::{Family, LUMA_WEIGHTS};
+use super::layout::Family;
 use super::{ColorModel, ColorRange, PixelFormat};
 
 /// Turns averages of stored components into full-range values.
@@ -39,7 +39,7 @@ impl Expansion {
     /// Turns averages of the grey component into 0..1.
     pub(super) fn grey(&self, picture: &mut [f32]) {
         let (black, span) = match self.family {
-            Family::Rgb => (0.0, 255.0 * LUMA_WEIGHTS.iter().sum::<u32>() as f32),
+            Family::Rgb => (0.0, 255.0),
             Family::Grey | Family::Yuv => self.luma,
         };
         let factor = 1.0 / span;

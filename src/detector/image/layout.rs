@@ -2,37 +2,19 @@
 
 use super::PixelFormat;
 
-/// Grey from R'G'B' as BT.601, in thousandths.
-pub(super) const LUMA_WEIGHTS: [u32; 3] = [299, 587, 114];
-
-/// How the bytes of one sample add up to its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sample {
-    /// One byte.
-    Byte,
-    /// Two bytes, little endian.
-    Word,
-    /// Bytes of R', G', B' at these places within the pixel, weighted with [`LUMA_WEIGHTS`].
-    Luma([usize; 3]),
-}
-
-impl Sample {
-    /// What the value is if all its bytes are one.
-    pub(super) fn gain(self) -> u32 {
-        match self {
-            Self::Byte => 1,
-            Self::Word => 257,
-            Self::Luma(_) => LUMA_WEIGHTS.iter().sum(),
-        }
-    }
+/// A byte of a sample and what it counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tap {
+    /// Distance from the first byte of the row's first sample to be read.
+    pub(super) offset: usize,
+    pub(super) factor: f32,
 }
 
 /// One component within the rows of a plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Component {
-    pub(super) sample: Sample,
-    /// Byte of the first sample in its row.
-    pub(super) offset: usize,
+    /// The bytes of a row's first sample that make its value.
+    pub(super) taps: Vec<Tap>,
     /// Bytes from one sample to the next.
     pub(super) step: usize,
     /// Pixels that share a sample, horizontally.
@@ -44,7 +26,7 @@ pub(super) struct Component {
 }
 
 /// One plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plane {
     /// Rows of pixels that share a row of samples.
     pub(super) shared: usize,
@@ -60,7 +42,7 @@ pub(super) enum Family {
 }
 
 /// Where a format keeps its components.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layout {
     pub(super) family: Family,
     pub(super) planes: Vec<Plane>,
@@ -70,16 +52,16 @@ impl Layout {
     pub(super) fn of(format: PixelFormat) -> Self {
         use PixelFormat as F;
         match format {
-            F::Gray8 => grey(Sample::Byte),
-            F::Gray16Le => grey(Sample::Word),
+            F::Gray8 => grey(Depth::Byte),
+            F::Gray16Le => grey(Depth::Word),
             F::I420 => planar(1, 2, 2, 2),
             F::Yv12 => planar(2, 1, 2, 2),
             F::Y42b => planar(1, 2, 2, 1),
             F::Y444 => planar(1, 2, 1, 1),
-            F::Nv12 => semi_planar(Sample::Byte, 1, 2, 2),
-            F::Nv21 => semi_planar(Sample::Byte, 2, 1, 2),
-            F::Nv16 => semi_planar(Sample::Byte, 1, 2, 1),
-            F::P010Le => semi_planar(Sample::Word, 1, 2, 2),
+            F::Nv12 => semi_planar(Depth::Byte, 1, 2, 2),
+            F::Nv21 => semi_planar(Depth::Byte, 2, 1, 2),
+            F::Nv16 => semi_planar(Depth::Byte, 1, 2, 1),
+            F::P010Le => semi_planar(Depth::Word, 1, 2, 2),
             F::Yuy2 => packed(0, 1, 3),
             F::Uyvy => packed(1, 0, 2),
             F::Rgb => rgb([0, 1, 2], 3),
@@ -92,10 +74,38 @@ impl Layout {
     }
 }
 
-fn luma(sample: Sample, offset: usize, step: usize) -> Component {
+/// Bytes of a stored number.
+#[derive(Clone, Copy)]
+enum Depth {
+    Byte,
+    /// Little endian.
+    Word,
+}
+
+impl Depth {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+        }
+    }
+
+    fn taps(self, offset: usize) -> Vec<Tap> {
+        let factors: &[f32] = match self {
+            Self::Byte => &[1.0],
+            Self::Word => &[1.0, 256.0],
+        };
+        factors
+            .iter()
+            .zip(offset..)
+            .map(|(&factor, offset)| Tap { offset, factor })
+            .collect()
+    }
+}
+
+fn luma(depth: Depth, offset: usize, step: usize) -> Component {
     Component {
-        sample,
-        offset,
+        taps: depth.taps(offset),
         step,
         shared: 1,
         grey: true,
@@ -103,10 +113,9 @@ fn luma(sample: Sample, offset: usize, step: usize) -> Component {
     }
 }
 
-fn chroma(sample: Sample, place: usize, offset: usize, step: usize, shared: usize) -> Component {
+fn chroma(depth: Depth, place: usize, offset: usize, step: usize, shared: usize) -> Component {
     Component {
-        sample,
-        offset,
+        taps: depth.taps(offset),
         step,
         shared,
         grey: false,
@@ -121,20 +130,19 @@ fn plane(shared: usize, components: impl Into<Vec<Component>>) -> Plane {
     }
 }
 
-fn grey(sample: Sample) -> Layout {
-    let step = if sample == Sample::Word { 2 } else { 1 };
+fn grey(depth: Depth) -> Layout {
     Layout {
         family: Family::Grey,
-        planes: vec![plane(1, [luma(sample, 0, step)])],
+        planes: vec![plane(1, [luma(depth, 0, depth.bytes())])],
     }
 }
 
 /// Three planes; `second` and `third` are the places of the second and the third one's component.
 fn planar(second: usize, third: usize, shared_x: usize, shared_y: usize) -> Layout {
     let planes = vec![
-        plane(1, [luma(Sample::Byte, 0, 1)]),
-        plane(shared_y, [chroma(Sample::Byte, second, 0, 1, shared_x)]),
-        plane(shared_y, [chroma(Sample::Byte, third, 0, 1, shared_x)]),
+        plane(1, [luma(Depth::Byte, 0, 1)]),
+        plane(shared_y, [chroma(Depth::Byte, second, 0, 1, shared_x)]),
+        plane(shared_y, [chroma(Depth::Byte, third, 0, 1, shared_x)]),
     ];
     Layout {
         family: Family::Yuv,
@@ -143,24 +151,24 @@ fn planar(second: usize, third: usize, shared_x: usize, shared_y: usize) -> Layo
 }
 
 /// A plane of luma, one of chroma pairs.
-fn semi_planar(sample: Sample, first: usize, second: usize, shared_y: usize) -> Layout {
-    let bytes = if sample == Sample::Word { 2 } else { 1 };
+fn semi_planar(depth: Depth, first: usize, second: usize, shared_y: usize) -> Layout {
+    let bytes = depth.bytes();
     let pairs = [
-        chroma(sample, first, 0, 2 * bytes, 2),
-        chroma(sample, second, bytes, 2 * bytes, 2),
+        chroma(depth, first, 0, 2 * bytes, 2),
+        chroma(depth, second, bytes, 2 * bytes, 2),
     ];
     Layout {
         family: Family::Yuv,
-        planes: vec![plane(1, [luma(sample, 0, bytes)]), plane(shared_y, pairs)],
+        planes: vec![plane(1, [luma(depth, 0, bytes)]), plane(shared_y, pairs)],
     }
 }
 
 /// Two pixels in four bytes; the places of the first luma, of Cb and of Cr.
 fn packed(y: usize, cb: usize, cr: usize) -> Layout {
     let components = [
-        luma(Sample::Byte, y, 2),
-        chroma(Sample::Byte, 1, cb, 4, 2),
-        chroma(Sample::Byte, 2, cr, 4, 2),
+        luma(Depth::Byte, y, 2),
+        chroma(Depth::Byte, 1, cb, 4, 2),
+        chroma(Depth::Byte, 2, cr, 4, 2),
     ];
     Layout {
         family: Family::Yuv,
@@ -168,24 +176,30 @@ fn packed(y: usize, cb: usize, cr: usize) -> Layout {
     }
 }
 
-/// The places of R, G, B in a pixel of `step` bytes.
+/// The places of R, G, B in a pixel of `step` bytes. Grey is BT.601 luma of R'G'B'.
 fn rgb(places: [usize; 3], step: usize) -> Layout {
+    let factors = [0.299, 0.587, 0.114];
+    let taps = places
+        .into_iter()
+        .zip(factors)
+        .map(|(offset, factor)| Tap { offset, factor })
+        .collect();
     let mut components = vec![Component {
-        sample: Sample::Luma(places),
-        offset: 0,
+        taps,
         step,
         shared: 1,
         grey: true,
         colour: None,
     }];
-    components.extend(places.iter().enumerate().map(|(place, &offset)| Component {
-        sample: Sample::Byte,
-        offset,
-        step,
-        shared: 1,
-        grey: false,
-        colour: Some(place),
-    }));
+    for (place, offset) in places.into_iter().enumerate() {
+        components.push(Component {
+            taps: Depth::Byte.taps(offset),
+            step,
+            shared: 1,
+            grey: false,
+            colour: Some(place),
+        });
+    }
     Layout {
         family: Family::Rgb,
         planes: vec![plane(1, components)],

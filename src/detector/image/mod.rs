@@ -2,8 +2,10 @@
 
 mod cells;
 mod colour;
+mod columns;
 mod format;
 mod layout;
+mod pass;
 mod reduce;
 
 pub use format::{ColorModel, ColorRange, ImageView, PixelFormat};

@@ -16,7 +16,7 @@ mod storage;
 mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
-pub(crate) use conv::{Activation, Conv, ConvSpec, Linear, crop, upsample2x};
+pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
 pub(crate) use params::{Init, Parameters};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

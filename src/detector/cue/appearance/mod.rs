@@ -44,6 +44,8 @@ pub(crate) struct AppearanceConfig {
 struct Learner {
     params: Parameters,
     net: AppearanceNet,
+    /// The same weights without a graph.
+    scorer: AppearanceNet,
     adam: Adam,
 }
 
@@ -114,7 +116,12 @@ impl Appearance {
                     max_norm: 1.0,
                 },
             )?;
-            self.learner = Some(Learner { params, net, adam });
+            self.learner = Some(Learner {
+                scorer: net.detached(),
+                params,
+                net,
+                adam,
+            });
         }
         Ok(self.learner.as_mut().expect("just made"))
     }
@@ -128,7 +135,7 @@ impl Appearance {
             return Ok(());
         }
         let x = self.tensor(self.picture.clone())?;
-        let net = &self.learner()?.net;
+        let net = &self.learner()?.scorer;
         let posterior = net.encode(&x, None)?;
         self.reconstruction = net.decode(&posterior.mean)?.flatten_all()?.to_vec1()?;
         Ok(())

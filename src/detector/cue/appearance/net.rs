@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{AppearanceConfig, CHANNELS};
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, upsample2x};
+use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng};
 use crate::detector::vae::Posterior;
 
 const ACT: Activation = Activation::LeakyRelu(0.1);
@@ -13,6 +13,25 @@ const ACT: Activation = Activation::LeakyRelu(0.1);
 struct Upward {
     factor: usize,
     conv: Conv,
+}
+
+impl Upward {
+    fn detached(&self) -> Self {
+        Self {
+            factor: self.factor,
+            conv: self.conv.detached(),
+        }
+    }
+
+    /// # Shapes
+    /// `[B, H, W, C]` -> `[B, factor H, factor W, outputs]`
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.factor == 2 {
+            let (_, height, width, _) = x.dims4()?;
+            return self.conv.forward_enlarged(x, [2 * height, 2 * width], None);
+        }
+        self.conv.forward(&enlarge(x, self.factor)?)
+    }
 }
 
 /// 76,115 weights with the default architecture on a 64x32 picture.
@@ -86,6 +105,19 @@ impl AppearanceNet {
         })
     }
 
+    /// The same net with the same weights, now and later, that builds no graph: for scoring.
+    pub(super) fn detached(&self) -> Self {
+        Self {
+            encoder: self.encoder.iter().map(Conv::detached).collect(),
+            mean: self.mean.detached(),
+            log_var: self.log_var.detached(),
+            widen: self.widen.detached(),
+            decoder: self.decoder.iter().map(Upward::detached).collect(),
+            scene: self.scene.detach(),
+            top: self.top,
+        }
+    }
+
     /// Values that the encoder hands to the latent heads.
     pub(super) fn features(&self) -> usize {
         self.top.0 * self.top.1 * self.top.2
@@ -116,8 +148,8 @@ impl AppearanceNet {
             .widen
             .forward(latent)?
             .reshape(((), height, width, channels))?;
-        for Upward { factor, conv } in &self.decoder {
-            x = conv.forward(&enlarge(&x, *factor)?)?;
+        for stage in &self.decoder {
+            x = stage.forward(&x)?;
         }
         x.broadcast_add(&self.scene)
     }
@@ -128,16 +160,14 @@ impl AppearanceNet {
 /// # Shapes
 /// `[B, H, W, C]` -> `[B, factor H, factor W, C]`
 fn enlarge(x: &Tensor, factor: usize) -> Result<Tensor> {
-    match factor {
-        1 => Ok(x.clone()),
-        2 => upsample2x(x),
-        _ => {
-            let (b, h, w, c) = x.dims4()?;
-            x.reshape((b, h, 1, w, 1, c))?
-                .broadcast_as((b, h, factor, w, factor, c))?
-                .reshape((b, factor * h, factor * w, c))
-        }
+    if factor == 1 {
+        return Ok(x.clone());
     }
+    let (b, h, w, c) = x.dims4()?;
+    let repeated = x
+        .reshape((b, h, 1, w, 1, c))?
+        .broadcast_as((b, h, factor, w, factor, c))?;
+    repeated.reshape((b, factor * h, factor * w, c))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Motion {
         let mut params = Parameters::new(device);
         let mut slow_params = Parameters::new(device);
         let net = MotionNet::new(&mut params, &mut Rng::seed_from_u64(seed))?;
-        let slow_net = MotionNet::new(&mut slow_params, &mut Rng::seed_from_u64(seed))?;
+        let slow_net = MotionNet::new(&mut slow_params, &mut Rng::seed_from_u64(seed))?.detached();
         let adam = Adam::new(
             &params,
             AdamConfig {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng, crop, upsample2x};
+use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng};
 use crate::detector::vae::Posterior;
 
 /// Latent values per latent cell.
@@ -60,6 +60,18 @@ impl MotionNet {
         })
     }
 
+    /// The same net with the same weights, now and later, that builds no graph: for scoring.
+    pub(super) fn detached(&self) -> Self {
+        Self {
+            encoder: self.encoder.each_ref().map(Conv::detached),
+            mean: self.mean.detached(),
+            log_var: self.log_var.detached(),
+            widen: self.widen.detached(),
+            refine: self.refine.detached(),
+            predict: self.predict.detached(),
+        }
+    }
+
     /// # Shapes
     /// `[B, H, W, 2]` twice -> `[B, ceil(H/2), ceil(W/2), 4]`; the mask is `[B, ceil(H/2), ceil(W/2), 24]`
     pub(super) fn encode(
@@ -85,8 +97,10 @@ impl MotionNet {
     /// `[B, ceil(H/2), ceil(W/2), 4]`, `[B, H, W, 2]` -> `[B, H, W, 2]`
     pub(super) fn decode(&self, latent: &Tensor, condition: &Tensor) -> Result<Tensor> {
         let (_, height, width, _) = condition.dims4()?;
-        let x = crop(&upsample2x(&self.widen.forward(latent)?)?, height, width)?;
-        let x = self.refine.forward(&Tensor::cat(&[&x, condition], 3)?)?;
+        let x = self.widen.forward(latent)?;
+        let x = self
+            .refine
+            .forward_enlarged(&x, [height, width], Some(condition))?;
         self.predict.forward(&x)
     }
 }
