@@ -81,9 +81,10 @@ struct Group {
 /// pre-roll to the end of its post-roll.
 ///
 /// One rule makes this: a frame goes on when it, or a frame after it in its group of pictures, is to be kept. So what
-/// goes on is always the front part of a group: it starts with a key frame and misses no reference. A frame is dropped
-/// only when its group is complete and no event still to come can reach back to it. Pictures that lead a key frame (shown before
-/// it, sent after it) count for the group before it too.
+/// goes on is always the front part of a group: it starts with a key frame and misses no reference. Frames sent after
+/// one that is shown later go with it, so that no picture is missing in between. A frame is dropped only when its
+/// group is complete and no event still to come can reach back to it. Pictures that lead a key frame (shown before it,
+/// sent after it) count for the group before it too.
 ///
 /// Push frames and marks, then take outputs until there is none:
 ///
@@ -103,6 +104,8 @@ pub struct Gate<T> {
     fresh_key: Option<Duration>,
     dropped_last: bool,
     kept_until: Duration,
+    /// Start of the frame that passed and is shown last.
+    last_shown: Duration,
     newest: Duration,
     /// No frame to come is shown before this, less `reorder`.
     floor: Duration,
@@ -124,6 +127,7 @@ impl<T> Default for Gate<T> {
             fresh_key: None,
             dropped_last: false,
             kept_until: Duration::ZERO,
+            last_shown: Duration::ZERO,
             newest: Duration::ZERO,
             floor: Duration::ZERO,
             reorder: Duration::ZERO,
@@ -246,7 +250,8 @@ impl<T> Gate<T> {
             return Some(self.outlet.decide(frame.span, Some(reason), Duration::ZERO));
         }
         let group = self.group(policy, frame);
-        if group.wanted {
+        let fills_hole = !frame.key && frame.span.start < self.last_shown;
+        if group.wanted || fills_hole {
             return Some(
                 self.outlet
                     .decide(frame.span, Some(Reason::Reference), Duration::ZERO),
@@ -332,6 +337,7 @@ impl<T> Gate<T> {
             self.fresh_key = discont.then_some(frame.span.start);
         }
         self.kept_until = self.kept_until.max(frame.span.end);
+        self.last_shown = self.last_shown.max(frame.span.start);
         Output::Keep {
             item,
             reason,
