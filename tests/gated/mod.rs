@@ -1,8 +1,9 @@
 //! What the tests of the gate share: labelled frames without a detector, and reading files back.
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
-use std::sync::Once;
+use std::sync::{Arc, Mutex, Once};
 
+use gst::glib::object::IsA;
 use gst::prelude::*;
 
 pub const META: &str = "VaeAnomalyMeta";
@@ -44,7 +45,7 @@ impl Label {
 
 /// Attaches labels to the frames that leave the element called `name`, by frame number.
 pub fn label_frames(
-    pipeline: &gst::Pipeline,
+    pipeline: &impl IsA<gst::Bin>,
     name: &str,
     label: impl Fn(u64) -> Label + Send + Sync + 'static,
 ) {
@@ -103,10 +104,9 @@ pub struct Seen {
     pub bytes: Vec<u8>,
 }
 
-/// Collects what goes by at a pad.
-pub fn watch(pad: &gst::Pad) -> std::sync::Arc<std::sync::Mutex<Vec<Seen>>> {
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let list = std::sync::Arc::clone(&seen);
+/// Adds what goes by at a pad to a list.
+pub fn watch_into(pad: &gst::Pad, list: &Arc<Mutex<Vec<Seen>>>) {
+    let list = Arc::clone(list);
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &info.data {
             list.lock().unwrap().push(Seen {
@@ -118,19 +118,12 @@ pub fn watch(pad: &gst::Pad) -> std::sync::Arc<std::sync::Mutex<Vec<Seen>>> {
         }
         gst::PadProbeReturn::Ok
     });
-    seen
 }
 
-/// Watches the pad `pad` of the element called `name`.
-pub fn watch_pad(
-    pipeline: &gst::Pipeline,
-    name: &str,
-    pad: &str,
-) -> std::sync::Arc<std::sync::Mutex<Vec<Seen>>> {
-    watch(
-        &pipeline
-            .by_name(name)
-            .and_then(|element| element.static_pad(pad))
-            .expect("that pad"),
-    )
+/// Collects what goes by at the pad `pad` of the element called `name`.
+pub fn watch_pad(pipeline: &gst::Pipeline, name: &str, pad: &str) -> Arc<Mutex<Vec<Seen>>> {
+    let seen = Arc::default();
+    let pad = pipeline.by_name(name).and_then(|element| element.static_pad(pad));
+    watch_into(&pad.expect("that pad"), &seen);
+    seen
 }
