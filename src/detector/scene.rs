@@ -47,6 +47,7 @@ pub(crate) struct Scene {
     blocks: Vec<f32>,
     differences: VecDeque<f32>,
     edges: Vec<f32>,
+    deviation_edges: Vec<f32>,
     usual_edges: f32,
     plain_for: f64,
     scratch: Vec<f32>,
@@ -63,6 +64,7 @@ impl Scene {
             blocks: Vec::new(),
             differences: VecDeque::with_capacity(HISTORY),
             edges: Vec::new(),
+            deviation_edges: Vec::new(),
             usual_edges: 0.0,
             plain_for: 0.0,
             scratch: Vec::new(),
@@ -81,6 +83,7 @@ impl Scene {
         self.deviation.clear();
         self.deviation
             .extend(grey.iter().zip(&self.background).map(|(g, b)| g - b));
+        edges(&self.deviation, self.size, &mut self.deviation_edges);
         let cut = jumped.then(|| {
             if new_light || self.is_elsewhere() {
                 Cut::NewScene
@@ -106,9 +109,9 @@ impl Scene {
         &self.deviation
     }
 
-    /// The frame's edge strength.
+    /// Edge strength of the deviation: of what is there and not part of the background.
     pub(crate) fn edges(&self) -> &[f32] {
-        &self.edges
+        &self.deviation_edges
     }
 
     /// Forgets the frame before: the next one is no cut.
@@ -231,6 +234,20 @@ mod tests {
             "after the gain rule the frame is the background, off by {worst}"
         );
         assert_eq!(scene.observe(&dark, tenth(), true).cut, None);
+    }
+
+    #[test]
+    fn edges_are_those_of_what_is_not_background() {
+        let mut scene = settled();
+        let mut frame = textured(0);
+        scene.observe(&frame, tenth(), true);
+        let still = mean(scene.edges());
+        for y in 20..28 {
+            frame[y * SIZE.0 + 20..y * SIZE.0 + 28].fill(1.0);
+        }
+        scene.observe(&frame, tenth(), true);
+        let around = scene.edges()[24 * SIZE.0 + 20];
+        assert!(around > 20.0 * still, "{around} at the object, {still} in the empty scene");
     }
 
     #[test]
