@@ -10,6 +10,7 @@ mod enlarge;
 mod frame;
 mod kernel;
 mod loss;
+mod narrow;
 mod params;
 mod simd;
 mod storage;
