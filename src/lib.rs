@@ -1,5 +1,29 @@
 //! GStreamer plugin: online anomaly detection on live video with convolutional variational autoencoders.
+//!
+//! # Layout
+//!
+//! - [`detector`]: the core. Takes views of frames, gives predictions; knows no GStreamer.
+//! - [`gate`]: a pure state machine from labels and times to events and verdicts.
+//! - [`metrics`]: figures of merit for scores against ground truth.
+//! - [`vaeanomaly`]: the element, a thin shell around the two (feature `plugin`, on by default).
+//! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod detector;
 pub mod gate;
 pub mod metrics;
+#[cfg(feature = "plugin")]
+mod plugin;
+#[cfg(feature = "plugin")]
+pub mod vaeanomaly;
+#[cfg(feature = "plugin")]
+pub mod vaeanomalygate;
+
+#[cfg(feature = "plugin")]
+pub use plugin::plugin_register_static;
+#[cfg(feature = "plugin")]
+pub use vaeanomaly::{
+    Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, State, ThresholdMode,
+};

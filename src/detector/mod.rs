@@ -1,8 +1,40 @@
 //! The core: frames in, scores out. No clock, no lock, no GStreamer.
+//!
+//! A frame's way, one module a station:
+//!
+//! ```text
+//! ImageView --image--> two small pictures --observer, scene--> Frame (background, edges, cuts)
+//!   --cue--> raw score a cue --calibration--> deviations from its own history --fusion--> raw score
+//!   --threshold, lifecycle--> Prediction; then, and only then, --cue::learn--> weights and statistics
+//! ```
 
+#[doc(hidden)]
+pub mod bench_support;
+mod calibration;
+mod channel;
+mod clock;
+mod config;
+mod cue;
+mod engine;
 mod error;
+mod filter;
+mod fusion;
 mod image;
+mod judge;
+mod lifecycle;
+mod map;
+mod net_arch;
 mod nn;
+mod observer;
+mod scene;
+mod threshold;
+mod vae;
 
+pub use config::{Config, Cues, Networks, ThresholdMode, Tuning};
+pub use cue::{CueKind, Lesson};
+pub use engine::{Detector, Label, Prediction, SceneChange, Timings};
 pub use error::{Error, Result};
 pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
+pub use lifecycle::State;
+pub use map::{AnomalyMap, Region};
+pub use net_arch::{NetArch, Stage};

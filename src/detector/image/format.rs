@@ -1,5 +1,7 @@
 //! Pixel formats and the borrowed view of a frame.
 
+use crate::detector::{Error, Result};
+
 /// Layout of the pixels; names as GStreamer's `GstVideoFormat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are the documentation")]
@@ -28,6 +30,133 @@ pub enum PixelFormat {
     Abgr,
 }
 
+impl PixelFormat {
+    /// Every format that the detector reads.
+    pub const ALL: [Self; 22] = [
+        Self::Gray8,
+        Self::Gray16Le,
+        Self::I420,
+        Self::Yv12,
+        Self::Nv12,
+        Self::Nv21,
+        Self::Nv16,
+        Self::Y42b,
+        Self::Y444,
+        Self::Yuy2,
+        Self::Uyvy,
+        Self::P010Le,
+        Self::Rgb,
+        Self::Bgr,
+        Self::Rgbx,
+        Self::Bgrx,
+        Self::Xrgb,
+        Self::Xbgr,
+        Self::Rgba,
+        Self::Bgra,
+        Self::Argb,
+        Self::Abgr,
+    ];
+
+    /// The name in GStreamer's caps.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gray8 => "GRAY8",
+            Self::Gray16Le => "GRAY16_LE",
+            Self::I420 => "I420",
+            Self::Yv12 => "YV12",
+            Self::Nv12 => "NV12",
+            Self::Nv21 => "NV21",
+            Self::Nv16 => "NV16",
+            Self::Y42b => "Y42B",
+            Self::Y444 => "Y444",
+            Self::Yuy2 => "YUY2",
+            Self::Uyvy => "UYVY",
+            Self::P010Le => "P010_10LE",
+            Self::Rgb => "RGB",
+            Self::Bgr => "BGR",
+            Self::Rgbx => "RGBx",
+            Self::Bgrx => "BGRx",
+            Self::Xrgb => "xRGB",
+            Self::Xbgr => "xBGR",
+            Self::Rgba => "RGBA",
+            Self::Bgra => "BGRA",
+            Self::Argb => "ARGB",
+            Self::Abgr => "ABGR",
+        }
+    }
+
+    /// The format of that name in GStreamer's caps.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Number of planes, 1 to 3.
+    pub const fn plane_count(self) -> usize {
+        match self {
+            Self::I420 | Self::Yv12 | Self::Y42b | Self::Y444 => 3,
+            Self::Nv12 | Self::Nv21 | Self::Nv16 | Self::P010Le => 2,
+            _ => 1,
+        }
+    }
+
+    /// Smallest number of bytes that a row of `plane` takes in a picture of `width` pixels. Subsampled
+    /// chroma is rounded up.
+    ///
+    /// # Panics
+    /// If the format has no such plane.
+    pub const fn row_bytes(self, plane: usize, width: usize) -> usize {
+        assert!(plane < self.plane_count(), "no such plane");
+        let half = width.div_ceil(2);
+        match self {
+            Self::Gray8 | Self::Y444 => width,
+            Self::Gray16Le => 2 * width,
+            Self::I420 | Self::Yv12 | Self::Y42b if plane > 0 => half,
+            Self::Nv12 | Self::Nv21 | Self::Nv16 if plane > 0 => 2 * half,
+            Self::I420 | Self::Yv12 | Self::Y42b | Self::Nv12 | Self::Nv21 | Self::Nv16 => width,
+            Self::P010Le if plane > 0 => 4 * half,
+            Self::P010Le => 2 * width,
+            Self::Yuy2 | Self::Uyvy => 4 * half,
+            Self::Rgb | Self::Bgr => 3 * width,
+            _ => 4 * width,
+        }
+    }
+
+    /// Rows of `plane` in a picture of `height` pixels. Subsampled chroma is rounded up.
+    ///
+    /// # Panics
+    /// If the format has no such plane.
+    pub const fn plane_rows(self, plane: usize, height: usize) -> usize {
+        assert!(plane < self.plane_count(), "no such plane");
+        match self {
+            Self::I420 | Self::Yv12 | Self::Nv12 | Self::Nv21 | Self::P010Le if plane > 0 => {
+                height.div_ceil(2)
+            }
+            _ => height,
+        }
+    }
+
+    /// Smallest number of bytes that `plane` takes with rows `stride` bytes apart: the last row may end after
+    /// its last pixel.
+    ///
+    /// # Panics
+    /// If the format has no such plane.
+    pub const fn plane_bytes(self, plane: usize, width: usize, height: usize, stride: usize) -> usize {
+        let rows = self.plane_rows(plane, height);
+        if rows == 0 {
+            return 0;
+        }
+        stride
+            .saturating_mul(rows - 1)
+            .saturating_add(self.row_bytes(plane, width))
+    }
+}
+
+impl std::fmt::Display for PixelFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// Range of the stored values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColorRange {
@@ -48,6 +177,27 @@ pub struct ColorModel {
     pub kb: f32,
 }
 
+impl ColorModel {
+    /// BT.601 in limited range, the usual of standard definition.
+    pub const BT601: Self = Self {
+        range: ColorRange::Limited,
+        kr: 0.299,
+        kb: 0.114,
+    };
+    /// BT.709 in limited range, the usual of high definition.
+    pub const BT709: Self = Self {
+        range: ColorRange::Limited,
+        kr: 0.2126,
+        kb: 0.0722,
+    };
+    /// BT.601 in full range, as in JPEG.
+    pub const JPEG: Self = Self {
+        range: ColorRange::Full,
+        kr: 0.299,
+        kb: 0.114,
+    };
+}
+
 /// A frame that somebody else owns. Strides are in bytes, a plane's last row may end after its last pixel.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageView<'a> {
@@ -63,4 +213,200 @@ pub struct ImageView<'a> {
     pub strides: &'a [usize],
     /// How stored numbers become colours.
     pub color: ColorModel,
+}
+
+impl ImageView<'_> {
+    /// Smallest width and height, in pixels.
+    pub const MIN_SIDE: usize = 16;
+    /// Largest width and height, in pixels.
+    pub const MAX_SIDE: usize = 16_384;
+
+    /// Checks that the planes hold the picture that the view promises.
+    pub fn validate(&self) -> Result<()> {
+        self.validate_size()?;
+        self.validate_color()?;
+        let Self {
+            format,
+            width,
+            height,
+            planes,
+            strides,
+            ..
+        } = *self;
+        let count = format.plane_count();
+        if planes.len() != count || strides.len() != count {
+            return Err(Error::Image(format!(
+                "{format} has {count} planes, got {} planes and {} strides",
+                planes.len(),
+                strides.len()
+            )));
+        }
+        for (index, (plane, &stride)) in planes.iter().zip(strides).enumerate() {
+            let row_bytes = format.row_bytes(index, width);
+            if stride < row_bytes {
+                return Err(Error::Image(format!(
+                    "stride of plane {index} must be at least {row_bytes} bytes for {format} \
+                     {width}x{height}, got {stride}"
+                )));
+            }
+            let bytes = format.plane_bytes(index, width, height, stride);
+            if plane.len() < bytes {
+                return Err(Error::Image(format!(
+                    "plane {index} must hold at least {bytes} bytes for {format} {width}x{height} with \
+                     stride {stride}, got {}",
+                    plane.len()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_size(&self) -> Result<()> {
+        let (width, height) = (self.width, self.height);
+        let allowed = Self::MIN_SIDE..=Self::MAX_SIDE;
+        if allowed.contains(&width) && allowed.contains(&height) {
+            return Ok(());
+        }
+        Err(Error::Image(format!(
+            "width and height must be {}..={} pixels, got {width}x{height}",
+            Self::MIN_SIDE,
+            Self::MAX_SIDE
+        )))
+    }
+
+    fn validate_color(&self) -> Result<()> {
+        let ColorModel { kr, kb, .. } = self.color;
+        let valid = kr >= 0.0 && kb >= 0.0 && kr + kb < 1.0;
+        if valid {
+            return Ok(());
+        }
+        Err(Error::Image(format!(
+            "weights of red and blue in luma must be at least 0 and their sum below 1, got {kr} and {kb}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(result: Result<()>) -> String {
+        match result {
+            Err(Error::Image(message)) => message,
+            other => panic!("expected an image error, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_lead_back() {
+        for format in PixelFormat::ALL {
+            assert_eq!(PixelFormat::from_name(format.name()), Some(format));
+        }
+        assert_eq!(PixelFormat::from_name("I420_10LE"), None);
+    }
+
+    #[test]
+    fn chroma_of_odd_sizes_is_rounded_up() {
+        assert_eq!(PixelFormat::I420.row_bytes(1, 17), 9);
+        assert_eq!(PixelFormat::I420.plane_rows(2, 17), 9);
+        assert_eq!(PixelFormat::Nv12.row_bytes(1, 17), 18);
+        assert_eq!(PixelFormat::Nv16.plane_rows(1, 17), 17);
+        assert_eq!(PixelFormat::P010Le.row_bytes(1, 17), 36);
+        assert_eq!(PixelFormat::Yuy2.row_bytes(0, 17), 36);
+        assert_eq!(PixelFormat::Y42b.row_bytes(2, 17), 9);
+    }
+
+    #[test]
+    fn last_row_may_be_short() {
+        assert_eq!(PixelFormat::Rgb.plane_bytes(0, 20, 16, 64), 15 * 64 + 60);
+        let bytes = vec![0; 15 * 64 + 60];
+        let view = |bytes: &[u8]| {
+            ImageView {
+                format: PixelFormat::Rgb,
+                width: 20,
+                height: 16,
+                planes: &[bytes],
+                strides: &[64],
+                color: ColorModel::JPEG,
+            }
+            .validate()
+        };
+        view(&bytes).unwrap();
+        let error = message(view(&bytes[1..]));
+        assert!(
+            error.contains("plane 0") && error.contains("1020") && error.contains("1019"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn errors_name_numbers() {
+        let luma = vec![0; 16 * 16];
+        let chroma = vec![0; 8 * 8];
+        let planes: [&[u8]; 3] = [&luma, &chroma, &chroma];
+        let good = ImageView {
+            format: PixelFormat::I420,
+            width: 16,
+            height: 16,
+            planes: &planes,
+            strides: &[16, 8, 8],
+            color: ColorModel::BT601,
+        };
+        good.validate().unwrap();
+
+        let error = message(ImageView { width: 15, ..good }.validate());
+        assert!(error.contains("15x16") && error.contains("16..=16384"), "{error}");
+        let error = message(
+            ImageView {
+                height: 20_000,
+                ..good
+            }
+            .validate(),
+        );
+        assert!(error.contains("16x20000"), "{error}");
+        let error = message(
+            ImageView {
+                planes: &planes[..2],
+                ..good
+            }
+            .validate(),
+        );
+        assert!(
+            error.contains("3 planes") && error.contains("got 2 planes and 3 strides"),
+            "{error}"
+        );
+        let error = message(
+            ImageView {
+                strides: &[16, 8],
+                ..good
+            }
+            .validate(),
+        );
+        assert!(error.contains("2 strides"), "{error}");
+        let error = message(
+            ImageView {
+                strides: &[16, 7, 8],
+                ..good
+            }
+            .validate(),
+        );
+        assert!(
+            error.contains("plane 1") && error.contains("at least 8") && error.contains("got 7"),
+            "{error}"
+        );
+        let error = message(
+            ImageView {
+                strides: &[usize::MAX, 8, 8],
+                ..good
+            }
+            .validate(),
+        );
+        assert!(error.contains("plane 0"), "{error}");
+        let color = ColorModel {
+            kr: f32::NAN,
+            ..ColorModel::BT601
+        };
+        let error = message(ImageView { color, ..good }.validate());
+        assert!(error.contains("NaN"), "{error}");
+    }
 }

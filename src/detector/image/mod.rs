@@ -1,7 +1,19 @@
 //! The way from any pixel format to the two small pictures that the cues look at.
 
+mod cells;
+mod colour;
+mod columns;
 mod format;
+mod layout;
+mod pass;
 mod reduce;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub use format::{ColorModel, ColorRange, ImageView, PixelFormat};
 pub(crate) use reduce::{ReducedFrame, ReducedSizes, Reducer};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,15 @@
 //! One pass over a frame: area averages on two small grids.
+//!
+//! Rows are cut into runs at the borders of both grids. The rows of a run are added up byte by byte, whatever
+//! the bytes mean ([`super::columns`]); then whole-numbered weights along the row give the sums of all cells
+//! ([`super::cells`]), which are shared out to the cell rows that the run is part of ([`super::pass`]). Only
+//! the small pictures are turned into the colours wanted ([`super::colour`]).
 
-use super::ImageView;
-use crate::detector::Result;
+use super::colour::Expansion;
+use super::layout::{Family, Layout};
+use super::pass::{PlanePass, Scratch};
+use super::{ImageView, PixelFormat};
+use crate::detector::{Error, Result};
 
 /// Sizes of the two small pictures, `None` where a cue is off.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,17 +32,85 @@ pub(crate) struct ReducedFrame {
 /// Reduces frames of one format and size.
 #[derive(Debug)]
 pub(crate) struct Reducer {
+    format: PixelFormat,
+    width: usize,
+    height: usize,
     sizes: ReducedSizes,
+    family: Family,
+    planes: Vec<PlanePass>,
+    scratch: Scratch,
 }
 
+/// Largest width and height of a small picture: weights must fit sixteen bits.
+const MAX_REDUCED_SIDE: usize = 4096;
+
 impl Reducer {
-    pub(crate) fn new(_frame: &ImageView<'_>, sizes: ReducedSizes) -> Result<Self> {
-        Ok(Self { sizes })
+    /// A reducer for frames of the format and size of `frame`, whatever their strides and colours.
+    pub(crate) fn new(frame: &ImageView<'_>, sizes: ReducedSizes) -> Result<Self> {
+        frame.validate()?;
+        for (width, height) in [sizes.grey, sizes.colour].into_iter().flatten() {
+            let allowed = 1..=MAX_REDUCED_SIDE;
+            if !allowed.contains(&width) || !allowed.contains(&height) {
+                return Err(Error::Image(format!(
+                    "sides of the reduced picture must be 1..={MAX_REDUCED_SIDE}, got {width}x{height}"
+                )));
+            }
+        }
+        let Layout { family, planes } = Layout::of(frame.format);
+        let planes: Vec<PlanePass> = planes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, plane)| PlanePass::new(frame, sizes, index, plane))
+            .collect();
+        let mut scratch = Scratch::default();
+        for pass in &planes {
+            pass.grow(&mut scratch);
+        }
+        let ImageView {
+            format,
+            width,
+            height,
+            ..
+        } = *frame;
+        Ok(Self {
+            format,
+            width,
+            height,
+            sizes,
+            family,
+            planes,
+            scratch,
+        })
     }
 
-    /// Fills `out` from `frame`.
-    pub(crate) fn reduce(&mut self, _frame: &ImageView<'_>, _out: &mut ReducedFrame) -> Result<()> {
-        let _ = self.sizes;
-        todo!("area averages")
+    /// Whether frames of this format and size can be reduced.
+    pub(crate) fn fits(&self, frame: &ImageView<'_>) -> bool {
+        (frame.format, frame.width, frame.height) == (self.format, self.width, self.height)
     }
+
+    /// Fills `out` from `frame`. A picture that is not wanted is left empty.
+    pub(crate) fn reduce(&mut self, frame: &ImageView<'_>, out: &mut ReducedFrame) -> Result<()> {
+        if !self.fits(frame) {
+            return Err(Error::Image(format!(
+                "frames must be {} {}x{} as the first one, got {} {}x{}",
+                self.format, self.width, self.height, frame.format, frame.width, frame.height
+            )));
+        }
+        frame.validate()?;
+        let area = |size: Option<(usize, usize)>| size.map_or(0, |(width, height)| width * height);
+        clear(&mut out.grey, area(self.sizes.grey));
+        clear(&mut out.colour, 3 * area(self.sizes.colour));
+        for pass in &self.planes {
+            pass.add(frame, &mut self.scratch, out);
+        }
+        let expansion = Expansion::new(self.format, self.family, frame.color);
+        expansion.grey(&mut out.grey);
+        expansion.colour(&mut out.colour);
+        Ok(())
+    }
+}
+
+fn clear(picture: &mut Vec<f32>, len: usize) {
+    picture.clear();
+    picture.resize(len, 0.0);
 }

@@ -18,7 +18,7 @@ mod storage;
 mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
-pub(crate) use conv::{Activation, Conv, ConvSpec, Linear, crop, upsample2x};
+pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
 pub(crate) use loss::{add_to_each, clamp, kl_loss, reparameterize, student_t_loss};
 pub(crate) use params::{Init, Parameters};
 

@@ -1,0 +1,66 @@
+# vaeanomaly: what people type. `make help` lists it.
+
+SHELL := /bin/sh
+CARGO ?= cargo
+
+# VIDEO = path, URI (file, http, rtsp) or camera (/dev/video0); DURATION = seconds to watch a live source.
+VIDEO ?=
+DURATION ?=
+
+# Debian packages: to build, to run pipelines, to test (an RTSP server), to draw text.
+PACKAGES := gcc libc6-dev pkg-config \
+	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
+	gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
+	fonts-dejavu-core
+
+.PHONY: help deps build demo test check clean
+
+help:
+	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
+	@echo "make demo VIDEO=...       the same on a video file, a URI, an rtsp:// address or a camera /dev/videoN"
+	@echo "                          (a live source until Ctrl-C, or for DURATION=seconds)"
+	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
+	@echo "make test                 format, lints and all tests"
+	@echo "make deps                 install the Debian packages that are missing"
+
+# Installs only what is missing; asks nothing when root.
+deps:
+	@missing=""; \
+	if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then \
+	  for package in $(PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	  done; \
+	  if [ -n "$$missing" ]; then \
+	    echo "Installing Debian packages:$$missing"; \
+	    sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo"; \
+	    $$sudo apt-get update -q && \
+	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing; \
+	  fi; \
+	elif ! pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0; then \
+	  echo "This is no Debian system. Needed are GStreamer 1.22 or newer with development files, its plugin sets" >&2; \
+	  echo "base, good, bad, ugly and libav, its RTSP server library, and the DejaVu fonts." >&2; \
+	  exit 1; \
+	fi
+
+build: deps
+	$(CARGO) build --release --lib
+
+demo: deps
+	$(CARGO) build --release --lib --example street_scene --example demo_summary
+	@sh examples/demo.sh '$(VIDEO)' '$(DURATION)'
+
+# Without --release: CI has two cores, and one profile is enough.
+check: deps
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --lib --no-default-features -- -D warnings
+	$(CARGO) check --lib --no-default-features
+
+test: check
+	$(CARGO) build --lib --examples
+	G_DEBUG=fatal_warnings $(CARGO) test
+
+clean:
+	$(CARGO) clean

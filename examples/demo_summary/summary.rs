@@ -1,0 +1,197 @@
+//! What the run found, against what was planted.
+
+use crate::messages::Frame;
+use crate::truth::Planted;
+
+/// An event the element reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub id: u64,
+    pub from: f64,
+    pub to: f64,
+    /// Highest score and when.
+    pub peak: f64,
+    pub peak_time: f64,
+    /// Where it was strongest at the peak: x, y, width, height in pixels.
+    pub place: [f64; 4],
+    /// The planted anomaly it overlaps most, as an index; `None` where nothing was planted.
+    pub planted: Option<usize>,
+}
+
+/// How one planted anomaly fared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Seconds from its first visible frame to the first flagged one; `None` = missed.
+    pub delay: Option<f64>,
+    /// Highest score while it was visible.
+    pub peak: f64,
+}
+
+/// Everything the printed summary and the pictures need.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub frames: Vec<Frame>,
+    pub found: Vec<Found>,
+    pub planted: Vec<Planted>,
+    pub outcomes: Vec<Outcome>,
+    /// Flagged normal frames, and normal frames in all, both outside of post-roll and while the element decides.
+    pub false_alarms: (usize, usize),
+}
+
+/// Seconds after a planted anomaly in which flagged frames are not counted as false alarms.
+pub const POST_ROLL: f64 = 2.0;
+
+impl Summary {
+    /// `spans` are the reported events: id, begin and end in seconds.
+    pub fn new(frames: Vec<Frame>, spans: &[(u64, f64, f64)], planted: Vec<Planted>) -> Self {
+        let found = spans.iter().map(|&span| found(&frames, &planted, span)).collect();
+        let outcomes = planted.iter().map(|p| outcome(&frames, p)).collect();
+        let normal: Vec<&Frame> = frames
+            .iter()
+            .filter(|f| {
+                f.decides()
+                    && !planted
+                        .iter()
+                        .any(|p| f.time >= p.from && f.time < p.to + POST_ROLL)
+            })
+            .collect();
+        let false_alarms = (normal.iter().filter(|f| f.is_flagged()).count(), normal.len());
+        Self {
+            frames,
+            found,
+            planted,
+            outcomes,
+            false_alarms,
+        }
+    }
+
+    /// The share of normal frames that were flagged, in percent; `None` without normal frames.
+    pub fn false_alarm_percent(&self) -> Option<f64> {
+        let (flagged, normal) = self.false_alarms;
+        (normal > 0).then(|| 100.0 * flagged as f64 / normal as f64)
+    }
+
+    /// Length of the stream in seconds.
+    pub fn duration(&self) -> f64 {
+        self.frames.last().map_or(0.0, |frame| frame.time)
+    }
+}
+
+fn found(frames: &[Frame], planted: &[Planted], (id, from, to): (u64, f64, f64)) -> Found {
+    let inside = frames
+        .iter()
+        .filter(|f| f.time >= from - 1e-6 && f.time <= to + 1e-6);
+    let peak = inside.max_by(|a, b| a.score.total_cmp(&b.score));
+    let overlap = |p: &Planted| (to.min(p.to) - from.max(p.from)).max(-1.0);
+    let best = (0..planted.len()).max_by(|a, b| overlap(&planted[*a]).total_cmp(&overlap(&planted[*b])));
+    Found {
+        id,
+        from,
+        to,
+        peak: peak.map_or(0.0, |f| f.score),
+        peak_time: peak.map_or(from, |f| f.time),
+        place: peak.map_or([0.0; 4], |f| f.place),
+        planted: best.filter(|i| overlap(&planted[*i]) > 0.0),
+    }
+}
+
+fn outcome(frames: &[Frame], planted: &Planted) -> Outcome {
+    // Half a millisecond of tolerance for times that were rounded on their way.
+    let visible = || {
+        frames
+            .iter()
+            .filter(|f| f.time > planted.from - 5e-4 && f.time < planted.to - 5e-4)
+    };
+    Outcome {
+        delay: visible()
+            .find(|f| f.is_flagged())
+            .map(|f| (f.time - planted.from).max(0.0)),
+        peak: visible().map(|f| f.score).fold(0.0, f64::max),
+    }
+}
+
+/// Seconds as `m:ss.t`.
+pub fn clock(seconds: f64) -> String {
+    let tenths = (seconds.max(0.0) * 10.0).round() as u64;
+    format!("{}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
+}
+
+/// Bytes as a person reads them.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        _ => format!("{:.2} MB", count as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(i: usize, score: f64) -> Frame {
+        let state = "detecting".into();
+        let label = if score > 0.5 { "anomaly" } else { "normal" }.into();
+        Frame {
+            time: i as f64 / 10.0,
+            score,
+            label,
+            state,
+            event_id: 0,
+            place: [1.0, 2.0, 3.0, 4.0],
+        }
+    }
+
+    #[test]
+    fn counts_delay_and_false_alarms() {
+        let score = |i: usize| {
+            if (23..30).contains(&i) || i == 70 {
+                0.9
+            } else {
+                0.1
+            }
+        };
+        let frames: Vec<_> = (0..100).map(|i| frame(i, score(i))).collect();
+        let planted = vec![Planted {
+            kind: "cyclist".into(),
+            from: 2.0,
+            to: 4.0,
+        }];
+        let summary = Summary::new(frames, &[(1, 2.3, 2.9), (2, 7.0, 7.0)], planted);
+        let delay = summary.outcomes[0].delay.expect("found");
+        assert!((delay - 0.3).abs() < 1e-9, "{delay}");
+        assert_eq!(summary.false_alarms, (1, 60));
+        assert_eq!(
+            (summary.found[0].planted, summary.found[1].planted),
+            (Some(0), None)
+        );
+        assert_eq!(summary.found[0].peak, 0.9);
+    }
+
+    #[test]
+    fn a_missed_anomaly_has_no_delay() {
+        let frames: Vec<_> = (0..50).map(|i| frame(i, 0.2)).collect();
+        let planted = vec![Planted {
+            kind: "runner".into(),
+            from: 2.0,
+            to: 4.0,
+        }];
+        let summary = Summary::new(frames, &[], planted);
+        assert_eq!(
+            summary.outcomes,
+            [Outcome {
+                delay: None,
+                peak: 0.2
+            }]
+        );
+    }
+
+    #[test]
+    fn times_and_sizes_read_well() {
+        assert_eq!(clock(75.26), "1:15.3");
+        assert_eq!(
+            (bytes(12), bytes(2_500), bytes(24_161_188)),
+            ("12 bytes".into(), "2.5 kB".into(), "24.16 MB".into())
+        );
+    }
+}

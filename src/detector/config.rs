@@ -1,0 +1,146 @@
+//! What can be set: [`Config`] when a detector is made, [`Tuning`] while it runs.
+
+use super::{Error, NetArch, Result};
+
+/// Which cues are computed, trained and fused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cues {
+    /// What should this place look like now? Finds things that do not belong there.
+    pub appearance: bool,
+    /// How does this place move? Finds unusual speed.
+    pub motion: bool,
+}
+
+/// How far the nets take part; anything but `Trained` is for ablations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Networks {
+    /// Trained online.
+    #[default]
+    Trained,
+    /// Left as they were initialised; the statistics still learn.
+    FrozenAtRandom,
+    /// Not used: statistics of the input alone.
+    Off,
+}
+
+/// Fixed for the life of a detector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Cues in use, at least one.
+    pub cues: Cues,
+    /// The appearance encoder.
+    pub net_arch: NetArch,
+    /// Latent size of the appearance net, 1..=512.
+    pub latent_dim: usize,
+    /// Width of the appearance picture in pixels, 16..=256; the height follows the aspect.
+    pub model_width: usize,
+    /// Seed of weights, noise and replay.
+    pub seed: u64,
+    /// Frames before the state `calibrating` ends; 0 = the recipe's.
+    pub warm_up: u32,
+    /// How far the nets take part.
+    pub networks: Networks,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cues: Cues {
+                appearance: true,
+                motion: true,
+            },
+            net_arch: NetArch::default(),
+            latent_dim: 16,
+            model_width: 64,
+            seed: 0,
+            warm_up: 0,
+            networks: Networks::Trained,
+        }
+    }
+}
+
+impl Config {
+    /// Largest [`Config::latent_dim`].
+    pub const MAX_LATENT_DIM: usize = 512;
+    /// Smallest and largest [`Config::model_width`].
+    pub const MODEL_WIDTH: std::ops::RangeInclusive<usize> = 16..=256;
+
+    /// Refuses values that no net can be made of.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the name, the value and the allowed range.
+    pub fn validate(&self) -> Result<()> {
+        if !self.cues.appearance && !self.cues.motion {
+            return Err(Error::setting("cues", "appearance, motion or both", "none"));
+        }
+        if !(1..=Self::MAX_LATENT_DIM).contains(&self.latent_dim) {
+            let allowed = format!("1..={}", Self::MAX_LATENT_DIM);
+            return Err(Error::setting("latent-dim", allowed, self.latent_dim));
+        }
+        if !Self::MODEL_WIDTH.contains(&self.model_width) {
+            let (low, high) = (Self::MODEL_WIDTH.start(), Self::MODEL_WIDTH.end());
+            return Err(Error::setting(
+                "model-width",
+                format!("{low}..={high}"),
+                self.model_width,
+            ));
+        }
+        self.net_arch.check_width(self.model_width)
+    }
+}
+
+/// How the threshold on the raw score is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ThresholdMode {
+    /// [`Tuning::threshold`] itself: the raw score is calibrated already.
+    #[default]
+    Calibrated,
+    /// Mean and deviations of the raw score over [`Tuning::window`].
+    Sigma,
+    /// Extreme value theory: streaming peaks over threshold.
+    Evt,
+    /// A quantile of the raw score over [`Tuning::window`].
+    Quantile,
+}
+
+/// Can be changed between any two frames.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuning {
+    /// Train and update the statistics; false freezes both.
+    pub learn: bool,
+    /// Step size of the appearance net once warmed up; the motion net takes twice as much.
+    pub learning_rate: f64,
+    /// One training step every n-th frame once warmed up.
+    pub train_interval: u32,
+    /// Weight of the KL term of the appearance net; the motion net's keeps its ratio.
+    pub kl_weight: f64,
+    /// Share of the encoder's features that is zeroed in training, 0..=0.9.
+    pub dropout: f64,
+    /// How the threshold is found.
+    pub threshold_mode: ThresholdMode,
+    /// Mode `Calibrated`: the threshold, in deviations.
+    pub threshold: f64,
+    /// Mode `Sigma`: deviations above the mean.
+    pub sigma: f64,
+    /// Modes `Evt` and `Quantile`: share of normal frames that may be flagged.
+    pub false_alarm_rate: f64,
+    /// Modes `Sigma`, `Evt` and `Quantile`: frames that the statistics reach back.
+    pub window: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            learn: true,
+            learning_rate: 5e-4,
+            train_interval: 5,
+            kl_weight: 0.03,
+            dropout: 0.0,
+            threshold_mode: ThresholdMode::Calibrated,
+            threshold: 1.75,
+            sigma: 5.0,
+            false_alarm_rate: 0.01,
+            window: 300,
+        }
+    }
+}

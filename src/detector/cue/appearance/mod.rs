@@ -1,0 +1,284 @@
+//! Appearance: a VAE over the whole small picture. A strong KL term lets one or two nats through, enough
+//! to select the scene's mode (lamp, night vision), not enough to draw the anomaly.
+
+mod net;
+
+use candle_core::{Device, Tensor};
+use rand::{Rng as _, SeedableRng};
+
+use self::net::AppearanceNet;
+use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
+use crate::detector::calibration::CalibrationConfig;
+use crate::detector::config::Networks;
+use crate::detector::filter::box_mean;
+use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome};
+use crate::detector::vae::{dropout_mask, normal, student_t};
+use crate::detector::{AnomalyMap, NetArch, Result, Tuning};
+
+/// Steps of the faster start, and its step size as a multiple of `Tuning::learning_rate`.
+const FAST_STEPS: u32 = 1000;
+const FAST_RATE: f64 = 2.0;
+/// Scale of the residuals' distribution: pictures are -2..2.
+const RESIDUAL_SCALE: f64 = 0.2;
+/// Past pictures kept for replay, how many there must be before it starts, and how many join a batch.
+const REPLAY_SLOTS: usize = 2000;
+const REPLAY_AFTER: usize = 4;
+const REPLAY_DRAWS: usize = 3;
+/// Colour channels.
+const CHANNELS: usize = 3;
+
+/// What the appearance cue is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct AppearanceConfig {
+    pub(crate) arch: NetArch,
+    pub(crate) latent_dim: usize,
+    /// Width and height, multiples of the encoder's reduction.
+    pub(crate) size: (usize, usize),
+    pub(crate) networks: Networks,
+    pub(crate) seed: u64,
+    pub(crate) device: Device,
+}
+
+/// The net and what trains it; made from the first frame, which is its first guess of the scene.
+#[derive(Debug)]
+struct Learner {
+    params: Parameters,
+    net: AppearanceNet,
+    /// The same weights without a graph.
+    scorer: AppearanceNet,
+    adam: Adam,
+}
+
+/// The appearance cue.
+#[derive(Debug)]
+pub(crate) struct Appearance {
+    config: AppearanceConfig,
+    learner: Option<Learner>,
+    rng: Rng,
+    /// Reservoir over all training frames, 8 bits a value.
+    replay: Vec<Vec<u8>>,
+    offered: u64,
+    steps: u32,
+    picture: Vec<f32>,
+    reconstruction: Vec<f32>,
+    errors: Vec<f32>,
+    sums: Vec<f32>,
+    map: AnomalyMap,
+}
+
+/// 0..255 to the net's -2..2.
+fn to_net(value: f32) -> f32 {
+    value * (4.0 / 255.0) - 2.0
+}
+
+fn from_net(value: f32) -> f32 {
+    (value + 2.0) * (255.0 / 4.0)
+}
+
+impl Appearance {
+    pub(crate) fn new(config: AppearanceConfig) -> Self {
+        let (width, height) = config.size;
+        Self {
+            rng: Rng::seed_from_u64(config.seed ^ 0x0061_7070_6561_7261),
+            config,
+            learner: None,
+            replay: Vec::new(),
+            offered: 0,
+            steps: 0,
+            picture: Vec::new(),
+            reconstruction: Vec::new(),
+            errors: Vec::new(),
+            sums: Vec::new(),
+            map: AnomalyMap::new(width, height),
+        }
+    }
+
+    /// # Shapes
+    /// `[B, H, W, 3]`
+    fn tensor(&self, values: Vec<f32>) -> candle_core::Result<Tensor> {
+        let (width, height) = self.config.size;
+        let batch = values.len() / (width * height * CHANNELS);
+        Tensor::from_vec(values, (batch, height, width, CHANNELS), &self.config.device)
+    }
+
+    fn learner(&mut self) -> Result<&mut Learner> {
+        if self.learner.is_none() {
+            let config = &self.config;
+            let mut params = Parameters::new(&config.device);
+            let mut rng = Rng::seed_from_u64(config.seed);
+            let net = AppearanceNet::new(&mut params, config, &self.picture, &mut rng)?;
+            let adam = Adam::new(
+                &params,
+                AdamConfig {
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    eps: 1e-8,
+                    max_norm: 1.0,
+                },
+            )?;
+            self.learner = Some(Learner {
+                scorer: net.detached(),
+                params,
+                net,
+                adam,
+            });
+        }
+        Ok(self.learner.as_mut().expect("just made"))
+    }
+
+    /// What should be there: the net's reconstruction from the posterior mean.
+    fn reconstruct(&mut self) -> Result<()> {
+        if self.config.networks == Networks::Off {
+            if self.reconstruction.is_empty() {
+                self.reconstruction.clone_from(&self.picture);
+            }
+            return Ok(());
+        }
+        let x = self.tensor(self.picture.clone())?;
+        let net = &self.learner()?.scorer;
+        let posterior = net.encode(&x, None)?;
+        self.reconstruction = net.decode(&posterior.mean)?.flatten_all()?.to_vec1()?;
+        Ok(())
+    }
+
+    /// The current picture and some from the replay, once that holds enough.
+    fn batch(&mut self) -> Result<Tensor> {
+        let mut values = self.picture.clone();
+        if self.replay.len() > REPLAY_AFTER {
+            for _ in 0..REPLAY_DRAWS {
+                let past = &self.replay[self.rng.random_range(0..self.replay.len())];
+                values.extend(past.iter().map(|&p| to_net(f32::from(p))));
+            }
+        }
+        Ok(self.tensor(values)?)
+    }
+
+    /// Algorithm R (Vitter 1985): every training frame so far is in the reservoir with the same probability.
+    fn remember(&mut self, colour: &[f32]) {
+        let store = |slot: &mut Vec<u8>| {
+            slot.clear();
+            slot.extend(colour.iter().map(|&p| p.round() as u8));
+        };
+        self.offered += 1;
+        if self.replay.len() < REPLAY_SLOTS {
+            let mut slot = Vec::with_capacity(colour.len());
+            store(&mut slot);
+            self.replay.push(slot);
+        } else {
+            let slot = self.rng.random_range(0..self.offered) as usize;
+            if slot < REPLAY_SLOTS {
+                store(&mut self.replay[slot]);
+            }
+        }
+    }
+
+    /// Mean over batch, channels and pixels of the likelihood terms, and mean over the batch of the KL.
+    fn losses(&mut self, x: &Tensor, dropout: f64) -> Result<(Tensor, Tensor)> {
+        let batch = x.dim(0)?;
+        let device = self.config.device.clone();
+        let latent = self.config.latent_dim;
+        let features = self.learner()?.net.features();
+        let mask = dropout_mask(&mut self.rng, dropout, &[batch, features], &device)?;
+        let noise = normal(&mut self.rng, &[batch, latent], &device)?;
+        let net = &self.learner()?.net;
+        let posterior = net.encode(x, mask.as_ref())?;
+        let reconstruction = net.decode(&posterior.reparameterize(&noise)?)?;
+        let likelihood = student_t(&(x - reconstruction)?, RESIDUAL_SCALE)?.mean_all()?;
+        Ok((likelihood, posterior.kl()?.mean_all()?))
+    }
+
+    /// Stands in for training in the ablations: the calibration needs its training frames.
+    fn learn_without_net(&mut self) -> Lesson {
+        self.steps += 1;
+        if self.config.networks == Networks::Off {
+            let rate = (1.0 / (f64::from(self.steps) + 1.0)).max(0.005) as f32;
+            for (r, p) in self.reconstruction.iter_mut().zip(&self.picture) {
+                *r += rate * (p - *r);
+            }
+        }
+        Lesson::default()
+    }
+}
+
+impl Cue for Appearance {
+    fn kind(&self) -> CueKind {
+        CueKind::Appearance
+    }
+
+    fn calibration(&self) -> CalibrationConfig {
+        CalibrationConfig {
+            floor: 0.05,
+            mean: 0.7f64.ln(),
+            deviation: 0.35,
+            weight: 30.0,
+            skip: 50.0,
+            warm_up: 150.0,
+            warm_up_seconds: 0.0,
+            settled_weight: 300.0,
+        }
+    }
+
+    fn calibrates_on(&self) -> CalibratesOn {
+        CalibratesOn::TrainedFrames
+    }
+
+    fn score(&mut self, frame: &Frame<'_>, _learn: bool) -> Result<Option<f64>> {
+        self.picture.clear();
+        self.picture.extend(frame.colour.iter().map(|&v| to_net(v)));
+        self.reconstruct()?;
+        self.errors.clear();
+        let pixels = self
+            .picture
+            .chunks_exact(CHANNELS)
+            .zip(self.reconstruction.chunks_exact(CHANNELS));
+        self.errors
+            .extend(pixels.map(|(x, r)| x.iter().zip(r).map(|(x, r)| (x - r).powi(2)).sum::<f32>()));
+        box_mean(
+            &self.errors,
+            self.config.size,
+            5,
+            &mut self.sums,
+            &mut self.map.values,
+        );
+        Ok(Some(f64::from(self.map.peak().1)))
+    }
+
+    fn learn(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>> {
+        if self.config.networks != Networks::Trained {
+            return Ok(Some(self.learn_without_net()));
+        }
+        let x = self.batch()?;
+        self.remember(frame.colour);
+        let (reconstruction, kl) = self.losses(&x, tuning.dropout)?;
+        let loss = (&reconstruction + (&kl * tuning.kl_weight)?)?;
+        let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
+        let Learner { params, adam, .. } = self.learner()?;
+        let outcome = adam.minimise(params, &loss, pace * tuning.learning_rate)?;
+        self.steps += 1;
+        Ok(Some(Lesson {
+            loss: f64::from(loss.to_scalar::<f32>()?),
+            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
+            kl: f64::from(kl.to_scalar::<f32>()?),
+            refused: outcome == StepOutcome::Refused,
+        }))
+    }
+
+    fn lessons(&self) -> u32 {
+        self.steps
+    }
+
+    fn map(&self) -> &AnomalyMap {
+        &self.map
+    }
+
+    fn restart(&mut self) {}
+
+    fn reconstruction(&self) -> Option<(Vec<f32>, usize)> {
+        let picture = self
+            .reconstruction
+            .iter()
+            .map(|&v| from_net(v).clamp(0.0, 255.0))
+            .collect();
+        Some((picture, self.config.size.0))
+    }
+}

@@ -1,0 +1,254 @@
+//! Motion: speed normalised by texture, judged by a grid VAE conditioned on the scene.
+
+mod maps;
+mod net;
+
+use candle_core::{Device, Tensor};
+use rand::{Rng as _, SeedableRng};
+
+use self::maps::MotionMaps;
+use self::net::MotionNet;
+use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
+use crate::detector::calibration::CalibrationConfig;
+use crate::detector::config::Networks;
+use crate::detector::filter::box_mean;
+use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome};
+use crate::detector::vae::{Posterior, dropout_mask, normal, student_t};
+use crate::detector::{AnomalyMap, Result, Tuning};
+
+/// Ticks of the faster start.
+const FAST_TICKS: f64 = 200.0;
+/// Step size of the start and later, as multiples of `Tuning::learning_rate` (3e-3 and 1e-3 by default).
+const FAST_RATE: f64 = 6.0;
+const RATE: f64 = 2.0;
+/// Weight of the KL term as a multiple of `Tuning::kl_weight` (0.1 by default).
+const KL_WEIGHT: f64 = 0.1 / 0.03;
+/// Past frames kept for replay, and how many there must be before it starts.
+const REPLAY_SLOTS: usize = 300;
+const REPLAY_AFTER: usize = 8;
+/// The scoring weights follow the trained ones at least this fast.
+const SLOW_RATE: f64 = 0.01;
+/// Share of the latent divergence in the score.
+const KL_SHARE: f32 = 0.2;
+
+/// Channels of target and condition.
+const CHANNELS: usize = 2;
+
+type Maps = (Vec<f32>, Vec<f32>);
+
+/// The motion cue.
+#[derive(Debug)]
+pub(crate) struct Motion {
+    networks: Networks,
+    device: Device,
+    maps: MotionMaps,
+    params: Parameters,
+    net: MotionNet,
+    slow_params: Parameters,
+    slow_net: MotionNet,
+    adam: Adam,
+    rng: Rng,
+    replay: Vec<Maps>,
+    steps: u32,
+    map: AnomalyMap,
+    cells: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl Motion {
+    /// For grey pictures of `size` = (width, height), both multiples of 4.
+    pub(crate) fn new(size: (usize, usize), networks: Networks, seed: u64, device: &Device) -> Result<Self> {
+        let maps = MotionMaps::new(size);
+        let (width, height) = maps.grid();
+        let mut params = Parameters::new(device);
+        let mut slow_params = Parameters::new(device);
+        let net = MotionNet::new(&mut params, &mut Rng::seed_from_u64(seed))?;
+        let slow_net = MotionNet::new(&mut slow_params, &mut Rng::seed_from_u64(seed))?.detached();
+        let adam = Adam::new(
+            &params,
+            AdamConfig {
+                beta1: 0.9,
+                beta2: 0.99,
+                eps: 1e-8,
+                max_norm: 1.0,
+            },
+        )?;
+        Ok(Self {
+            networks,
+            device: device.clone(),
+            maps,
+            params,
+            net,
+            slow_params,
+            slow_net,
+            adam,
+            rng: Rng::seed_from_u64(seed ^ 0x6d6f_7469_6f6e),
+            replay: Vec::new(),
+            steps: 0,
+            map: AnomalyMap::new(width, height),
+            cells: Vec::new(),
+            sums: Vec::new(),
+        })
+    }
+
+    /// # Shapes
+    /// `[B, Gh, Gw, 2]`
+    fn tensor(&self, values: Vec<f32>) -> candle_core::Result<Tensor> {
+        let (width, height) = self.maps.grid();
+        let batch = values.len() / (width * height * CHANNELS);
+        Tensor::from_vec(values, (batch, height, width, CHANNELS), &self.device)
+    }
+
+    /// Per cell: half of target and prediction each, and the latent divergence.
+    fn judge(&mut self) -> Result<()> {
+        let (width, height) = self.maps.grid();
+        let pair_mean = |values: &[f32]| {
+            values
+                .chunks_exact(CHANNELS)
+                .map(|p| 0.5 * (p[0] + p[1]))
+                .collect::<Vec<_>>()
+        };
+        self.cells = pair_mean(self.maps.targets());
+        if self.networks == Networks::Off {
+            return Ok(());
+        }
+        let target = self.tensor(self.maps.targets().to_vec())?;
+        let condition = self.tensor(self.maps.conditions().to_vec())?;
+        let posterior = self.slow_net.encode(&target, &condition, None)?;
+        let prediction = self.slow_net.decode(&posterior.mean, &condition)?;
+        let prediction = pair_mean(&prediction.flatten_all()?.to_vec1::<f32>()?);
+        let divergence = posterior.kl()?.flatten_all()?.to_vec1::<f32>()?;
+        let latent_width = width.div_ceil(2);
+        for y in 0..height {
+            for x in 0..width {
+                let i = y * width + x;
+                self.cells[i] += prediction[i] + KL_SHARE * divergence[y / 2 * latent_width + x / 2];
+            }
+        }
+        Ok(())
+    }
+
+    /// The current maps and one pair from the replay, once that holds enough.
+    fn batch(&mut self) -> Result<(Tensor, Tensor)> {
+        let mut targets = self.maps.targets().to_vec();
+        let mut conditions = self.maps.conditions().to_vec();
+        if self.replay.len() > REPLAY_AFTER {
+            let (y, c) = &self.replay[self.rng.random_range(0..self.replay.len())];
+            targets.extend_from_slice(y);
+            conditions.extend_from_slice(c);
+        }
+        Ok((self.tensor(targets)?, self.tensor(conditions)?))
+    }
+
+    fn remember(&mut self) {
+        let maps = (self.maps.targets().to_vec(), self.maps.conditions().to_vec());
+        if self.replay.len() < REPLAY_SLOTS {
+            self.replay.push(maps);
+        } else {
+            let slot = self.rng.random_range(0..REPLAY_SLOTS);
+            self.replay[slot] = maps;
+        }
+    }
+
+    /// Mean over batch and cells of the likelihood terms, and mean over batch and latent cells of the KL.
+    fn losses(&mut self, target: &Tensor, condition: &Tensor, dropout: f64) -> Result<(Tensor, Tensor)> {
+        let (batch, height, width, _) = target.dims4()?;
+        let latent = [batch, height.div_ceil(2), width.div_ceil(2)];
+        let features = [latent[0], latent[1], latent[2], net::FEATURES];
+        let mask = dropout_mask(&mut self.rng, dropout, &features, &self.device)?;
+        let posterior: Posterior = self.net.encode(target, condition, mask.as_ref())?;
+        let noise = normal(
+            &mut self.rng,
+            &[latent[0], latent[1], latent[2], net::LATENT],
+            &self.device,
+        )?;
+        let prediction = self.net.decode(&posterior.reparameterize(&noise)?, condition)?;
+        let cells = (batch * height * width) as f64;
+        let reconstruction = (student_t(&(target - prediction)?, 1.0)?.sum_all()? / cells)?;
+        Ok((reconstruction, posterior.kl()?.mean_all()?))
+    }
+}
+
+impl Cue for Motion {
+    fn kind(&self) -> CueKind {
+        CueKind::Motion
+    }
+
+    fn calibration(&self) -> CalibrationConfig {
+        CalibrationConfig {
+            floor: 0.1,
+            mean: 5f64.ln(),
+            deviation: 0.25,
+            weight: 50.0,
+            skip: 0.0,
+            warm_up: 50.0,
+            warm_up_seconds: 8.0,
+            settled_weight: 1000.0,
+        }
+    }
+
+    fn calibrates_on(&self) -> CalibratesOn {
+        CalibratesOn::EveryFrame
+    }
+
+    fn score(&mut self, frame: &Frame<'_>, learn: bool) -> Result<Option<f64>> {
+        if !self.maps.observe(frame, learn) {
+            return Ok(None);
+        }
+        self.judge()?;
+        box_mean(
+            &self.cells,
+            self.maps.grid(),
+            3,
+            &mut self.sums,
+            &mut self.map.values,
+        );
+        Ok(Some(f64::from(self.map.peak().1)))
+    }
+
+    fn learn(&mut self, _frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>> {
+        if !self.maps.is_valid() {
+            return Ok(None);
+        }
+        if self.networks != Networks::Trained {
+            self.steps += 1;
+            return Ok(Some(Lesson::default()));
+        }
+        let (target, condition) = self.batch()?;
+        self.remember();
+        let (reconstruction, kl) = self.losses(&target, &condition, tuning.dropout)?;
+        let loss = (&reconstruction + (&kl * (KL_WEIGHT * tuning.kl_weight))?)?;
+        let pace = if self.maps.ticks() < FAST_TICKS {
+            FAST_RATE
+        } else {
+            RATE
+        };
+        let outcome = self
+            .adam
+            .minimise(&self.params, &loss, pace * tuning.learning_rate)?;
+        self.steps += 1;
+        let refused = outcome == StepOutcome::Refused;
+        if !refused {
+            let rate = SLOW_RATE.max(1.0 / (f64::from(self.steps) + 1.0));
+            self.slow_params.lerp_from(&self.params, rate)?;
+        }
+        Ok(Some(Lesson {
+            loss: f64::from(loss.to_scalar::<f32>()?),
+            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
+            kl: f64::from(kl.to_scalar::<f32>()?),
+            refused,
+        }))
+    }
+
+    fn lessons(&self) -> u32 {
+        self.steps
+    }
+
+    fn map(&self) -> &AnomalyMap {
+        &self.map
+    }
+
+    fn restart(&mut self) {
+        self.maps.restart();
+    }
+}

@@ -1,0 +1,188 @@
+//! Small filters over row-major `f32` pictures; borders are mirrored without repeating the edge
+//! (OpenCV's `BORDER_REFLECT_101`).
+
+/// Mirrors an index into `0..len`.
+pub(crate) fn reflect(i: isize, len: usize) -> usize {
+    let last = len as isize - 1;
+    if last <= 0 {
+        return 0;
+    }
+    let period = 2 * last;
+    let i = i.rem_euclid(period);
+    (if i > last { period - i } else { i }) as usize
+}
+
+/// Mean over `side x side` boxes around every `step`-th pixel, the first at `offset`.
+///
+/// # Shapes
+/// `[height, width]` -> `[out.len() / columns, columns]`, `columns = ceil((width - offset) / step)`
+pub(crate) fn box_mean_sampled(
+    picture: &[f32],
+    (width, height): (usize, usize),
+    side: usize,
+    (offset, step): (usize, usize),
+    sums: &mut Vec<f32>,
+    out: &mut Vec<f32>,
+) {
+    let reach = (side / 2) as isize;
+    let scale = 1.0 / (side * side) as f32;
+    out.clear();
+    for y in (offset..height).step_by(step) {
+        sums.clear();
+        sums.resize(width, 0.0);
+        for dy in -reach..=reach {
+            let row = reflect(y as isize + dy, height) * width;
+            for (sum, v) in sums.iter_mut().zip(&picture[row..row + width]) {
+                *sum += v;
+            }
+        }
+        for x in (offset..width).step_by(step) {
+            let total: f32 = if x >= reach as usize && x + (reach as usize) < width {
+                sums[x - reach as usize..=x + reach as usize].iter().sum()
+            } else {
+                (-reach..=reach)
+                    .map(|dx| sums[reflect(x as isize + dx, width)])
+                    .sum()
+            };
+            out.push(total * scale);
+        }
+    }
+}
+
+/// Mean over `side x side` boxes around every pixel.
+pub(crate) fn box_mean(
+    picture: &[f32],
+    size: (usize, usize),
+    side: usize,
+    sums: &mut Vec<f32>,
+    out: &mut Vec<f32>,
+) {
+    box_mean_sampled(picture, size, side, (0, 1), sums, out);
+}
+
+/// Strength of the edges: `sqrt(gx^2 + gy^2) / 8` with 3x3 Sobel kernels.
+pub(crate) fn edges(picture: &[f32], (width, height): (usize, usize), out: &mut Vec<f32>) {
+    out.clear();
+    out.reserve(width * height);
+    for y in 0..height {
+        let row = |dy: isize| {
+            let start = reflect(y as isize + dy, height) * width;
+            &picture[start..start + width]
+        };
+        let (above, here, below) = (row(-1), row(0), row(1));
+        let at = |l: usize, m: usize, r: usize| {
+            let gx = (above[r] - above[l]) + 2.0 * (here[r] - here[l]) + (below[r] - below[l]);
+            let gy = (below[l] - above[l]) + 2.0 * (below[m] - above[m]) + (below[r] - above[r]);
+            (gx * gx + gy * gy).sqrt() / 8.0
+        };
+        out.push(at(reflect(-1, width), 0, reflect(1, width)));
+        out.extend((1..width.saturating_sub(1)).map(|x| at(x - 1, x, x + 1)));
+        if width > 1 {
+            out.push(at(width - 2, width - 1, reflect(width as isize, width)));
+        }
+    }
+}
+
+/// The value below which a share of the values lies, linear between ranks. `scratch` is overwritten.
+pub(crate) fn percentile(values: &[f32], share: f64, scratch: &mut Vec<f32>) -> f32 {
+    scratch.clear();
+    scratch.extend_from_slice(values);
+    if scratch.is_empty() {
+        return 0.0;
+    }
+    let rank = share * (scratch.len() - 1) as f64;
+    let (low, part) = (rank.floor() as usize, rank.fract() as f32);
+    let (_, &mut below, above) = scratch.select_nth_unstable_by(low, f32::total_cmp);
+    match above.iter().copied().min_by(f32::total_cmp) {
+        Some(next) if part > 0.0 => below + part * (next - below),
+        _ => below,
+    }
+}
+
+/// Arithmetic mean, 0 of nothing.
+pub(crate) fn mean(values: &[f32]) -> f32 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    (values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // import cv2, numpy as np
+    // a = np.array([[(x * 7 + y * 13) % 11 for x in range(6)] for y in range(5)], np.float32)
+    // cv2.blur(a, (3, 3), borderType=cv2.BORDER_REFLECT_101)[[0, 2, 4]][:, [0, 3, 5]]
+    // np.hypot(cv2.Sobel(a, cv2.CV_32F, 1, 0), cv2.Sobel(a, cv2.CV_32F, 0, 1))[[0, 2, 4]][:, [0, 3, 5]] / 8
+    // np.percentile(a, 20)
+    fn picture() -> Vec<f32> {
+        (0..5)
+            .flat_map(|y| (0..6).map(move |x| ((x * 7 + y * 13) % 11) as f32))
+            .collect()
+    }
+
+    fn naive_box(p: &[f32], (w, h): (usize, usize), side: usize, x: usize, y: usize) -> f32 {
+        let r = (side / 2) as isize;
+        let mut sum = 0.0;
+        for dy in -r..=r {
+            for dx in -r..=r {
+                sum += p[reflect(y as isize + dy, h) * w + reflect(x as isize + dx, w)];
+            }
+        }
+        sum / (side * side) as f32
+    }
+
+    #[test]
+    fn mirrors_without_repeating_the_edge() {
+        let mirrored: Vec<usize> = (-4..9).map(|i| reflect(i, 5)).collect();
+        assert_eq!(mirrored, [4, 3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0]);
+        assert_eq!(reflect(-3, 1), 0);
+    }
+
+    #[test]
+    fn box_means_at_every_pixel_and_sampled() {
+        let p = picture();
+        let (mut sums, mut out) = (Vec::new(), Vec::new());
+        for side in [3, 5, 9] {
+            box_mean(&p, (6, 5), side, &mut sums, &mut out);
+            assert_eq!(out.len(), 30);
+            for y in 0..5 {
+                for x in 0..6 {
+                    let want = naive_box(&p, (6, 5), side, x, y);
+                    assert!((out[y * 6 + x] - want).abs() < 1e-4, "side {side} at {x},{y}");
+                }
+            }
+        }
+        box_mean_sampled(&p, (6, 5), 3, (2, 4), &mut sums, &mut out);
+        assert_eq!(out.len(), 1);
+        assert!((out[0] - naive_box(&p, (6, 5), 3, 2, 2)).abs() < 1e-5);
+    }
+
+    #[test]
+    fn edges_of_a_ramp_are_its_slope() {
+        let ramp: Vec<f32> = (0..5)
+            .flat_map(|y| (0..6).map(move |x| (3 * x + 4 * y) as f32))
+            .collect();
+        let mut out = Vec::new();
+        edges(&ramp, (6, 5), &mut out);
+        assert_eq!(out.len(), 30);
+        assert!(
+            (out[2 * 6 + 3] - 5.0).abs() < 1e-5,
+            "slopes 3 and 4 make 5, got {}",
+            out[15]
+        );
+        assert!(
+            (out[2 * 6] - 4.0).abs() < 1e-5,
+            "no slope across the mirrored border"
+        );
+    }
+
+    #[test]
+    fn percentiles_lie_between_ranks_as_numpys() {
+        let mut scratch = Vec::new();
+        assert!((percentile(&picture(), 0.2, &mut scratch) - 2.0).abs() < 1e-6);
+        assert!((percentile(&[1.0, 2.0, 4.0, 8.0], 0.5, &mut scratch) - 3.0).abs() < 1e-6);
+        assert_eq!(percentile(&[7.0], 0.2, &mut scratch), 7.0);
+    }
+}

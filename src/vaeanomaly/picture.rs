@@ -1,0 +1,97 @@
+//! From GStreamer's frame to the core's view, without copying a pixel.
+
+use gst_video::prelude::*;
+
+use crate::detector::{ColorModel, ColorRange, ImageView, PixelFormat, Prediction};
+
+/// The formats of the caps, in order of preference.
+pub(super) const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
+    use gst_video::VideoFormat as V;
+    [
+        (V::I420, PixelFormat::I420),
+        (V::Nv12, PixelFormat::Nv12),
+        (V::Yv12, PixelFormat::Yv12),
+        (V::Nv21, PixelFormat::Nv21),
+        (V::Nv16, PixelFormat::Nv16),
+        (V::Y42b, PixelFormat::Y42b),
+        (V::Y444, PixelFormat::Y444),
+        (V::Yuy2, PixelFormat::Yuy2),
+        (V::Uyvy, PixelFormat::Uyvy),
+        (V::P01010le, PixelFormat::P010Le),
+        (V::Gray8, PixelFormat::Gray8),
+        (V::Gray16Le, PixelFormat::Gray16Le),
+        (V::Rgb, PixelFormat::Rgb),
+        (V::Bgr, PixelFormat::Bgr),
+        (V::Rgbx, PixelFormat::Rgbx),
+        (V::Bgrx, PixelFormat::Bgrx),
+        (V::Xrgb, PixelFormat::Xrgb),
+        (V::Xbgr, PixelFormat::Xbgr),
+        (V::Rgba, PixelFormat::Rgba),
+        (V::Bgra, PixelFormat::Bgra),
+        (V::Argb, PixelFormat::Argb),
+        (V::Abgr, PixelFormat::Abgr),
+    ]
+};
+
+/// Smallest width and height.
+pub(super) const SMALLEST: i32 = 16;
+
+/// Raw video in system memory, any frame rate.
+pub(super) fn caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new()
+        .format_list(FORMATS.map(|(video, _)| video))
+        .width_range(SMALLEST..i32::MAX)
+        .height_range(SMALLEST..i32::MAX)
+        .build()
+}
+
+/// The core's name of a format of the caps.
+fn pixel_format(format: gst_video::VideoFormat) -> Option<PixelFormat> {
+    FORMATS
+        .iter()
+        .find(|(video, _)| *video == format)
+        .map(|(_, pixel)| *pixel)
+}
+
+fn color_model(info: &gst_video::VideoInfo) -> ColorModel {
+    let colorimetry = info.colorimetry();
+    let (kr, kb) = colorimetry.matrix().kr_kb().unwrap_or((0.299, 0.114));
+    let range = match colorimetry.range() {
+        gst_video::VideoColorRange::Range0_255 => ColorRange::Full,
+        _ => ColorRange::Limited,
+    };
+    ColorModel {
+        range,
+        kr: kr as f32,
+        kb: kb as f32,
+    }
+}
+
+/// Shows the planes of a mapped frame to `look`.
+///
+/// # Errors
+/// A sentence: a format that is not in the caps, or a frame without its planes.
+pub(super) fn with_view(
+    frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
+    look: impl FnOnce(&ImageView<'_>) -> crate::detector::Result<Prediction>,
+) -> Result<Prediction, String> {
+    let format = pixel_format(frame.format())
+        .ok_or_else(|| format!("format {:?} is not supported", frame.format()))?;
+    let mut planes: [&[u8]; 3] = [&[]; 3];
+    let mut strides = [0; 3];
+    let count = (frame.n_planes() as usize).min(planes.len());
+    for (i, plane) in planes.iter_mut().enumerate().take(count) {
+        *plane = frame.plane_data(i as u32).map_err(|e| e.to_string())?;
+        strides[i] = usize::try_from(frame.plane_stride()[i])
+            .map_err(|_| format!("stride {} of plane {i} is negative", frame.plane_stride()[i]))?;
+    }
+    look(&ImageView {
+        format,
+        width: frame.width() as usize,
+        height: frame.height() as usize,
+        planes: &planes[..count],
+        strides: &strides[..count],
+        color: color_model(frame.info()),
+    })
+    .map_err(|e| e.to_string())
+}

@@ -1,0 +1,236 @@
+//! One stream: from a buffer to everything that is to be said about it. Nothing is posted or pushed here.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+
+use super::State;
+use super::meta::FrameResult;
+use super::picture;
+use super::settings::Settings;
+use crate::detector::{Detector, Label, Prediction, Region, SceneChange};
+use crate::gate::{Change, EventInfo, EventTracker, FrameClock, Mark, Retention, Sighting, Span, Verdict};
+
+/// Something to tell the application and the elements downstream.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Notice {
+    StateChanged { from: Option<State> },
+    SceneChange(SceneChange),
+    ViewBlocked,
+    Begin(EventInfo),
+    Update(EventInfo, Region),
+    End(EventInfo, Region),
+    Frame,
+}
+
+/// When a frame is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) pts: Option<gst::ClockTime>,
+    pub(super) duration: Option<gst::ClockTime>,
+    pub(super) running_time: Option<gst::ClockTime>,
+}
+
+/// All there is to say about a frame.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) result: FrameResult,
+    pub(super) prediction: Prediction,
+    pub(super) verdict: Verdict,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// The learnt camera and where its stream is.
+#[derive(Debug)]
+pub(super) struct Session {
+    detector: Detector,
+    info: gst_video::VideoInfo,
+    clock: FrameClock,
+    tracker: EventTracker,
+    retention: Retention,
+    state: Option<State>,
+    view_blocked: bool,
+    peak: Option<(f64, Region)>,
+}
+
+impl Session {
+    pub(super) fn new(settings: &Settings, info: gst_video::VideoInfo) -> crate::detector::Result<Self> {
+        let detector = Detector::new(
+            settings.config()?,
+            (info.width() as usize, info.height() as usize),
+        )?;
+        Ok(Self {
+            detector,
+            info,
+            clock: FrameClock::new(),
+            tracker: EventTracker::new(),
+            retention: Retention::new(),
+            state: None,
+            view_blocked: false,
+            peak: None,
+        })
+    }
+
+    /// Takes new caps; what was learnt stays where the shape of the picture does.
+    pub(super) fn renegotiate(&mut self, info: gst_video::VideoInfo) -> crate::detector::Result<()> {
+        self.detector
+            .resize((info.width() as usize, info.height() as usize))?;
+        self.info = info;
+        Ok(())
+    }
+
+    pub(super) fn info(&self) -> &gst_video::VideoInfo {
+        &self.info
+    }
+
+    /// The frame's nominal duration.
+    pub(super) fn nominal(&self) -> Option<gst::ClockTime> {
+        let fps = self.info.fps();
+        let (frames, seconds) = (u64::try_from(fps.numer()).ok()?, u64::try_from(fps.denom()).ok()?);
+        gst::ClockTime::SECOND
+            .mul_div_floor(seconds, frames.max(1))
+            .filter(|_| frames > 0)
+    }
+
+    /// Scores and learns from a frame and decides what becomes of it.
+    ///
+    /// # Errors
+    /// A sentence: why the frame could not be scored.
+    pub(super) fn process(
+        &mut self,
+        buffer: &gst::BufferRef,
+        times: Times,
+        settings: &Settings,
+    ) -> Result<Outcome, String> {
+        let nominal = self.nominal().map(Duration::from);
+        let prediction = {
+            let frame =
+                gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
+                    format!(
+                        "the buffer of {} bytes cannot be mapped as a frame",
+                        buffer.size()
+                    )
+                })?;
+            let tuning = settings.tuning();
+            picture::with_view(&frame, |view| {
+                self.detector
+                    .process(view, times.pts.map(Duration::from), nominal, &tuning)
+            })?
+        };
+        let span = self.span(times);
+        let anomalous = prediction.label == Some(Label::Anomaly);
+        let tracked = self.tracker.observe(
+            &settings.event_policy(),
+            &Sighting {
+                span,
+                anomalous,
+                score: prediction.score,
+                raw_score: prediction.raw_score,
+            },
+        );
+        let verdict = self.retention.decide(
+            &settings.retention_policy(),
+            &Mark {
+                span,
+                protected: prediction.label.is_none(),
+                anomalous,
+                event: tracked.event_id,
+            },
+        );
+        let mut notices = self.observe_changes(&prediction);
+        for change in tracked.changes() {
+            notices.push(self.event_notice(change, &prediction));
+        }
+        if tracked.event_id.is_some() {
+            self.follow_peak(&prediction);
+        }
+        notices.push(Notice::Frame);
+        let result = FrameResult {
+            score: prediction.score,
+            raw_score: prediction.raw_score,
+            threshold: prediction.threshold,
+            label: prediction.label,
+            cue: prediction.cue,
+            state: prediction.state.into(),
+            event_id: tracked.event_id,
+            frame: prediction.frame,
+            region: prediction.region,
+        };
+        Ok(Outcome {
+            result,
+            prediction,
+            verdict,
+            notices,
+        })
+    }
+
+    /// What to do with a frame that could not be scored: it counts as protected, so that nothing is lost.
+    pub(super) fn pass_unscored(&mut self, times: Times, settings: &Settings) -> Verdict {
+        let span = self.span(times);
+        self.retention.decide(
+            &settings.retention_policy(),
+            &Mark {
+                span,
+                protected: true,
+                ..Mark::default()
+            },
+        )
+    }
+
+    /// The stream ends or jumps: closes an open event.
+    pub(super) fn finish(&mut self) -> Option<Notice> {
+        let event = self.tracker.finish()?;
+        Some(Notice::End(
+            event,
+            self.peak.take().map(|p| p.1).unwrap_or_default(),
+        ))
+    }
+
+    /// The next frame does not follow the last one.
+    pub(super) fn restart(&mut self) {
+        self.detector.restart();
+        self.clock.restart();
+        self.retention.restart();
+    }
+
+    fn span(&mut self, times: Times) -> Span {
+        let duration = times.duration.or_else(|| self.nominal());
+        self.clock.span(
+            times.running_time.map(Duration::from),
+            duration.map(Duration::from),
+        )
+    }
+
+    fn observe_changes(&mut self, prediction: &Prediction) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        let state = State::from(prediction.state);
+        if self.state != Some(state) {
+            notices.push(Notice::StateChanged {
+                from: self.state.replace(state),
+            });
+        }
+        notices.extend(prediction.scene_change.map(Notice::SceneChange));
+        if prediction.view_blocked && !self.view_blocked {
+            notices.push(Notice::ViewBlocked);
+        }
+        self.view_blocked = prediction.view_blocked;
+        notices
+    }
+
+    fn event_notice(&mut self, change: Change, prediction: &Prediction) -> Notice {
+        match change {
+            Change::Begin(event) => {
+                self.peak = None;
+                Notice::Begin(event)
+            }
+            Change::Update(event) => Notice::Update(event, prediction.region),
+            Change::End(event) => Notice::End(event, self.peak.take().map(|p| p.1).unwrap_or_default()),
+        }
+    }
+
+    fn follow_peak(&mut self, prediction: &Prediction) {
+        if self.peak.is_none_or(|(top, _)| prediction.raw_score > top) {
+            self.peak = Some((prediction.raw_score, prediction.region));
+        }
+    }
+}
