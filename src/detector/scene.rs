@@ -247,7 +247,10 @@ mod tests {
         }
         scene.observe(&frame, tenth(), true);
         let around = scene.edges()[24 * SIZE.0 + 20];
-        assert!(around > 20.0 * still, "{around} at the object, {still} in the empty scene");
+        assert!(
+            around > 20.0 * still,
+            "{around} at the object, {still} in the empty scene"
+        );
     }
 
     #[test]
