@@ -1,7 +1,8 @@
 use candle_core::{Device, Result, Tensor};
 
+use super::super::conv::{crop, upsample2x};
 use super::super::simd::tests::on_every_level;
-use super::super::{Activation, Conv, ConvSpec, Linear, Parameters, crop, upsample2x};
+use super::super::{Activation, Conv, ConvSpec, Linear, Parameters};
 use super::{assert_close, assert_slopes, random, random_var, rng, values, weighted};
 
 /// Every `step`-th place of one dimension.
