@@ -9,7 +9,8 @@
 use super::convolve::{Saved, Sums, add_columns, add_rows, add_transposed, before_activation, transpose};
 use super::frame::{Frame, Scratch, leading, pad_rows, sized, with_scratch};
 use super::kernel::{Cells, Correlate, Outer, Windows};
-use super::simd::{dispatch, vectorized};
+use super::loss::add;
+use super::simd::dispatch;
 
 /// Sizes of one such layer. All places are (row, column).
 #[derive(Clone, Copy, Debug)]
@@ -464,10 +465,4 @@ fn taps(kernel: usize) -> impl Iterator<Item = (usize, usize)> {
 
 fn pairs<T: Copy>(ys: &[T], xs: &[T]) -> impl Iterator<Item = (T, T)> {
     ys.iter().flat_map(move |y| xs.iter().map(move |x| (*y, *x)))
-}
-
-vectorized! {
-    fn add<'a>(to: &'a mut [f32], from: &'a [f32]) -> () {
-        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-    }
 }

@@ -9,6 +9,8 @@ mod convolve;
 mod enlarge;
 mod frame;
 mod kernel;
+mod loss;
+mod narrow;
 mod params;
 mod simd;
 mod storage;
@@ -17,6 +19,7 @@ mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
+pub(crate) use loss::{add_to_each, clamp, kl_loss, reparameterize, student_t_loss};
 pub(crate) use params::{Init, Parameters};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.
