@@ -163,6 +163,12 @@ impl Timeline {
         }
     }
 
+    /// Ends at `at` whatever has no known end.
+    pub fn close(&mut self, at: Duration) {
+        self.close_event(at);
+        self.protect(at, false);
+    }
+
     /// Nothing more will be found out: whatever was asked about counts as judged.
     pub fn finish(&mut self) {
         self.run = None;

@@ -16,7 +16,7 @@
 //! The camera's own bits, without transcoding; one branch is decoded for analysis only:
 //!
 //! ```sh
-//! gst-launch-1.0 -e rtspsrc location=rtsp://camera ! rtph264depay ! h264parse config-interval=-1 ! tee name=t \
+//! gst-launch-1.0 -e rtspsrc location=rtsp://camera ! rtph264depay ! h264parse ! tee name=t \
 //!     t. ! queue ! avdec_h264 ! videoconvert ! vaeanomaly name=eye ! fakesink sync=false \
 //!     t. ! queue ! vaeanomalygate follow=eye ! matroskamux ! filesink location=events.mkv
 //! ```
