@@ -49,7 +49,7 @@ fn record(muxer: &str, file: &Path) -> Vec<gst::ClockTime> {
     let description = format!(
         "appsrc name=source ! videoconvert ! video/x-raw,format=I420 \
          ! vaeanomaly cues=motion warm-up=80 threshold=4 seed=7 drop-normal=true post-roll=500000000 \
-         ! identity name=kept ! x264enc key-int-max=1000 bframes=2 speed-preset=ultrafast ! h264parse \
+         ! identity name=kept ! x264enc key-int-max=1000 bframes=0 speed-preset=ultrafast ! h264parse \
          ! {muxer} ! filesink location={}",
         file.display()
     );
@@ -74,7 +74,6 @@ fn recordings_play_in_full_and_clips_start_with_key_frames() {
         ("mp4mux", "qtdemux"),
         ("mp4mux fragment-duration=1000", "qtdemux"),
         ("matroskamux", "matroskademux"),
-        ("mpegtsmux", "tsdemux"),
     ] {
         let file = folder.path().join("kept");
         let kept = record(muxer, &file);
