@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     // The element is linked into this program: no plugin path is needed.
     gstvaeanomaly::plugin_register_static()?;
 
-    let uri = if gst::Uri::is_valid(&file) {
+    let uri = if file.contains("://") {
         file
     } else {
         gst::glib::filename_to_uri(std::path::absolute(&file)?, None)?.to_string()

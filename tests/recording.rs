@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use common::rig;
-use common::scene::{Happening, Scene};
+use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
 
 /// Presentation time, and whether the frame can be decoded by itself.
