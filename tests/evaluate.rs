@@ -12,7 +12,14 @@ fn example(name: &str) -> Command {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "evaluate", "--example", "street_scene"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--example",
+            "evaluate",
+            "--example",
+            "street_scene",
+        ]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
@@ -27,7 +34,11 @@ fn example(name: &str) -> Command {
 
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output
 }
 
@@ -40,14 +51,24 @@ fn render(folder: &Path, options: &[&str]) {
 fn short_clip() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let size = ["--width", "160", "--height", "96"];
-    render(folder.path(), &[&["--no-anomalies", "--duration", "2", "--lead-in", "2"][..], &size].concat());
+    render(
+        folder.path(),
+        &[
+            &["--no-anomalies", "--duration", "2", "--lead-in", "2"][..],
+            &size,
+        ]
+        .concat(),
+    );
     folder
 }
 
 /// `evaluate` on everything in `folder`, without the slow extras.
 fn evaluate(folder: &Path) -> Command {
     let mut command = example("evaluate");
-    command.arg("--clips").arg(folder.join("*.mp4")).args(["--no-baselines", "--no-bytes"]);
+    command
+        .arg("--clips")
+        .arg(folder.join("*.mp4"))
+        .args(["--no-baselines", "--no-bytes"]);
     command
 }
 
@@ -65,9 +86,17 @@ fn json(path: &Path) -> Value {
 #[test]
 fn the_anomalies_of_a_street_are_found_and_told() {
     let folder = tempfile::tempdir().unwrap();
-    let scene = ["--seed", "3", "--width", "240", "--height", "136", "--kinds", "cyclist", "--events", "3"];
-    render(folder.path(), &[&scene[..], &["--lead-in", "40", "--spacing", "5"]].concat());
-    let (figures, report) = (folder.path().join("figures.json"), folder.path().join("report.html"));
+    let scene = [
+        "--seed", "3", "--width", "240", "--height", "136", "--kinds", "cyclist", "--events", "3",
+    ];
+    render(
+        folder.path(),
+        &[&scene[..], &["--lead-in", "40", "--spacing", "5"]].concat(),
+    );
+    let (figures, report) = (
+        folder.path().join("figures.json"),
+        folder.path().join("report.html"),
+    );
     let mut command = example("evaluate");
     command.arg("--clips").arg(folder.path().join("*.mp4"));
     command.arg("--labels").arg(folder.path().join("labels.csv"));
@@ -76,25 +105,47 @@ fn the_anomalies_of_a_street_are_found_and_told() {
     let output = run(&mut command);
 
     let figures = json(&figures);
-    let number = |name: &str| figures[name].as_f64().unwrap_or_else(|| panic!("no {name} in {figures}"));
+    let number = |name: &str| {
+        figures[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no {name} in {figures}"))
+    };
     assert!(number("auroc") > 0.9, "AUROC {}", number("auroc"));
     assert_eq!(figures["events_detected"], figures["events"]);
     assert_eq!(figures["events"], 3);
     assert!(number("bytes_kept_share") < 1.0 && number("bytes_kept_share") > 0.0);
-    for name in ["average_precision", "eer", "precision", "recall", "f1", "best_f1", "best_threshold", "frames_per_second"]
-    {
+    for name in [
+        "average_precision",
+        "eer",
+        "precision",
+        "recall",
+        "f1",
+        "best_f1",
+        "best_threshold",
+        "frames_per_second",
+    ] {
         assert!(number(name).is_finite(), "{name}");
     }
     let baseline = figures["baselines"]["frame difference"].as_f64().unwrap();
-    assert!(number("auroc") > baseline, "AUROC {} against {baseline} of the frame difference", number("auroc"));
+    assert!(
+        number("auroc") > baseline,
+        "AUROC {} against {baseline} of the frame difference",
+        number("auroc")
+    );
     assert!(figures["baselines"]["online autoencoder"].is_number());
 
     let report = std::fs::read_to_string(report).unwrap();
     assert!(report.matches("<svg").count() >= 5 && report.contains("data:image/jpeg;base64,"));
     let elsewhere = ["src=\"http", "href=", "url("];
-    assert!(elsewhere.iter().all(|link| !report.contains(link)), "the report is not self-contained");
+    assert!(
+        elsewhere.iter().all(|link| !report.contains(link)),
+        "the report is not self-contained"
+    );
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(table.contains("events found") && table.contains("3 of 3"), "{table}");
+    assert!(
+        table.contains("events found") && table.contains("3 of 3"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -111,14 +162,29 @@ fn unlabelled_video_has_scores_but_no_figures_of_merit() {
 fn disturbances_reach_the_frames() {
     let folder = short_clip();
     let figures = folder.path().join("figures.json");
-    let disturbances = ["noise:10", "brightness:0.6@0.5", "jitter:1", "occlude:0.1@1", "jpeg:40", "fps:0.5"];
+    let disturbances = [
+        "noise:10",
+        "brightness:0.6@0.5",
+        "jitter:1",
+        "occlude:0.1@1",
+        "jpeg:40",
+        "fps:0.5",
+    ];
     let mut command = evaluate(folder.path());
-    command.arg("--labels").arg(folder.path().join("labels.csv")).arg("--json").arg(&figures);
+    command
+        .arg("--labels")
+        .arg(folder.path().join("labels.csv"))
+        .arg("--json")
+        .arg(&figures);
     for disturbance in disturbances {
         command.args(["--perturb", disturbance]);
     }
     run(&mut command);
-    assert_eq!(json(&figures)["frames"], 10, "half of 20 frames, and labels that follow them");
+    assert_eq!(
+        json(&figures)["frames"],
+        10,
+        "half of 20 frames, and labels that follow them"
+    );
 }
 
 #[test]
@@ -127,10 +193,22 @@ fn wrong_labels_are_named_with_clip_and_frame() {
     let labels = folder.path().join("labels.csv");
     let good = std::fs::read_to_string(&labels).unwrap();
     let cases = [
-        (good.replace("street,7,0\n", ""), "no label for clip street frame 7"),
-        (good.replace("street,19,0\n", ""), "no label for clip street frame 19"),
-        (good.replace("street,7,0", "street,7,yes"), "clip street frame 7: label must be 0 or 1, got 'yes'"),
-        (good.replace("street,", "avenue,"), "no label for clip street frame 0"),
+        (
+            good.replace("street,7,0\n", ""),
+            "no label for clip street frame 7",
+        ),
+        (
+            good.replace("street,19,0\n", ""),
+            "no label for clip street frame 19",
+        ),
+        (
+            good.replace("street,7,0", "street,7,yes"),
+            "clip street frame 7: label must be 0 or 1, got 'yes'",
+        ),
+        (
+            good.replace("street,", "avenue,"),
+            "no label for clip street frame 0",
+        ),
         (good.clone() + "street,20,0\n", "clip street ends after 20 frames"),
     ];
     for (text, expected) in cases {
@@ -144,12 +222,18 @@ fn wrong_labels_are_named_with_clip_and_frame() {
 fn wrong_options_are_named() {
     let folder = short_clip();
     let cases: [(&[&str], &str); 6] = [
-        (&["--perturb", "blur:3"], "knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'"),
+        (
+            &["--perturb", "blur:3"],
+            "knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'",
+        ),
         (&["--perturb", "fps:7"], "value must be 0.01..=1, got '7'"),
         (&["--set", "speed=3"], "vaeanomaly has no such property"),
         (&["--set", "latent-dim=0"], "latent-dim must be 1..=512, got 0"),
         (&["--set", "threshold=much"], "does not take the value 'much'"),
-        (&["--warm", "/nowhere/*.mp4"], "--warm '/nowhere/*.mp4' matches no file"),
+        (
+            &["--warm", "/nowhere/*.mp4"],
+            "--warm '/nowhere/*.mp4' matches no file",
+        ),
     ];
     for (options, expected) in cases {
         let error = failure(evaluate(folder.path()).args(options));
