@@ -5,7 +5,7 @@ mod common;
 use std::str::FromStr;
 
 use common::rig::{self, Rig};
-use common::scene::{SIZE, Scene};
+use common::synthetic::{SIZE, Scene};
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvaeanomaly::detector::PixelFormat;
