@@ -7,7 +7,6 @@ use std::str::FromStr;
 use common::rig::{self, Rig};
 use common::synthetic::{SIZE, Scene};
 use gst::prelude::*;
-use gst_video::prelude::*;
 use gstvaeanomaly::detector::PixelFormat;
 use gstvaeanomaly::{FrameResult, State};
 
