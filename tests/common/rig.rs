@@ -163,3 +163,45 @@ pub fn grey_frame(scene: &Scene, fps: u32, i: u64) -> gst::Buffer {
 pub fn frame_time(fps: u32, i: u64) -> gst::ClockTime {
     gst::ClockTime::SECOND.mul_div_floor(i, u64::from(fps)).unwrap()
 }
+
+/// Plays a pipeline whose `appsrc name=source` gets the scene's frames, to the end of the stream, and returns it,
+/// stopped.
+pub fn play(description: &str, scene: &Scene, fps: u32, frames: std::ops::Range<u64>) -> gst::Pipeline {
+    play_watched(description, scene, fps, frames, |_| {})
+}
+
+/// The same with a look at the pipeline before it starts.
+pub fn play_watched(
+    description: &str,
+    scene: &Scene,
+    fps: u32,
+    frames: std::ops::Range<u64>,
+    look: impl FnOnce(&gst::Pipeline),
+) -> gst::Pipeline {
+    init();
+    let pipeline = gst::parse::launch(description).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    let source = pipeline.by_name("source").unwrap();
+    let source = source.downcast::<gst_app::AppSrc>().unwrap();
+    source.set_format(gst::Format::Time);
+    source.set_caps(Some(&grey_caps(fps)));
+    source.set_max_bytes(0);
+    for i in frames {
+        source.push_buffer(grey_frame(scene, fps, i)).unwrap();
+    }
+    source.end_of_stream().unwrap();
+    look(&pipeline);
+    run_to_end(&pipeline);
+    pipeline
+}
+
+/// Plays a pipeline to the end of the stream and stops it.
+pub fn run_to_end(pipeline: &gst::Pipeline) {
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
+    let bus = pipeline.bus().unwrap();
+    let message = bus.timed_pop_filtered(gst::ClockTime::NONE, &wanted).unwrap();
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    drop(message);
+    pipeline.set_state(gst::State::Null).unwrap();
+}

@@ -9,7 +9,7 @@ pub const SIZE: (usize, usize) = (96, 48);
 /// Something that is not always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// Something large and bright runs to and fro, ten times as fast as the walkers.
+    /// Something large and bright runs in from the left and to and fro, ten times as fast as the walkers.
     Runner,
     /// A box stands where nothing stood, at [`PARCEL`].
     Parcel,
@@ -50,9 +50,12 @@ impl Scene {
 
     /// The 8-bit grey picture at `t` seconds, row by row.
     pub fn picture(&self, t: f64) -> Vec<u8> {
-        let happens = |what| self.0.iter().any(|(when, w)| *w == what && when.contains(&t));
-        let shift = if happens(Happening::Turned) { 37 } else { 0 };
-        let mut picture = background(shift);
+        let since = |what| {
+            let current = self.0.iter().find(|(when, w)| *w == what && when.contains(&t));
+            current.map(|(when, _)| t - when.start)
+        };
+        let happens = |what| since(what).is_some();
+        let mut picture = background(happens(Happening::Turned));
         for (row, speed, start, value) in WALKERS {
             let left = to_and_fro(start + speed * t, 5.0);
             rectangle(&mut picture, (left, row, 5.0, 9.0), value);
@@ -61,16 +64,19 @@ impl Scene {
             let (x, y, w, h) = PARCEL;
             rectangle(&mut picture, (x as f64, y as f64, w as f64, h as f64), 235.0);
         }
-        if happens(Happening::Runner) {
-            rectangle(&mut picture, (to_and_fro(50.0 * t, 9.0), 16.0, 9.0, 14.0), 220.0);
+        if let Some(running) = since(Happening::Runner) {
+            let left = to_and_fro(50.0 * running, -9.0) - 9.0;
+            rectangle(&mut picture, (left, 16.0, 9.0, 14.0), 220.0);
         }
         if happens(Happening::Covered) {
             picture.fill(30.0);
         }
         let light = if happens(Happening::Dark) { 0.5 } else { 1.0 };
         let moment = (t * 1e6).round() as u64;
+        // Little noise comes with little light.
+        let grain = if happens(Happening::Covered) { 2.0 } else { 8.0 };
         let noisy = picture.iter().zip(0u64..).map(|(value, i)| {
-            let noise = 8.0 * unit(moment.wrapping_mul(0x9e37_79b9).wrapping_add(i)) - 4.0;
+            let noise = grain * (unit(moment.wrapping_mul(0x9e37_79b9).wrapping_add(i)) - 0.5);
             (value * light + noise).round().clamp(0.0, 255.0) as u8
         });
         noisy.collect()
@@ -85,17 +91,20 @@ fn unit(x: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-fn background(shift: usize) -> Vec<f64> {
+/// Tiles and stripes; elsewhere other tiles of more contrast.
+fn background(elsewhere: bool) -> Vec<f64> {
+    let (first, contrast) = if elsewhere { (999, 140.0) } else { (0, 40.0) };
     let pixel = |x: usize, y: usize| {
-        let tile = unit(((x / 6) * 1000 + y / 5) as u64);
-        110.0 + 40.0 * tile + 8.0 * (0.9 * x as f64).sin()
+        let tile = unit((first + (x / 6) * 1000 + y / 5) as u64);
+        130.0 + contrast * (tile - 0.5) + 8.0 * (0.9 * x as f64).sin()
     };
     (0..SIZE.1)
-        .flat_map(|y| (0..SIZE.0).map(move |x| pixel(x + shift, y)))
+        .flat_map(|y| (0..SIZE.0).map(move |x| pixel(x, y)))
         .collect()
 }
 
-/// The left edge of something `wide` that has gone `way` pixels and turns round at the picture's edges.
+/// The left edge of something `wide` that has gone `way` pixels and turns round at the picture's edges;
+/// behind them where `wide` is negative.
 fn to_and_fro(way: f64, wide: f64) -> f64 {
     let room = SIZE.0 as f64 - wide;
     let place = way.rem_euclid(2.0 * room);
