@@ -3,7 +3,7 @@
 mod common;
 
 use common::rig::{self, Item, Rig, frame_time};
-use common::scene::{Happening, Scene};
+use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
 use gstvaeanomaly::FrameResult;
 use gstvaeanomaly::detector::Label;

@@ -5,7 +5,7 @@ mod common;
 use std::ops::Range;
 use std::time::Duration;
 
-use common::scene::{Happening, PARCEL, SIZE, Scene};
+use common::synthetic::{Happening, PARCEL, SIZE, Scene};
 use gstvaeanomaly::detector::{
     ColorModel, ColorRange, Config, CueKind, Cues, Detector, ImageView, Label, NetArch, PixelFormat,
     Prediction, SceneChange, State, ThresholdMode, Tuning,

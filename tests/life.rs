@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::rig::{self, Rig};
-use common::scene::{Happening, Scene};
+use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
 use gstvaeanomaly::{FrameResult, State};
 

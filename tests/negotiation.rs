@@ -5,9 +5,8 @@ mod common;
 use std::str::FromStr;
 
 use common::rig::{self, Rig};
-use common::scene::{SIZE, Scene};
+use common::synthetic::{SIZE, Scene};
 use gst::prelude::*;
-use gst_video::prelude::*;
 use gstvaeanomaly::detector::PixelFormat;
 use gstvaeanomaly::{FrameResult, State};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use common::rig;
-use common::scene::{Happening, Scene};
+use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
 
 /// Presentation time, and whether the frame can be decoded by itself.
@@ -26,8 +26,7 @@ fn shown(description: &str) -> Vec<Shown> {
     let list = Arc::new(Mutex::new(Vec::new()));
     watch(&pipeline, "sink", &list);
     rig::run_to_end(&pipeline);
-    let shown = list.lock().unwrap().clone();
-    shown
+    list.lock().unwrap().clone()
 }
 
 /// Notes what comes into an element.
@@ -58,13 +57,11 @@ fn record(muxer: &str, file: &Path) -> Vec<gst::ClockTime> {
     rig::play_watched(&description, &two_runners(), 10, 0..280, move |pipeline| {
         watch(pipeline, "kept", &kept);
     });
-    let times = list
-        .lock()
+    list.lock()
         .unwrap()
         .iter()
         .map(|shown| shown.0.expect("raw frames have times"))
-        .collect();
-    times
+        .collect()
 }
 
 #[test]

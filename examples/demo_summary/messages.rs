@@ -9,6 +9,8 @@ pub struct Frame {
     pub time: f64,
     /// 0..1, 0.5 = at the threshold.
     pub score: f64,
+    /// `normal`, `anomaly`, or `unknown` while the element does not decide.
+    pub label: String,
     /// Life-cycle state, such as `detecting`.
     pub state: String,
     /// The event the frame belongs to, 0 = none.
@@ -18,13 +20,13 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Whether the threshold is trusted in this frame.
+    /// Whether the element decided on this frame.
     pub fn decides(&self) -> bool {
-        self.state == "detecting" || self.state == "frozen"
+        self.label == "normal" || self.label == "anomaly"
     }
 
     pub fn is_flagged(&self) -> bool {
-        self.decides() && self.score > 0.5
+        self.label == "anomaly"
     }
 }
 
@@ -74,14 +76,6 @@ pub fn parse(line: &str) -> Line {
 
 fn element_message(message: &gst::Structure) -> Line {
     let text = |name: &str| message.get::<String>(name).ok();
-    // Enums print their nick; when the type is not known here they stay a string.
-    let state = || {
-        let value = message.value("state").ok()?;
-        value
-            .get::<String>()
-            .ok()
-            .or_else(|| value.transform::<String>().ok()?.get().ok())
-    };
     let time = seconds(message, "running-time")
         .or_else(|| seconds(message, "timestamp"))
         .unwrap_or(0.0);
@@ -90,13 +84,18 @@ fn element_message(message: &gst::Structure) -> Line {
         Some("frame") => Line::Frame(Frame {
             time,
             score: number(message, "score").unwrap_or(0.0),
-            state: state().unwrap_or_default(),
+            label: text("label").unwrap_or_default(),
+            state: text("state").unwrap_or_default(),
             event_id: id,
             place: ["x", "y", "width", "height"].map(|name| number(message, name).unwrap_or(0.0)),
         }),
         Some("anomaly-begin") => Line::Begin { id, time },
-        Some("anomaly-end") => Line::End { id, time },
-        Some("state-changed") => Line::Notice(state().unwrap_or_default()),
+        // Times of an event's messages are those of its begin; its duration grows.
+        Some("anomaly-end") => Line::End {
+            id,
+            time: time + seconds(message, "duration").unwrap_or(0.0),
+        },
+        Some("state-changed") => Line::Notice(text("state").unwrap_or_default()),
         Some(name @ ("scene-change" | "view-blocked")) => Line::Notice(name.to_owned()),
         _ => Line::Other,
     }
@@ -129,7 +128,7 @@ mod tests {
     fn reads_frames_and_ends() {
         gst::init().expect("GStreamer starts");
         let line = "Got message #71 from element \"vaeanomaly0\" (element): vaeanomaly, event=(string)frame, \
-                    event-id=(guint64)3, score=(double)0.75, state=(string)detecting, running-time=(guint64)1500000000, \
+                    event-id=(guint64)3, score=(double)0.75, label=(string)anomaly, state=(string)detecting, running-time=(guint64)1500000000, \
                     x=(uint)10, y=(uint)20, width=(uint)30, height=(uint)40;";
         let Line::Frame(frame) = parse(line) else {
             panic!("not a frame")
@@ -137,6 +136,9 @@ mod tests {
         assert_eq!((frame.time, frame.score, frame.event_id), (1.5, 0.75, 3));
         assert_eq!(frame.place, [10.0, 20.0, 30.0, 40.0]);
         assert!(frame.is_flagged());
+        let line = "Got message #8 from element \"a\" (element): vaeanomaly, event=(string)anomaly-end, \
+                    event-id=(guint64)3, running-time=(guint64)2000000000, duration=(guint64)500000000;";
+        assert_eq!(parse(line), Line::End { id: 3, time: 2.5 });
         assert_eq!(
             parse("Got message #9 from element \"pipeline0\" (eos): no message details"),
             Line::EndOfStream

@@ -94,8 +94,8 @@ pub fn write_sheet(summary: &Summary, tiles: &[(Found, Picture)], path: &Path) -
 /// The box round the strongest place, and the caption.
 fn mark(svg: &mut String, summary: &Summary, found: &Found, (x, y): (f32, f32), scale: f32, height: f32) {
     let [px, py, pw, ph] = found.place.map(|v| v as f32 * scale);
-    // The place is a cell or two of the detector's grid: leave some air round it.
-    let air = 14.0;
+    // The frame is drawn round the place, not on it.
+    let air = 2.0;
     let left = (px - air).clamp(0.0, TILE);
     let top = (py - air).clamp(0.0, height);
     let right = (px + pw + air).clamp(0.0, TILE);

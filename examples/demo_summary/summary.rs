@@ -131,9 +131,11 @@ mod tests {
 
     fn frame(i: usize, score: f64) -> Frame {
         let state = "detecting".into();
+        let label = if score > 0.5 { "anomaly" } else { "normal" }.into();
         Frame {
             time: i as f64 / 10.0,
             score,
+            label,
             state,
             event_id: 0,
             place: [1.0, 2.0, 3.0, 4.0],

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Once};
 use gst::prelude::*;
 use gstvaeanomaly::FrameResult;
 
-use super::scene::{SIZE, Scene};
+use super::synthetic::{SIZE, Scene};
 
 /// Readies GStreamer with the plugin; may be called from every test.
 pub fn init() {

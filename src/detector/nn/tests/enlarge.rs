@@ -1,7 +1,8 @@
 use candle_core::{Device, Result, Tensor};
 
+use super::super::conv::{crop, upsample2x};
 use super::super::simd::tests::on_every_level;
-use super::super::{Activation, Conv, ConvSpec, Parameters, crop, upsample2x};
+use super::super::{Activation, Conv, ConvSpec, Parameters};
 use super::{assert_close, assert_slopes, random, random_var, rng, values, weighted};
 
 /// What [`Conv::forward_enlarged`] promises, step by step.

@@ -1,0 +1,13 @@
+#!/bin/sh
+# One JPEG a second of what is unusual, and nothing else: frames outside of anomalies are dropped (no keep-alive,
+# no post-roll), the rest is thinned out and written as pictures.
+#   SOURCE  launch fragment that gives video (default: the first camera)
+#   OUT     folder for the pictures
+set -eu
+SOURCE=${SOURCE:-"v4l2src ! decodebin"}
+OUT=${OUT:-snapshots}
+mkdir -p "$OUT"
+
+exec gst-launch-1.0 -e $SOURCE ! videoconvert ! video/x-raw,format=I420 \
+  ! vaeanomaly drop-normal=true keepalive-interval=0 post-roll=0 \
+  ! videorate drop-only=true max-rate=1 ! jpegenc quality=88 ! multifilesink location="$OUT/anomaly-%05d.jpg"
