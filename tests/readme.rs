@@ -23,6 +23,22 @@ fn table() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// A value as people write it in a gst-launch-1.0 line.
+fn text(value: &gst::glib::Value) -> String {
+    if let Some((_, value)) = gst::glib::EnumValue::from_value(value) {
+        return value.nick().to_owned();
+    }
+    if let Some((_, values)) = gst::glib::FlagsValue::from_value(value) {
+        let nicks: Vec<&str> = values.iter().rev().map(|v| v.nick()).collect();
+        return nicks.join("+");
+    }
+    match (value.get::<f64>(), value.get::<String>()) {
+        (Ok(number), _) => number.to_string(),
+        (_, Ok(text)) => text,
+        _ => value.serialize().expect("a default").to_string(),
+    }
+}
+
 #[test]
 fn every_property_is_in_the_readme_with_its_default() {
     gst::init().unwrap();
@@ -33,12 +49,9 @@ fn every_property_is_in_the_readme_with_its_default() {
         .iter()
         .filter(|p| p.owner_type() == element.type_())
         .map(|p| {
-            let default = if p.flags().contains(gst::glib::ParamFlags::WRITABLE) {
-                p.default_value()
-                    .serialize()
-                    .expect("a default")
-                    .trim_matches('"')
-                    .to_owned()
+            let writable = p.flags().contains(gst::glib::ParamFlags::WRITABLE);
+            let default = if writable {
+                text(p.default_value())
             } else {
                 "read only".to_owned()
             };

@@ -94,7 +94,8 @@ fn recordings_play_in_full_and_clips_start_with_key_frames() {
                 "{muxer}: {time} was {original}"
             );
         }
-        // Each clip: the first frame after a pause that is followed by another at once.
+        // Each clip: the first frame after a pause that is followed by another at once. A kept-alive frame may come
+        // just before it, and is no part of it.
         let mut coded_times: Vec<Shown> = coded;
         coded_times.sort();
         for i in 1..kept.len() - 1 {
@@ -102,7 +103,7 @@ fn recordings_play_in_full_and_clips_start_with_key_frames() {
             let goes_on = kept[i + 1] - kept[i] < 150 * gst::ClockTime::MSECOND;
             if pause && goes_on {
                 assert!(
-                    coded_times[i].1,
+                    coded_times[i].1 || coded_times[i + 1].1,
                     "{muxer}: the clip at {} starts with a key frame",
                     kept[i]
                 );
