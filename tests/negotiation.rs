@@ -229,7 +229,7 @@ fn what_was_learnt_stays_where_the_aspect_does() {
     let other = show("I420", 48, 64, 5 * FRAMES);
     assert_eq!(
         other[0].state,
-        State::Calibrating,
+        State::WarmingUp,
         "another shape is another camera"
     );
     assert_eq!(other[0].frame, 5 * FRAMES);
