@@ -23,30 +23,44 @@ fn recipe(name: &str) -> Command {
 }
 
 /// Runs to the end and gives what was printed.
-fn finish(mut command: Command) -> String {
+fn finish(command: Command) -> String {
+    let (output, text) = run(command, None);
+    assert!(output.status.success(), "{}\n{text}", output.status);
+    text
+}
+
+/// Runs until `ended` says that the camera has sent all it has, then stops the recipe as Ctrl-C does.
+fn finish_by_interrupt(command: Command, ended: mpsc::Receiver<()>) {
+    run(command, Some(ended));
+}
+
+fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, String) {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let child = child.spawn().expect("the recipe starts");
-    let pid = child.id();
+    let pid = child.id().to_string();
     let (done, watch) = mpsc::channel::<()>();
     let guard = std::thread::spawn(move || {
+        let kill = |signal: &str| {
+            let sent = Command::new("kill").args([signal, &pid]).status();
+            assert!(sent.is_ok(), "kill {signal} {pid}: {sent:?}");
+        };
+        if interrupt.is_some_and(|ended| ended.recv_timeout(WATCHDOG).is_ok()) {
+            kill("-INT");
+        }
         if watch.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let _ = Command::new("kill").arg(pid.to_string()).status();
+            kill("-KILL");
         }
     });
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().expect("the recipe ends");
+    let output = child.wait_with_output().expect("the recipe ends");
     drop(done);
     guard.join().expect("the watchdog ends");
-    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{status}\n{out}\n{err}");
-    assert!(!err.contains("ERROR"), "{err}");
-    out.into_owned()
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("ERROR"), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output, text)
 }
 
 fn file_source() -> String {
@@ -181,11 +195,11 @@ fn two_cameras() {
 
 #[test]
 fn rtsp_to_hls() {
-    let server = Server::start();
+    let (server, ended) = Server::start();
     let folder = folder("hls");
     let mut run = recipe("rtsp-to-hls");
     run.env("IN", server.address("camera")).env("OUT", &folder);
-    finish(run);
+    finish_by_interrupt(run, ended);
     let playlist = folder.join("playlist.m3u8");
     let text = std::fs::read_to_string(&playlist).expect("the playlist is written");
     assert!(text.contains("#EXT-X-ENDLIST"), "{text}");
@@ -199,16 +213,152 @@ fn rtsp_to_hls() {
 
 #[test]
 fn rtsp_to_rtsp() {
-    let server = Server::start();
+    let (server, ended) = Server::start();
     let mut run = recipe("rtsp-to-rtsp");
     run.env("IN", server.address("camera"))
         .env("OUT", server.address("published"));
-    finish(run);
+    finish_by_interrupt(run, ended);
     let received = server.received.load(Ordering::SeqCst) as usize;
     assert!(
         (30..short_scene().1.frames.len()).contains(&received),
         "{received} frames arrived"
     );
+}
+
+/// The access units of an H.264 file as they are.
+fn access_units(file: &Path, demuxer: &str) -> Vec<Vec<u8>> {
+    gst::init().expect("GStreamer starts");
+    let line = format!(
+        "filesrc location={} ! {demuxer} ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
+         ! appsink name=sink sync=false",
+        file.display()
+    );
+    let pipeline = gst::parse::launch(&line).expect("the pipeline is built");
+    let bin = pipeline.downcast_ref::<gst::Bin>().expect("a pipeline");
+    let sink = bin
+        .by_name("sink")
+        .and_downcast::<gst_app::AppSink>()
+        .expect("the sink");
+    pipeline
+        .set_state(gst::State::Playing)
+        .expect("the pipeline plays");
+    let samples = std::iter::from_fn(|| sink.pull_sample().ok());
+    let bytes = |sample: gst::Sample| {
+        let buffer = sample.buffer().expect("a sample has a buffer");
+        buffer.map_readable().expect("it can be read").to_vec()
+    };
+    let units = samples.map(bytes).collect();
+    pipeline.set_state(gst::State::Null).expect("the pipeline stops");
+    units
+}
+
+#[test]
+fn gate_after_encoder() {
+    let (_, labels) = short_scene();
+    let file = folder("gate-after").join("events.mkv");
+    let mut run = recipe("gate-after-encoder");
+    run.env("SOURCE", file_source())
+        .env("OUT", &file)
+        .env("PRE_ROLL", "500000000");
+    finish(run);
+    // Key frames every 2 s are the only keep-alive here.
+    let times = frame_times(&uri(&file));
+    assert!(
+        (30..labels.frames.len()).contains(&times.len()),
+        "{} frames",
+        times.len()
+    );
+    assert!(
+        times.windows(2).all(|pair| pair[0] < pair[1]),
+        "times do not rise"
+    );
+}
+
+#[test]
+fn gate_camera_copy() {
+    let (scene, labels) = short_scene();
+    let file = folder("gate-copy").join("events.mkv");
+    let mut run = recipe("gate-camera-copy");
+    run.env(
+        "SOURCE",
+        format!("filesrc location={} ! matroskademux", scene.display()),
+    );
+    run.env("OUT", &file).env("PRE_ROLL", "500000000");
+    finish(run);
+    let camera = access_units(scene, "matroskademux");
+    let kept = access_units(&file, "matroskademux");
+    assert_eq!(camera.len(), labels.frames.len());
+    assert!(
+        (30..camera.len()).contains(&kept.len()),
+        "{} of {} units",
+        kept.len(),
+        camera.len()
+    );
+    let mut left = camera.iter();
+    assert!(
+        kept.iter().all(|unit| left.any(|original| original == unit)),
+        "a unit is not the camera's, or out of order"
+    );
+}
+
+#[test]
+fn gate_event_files() {
+    let program = std::env::current_exe().expect("the test knows its path");
+    let examples = program
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in deps/")
+        .join("examples");
+    assert!(
+        examples.join("event_files").exists(),
+        "cargo test builds the examples"
+    );
+    let folder = folder("gate-files");
+    let mut run = recipe("gate-event-files");
+    run.env("SOURCE", file_source())
+        .env("OUT", &folder)
+        .env("BIN", examples);
+    let out = finish(run);
+    let files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    assert_eq!(out.lines().count(), files.len(), "{out}");
+    assert!(!files.is_empty(), "no event was recorded");
+    for file in files {
+        let name = file
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a plain name");
+        assert!(name.starts_with("00-00-") && name.ends_with(".mp4"), "{name}");
+        // 5 s before, 2 s after, less where the video starts or ends.
+        let times = frame_times(&uri(&file));
+        assert!(times.len() > 20, "{name}: {} frames", times.len());
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] < 0.2),
+            "{name} has a hole"
+        );
+    }
+}
+
+#[test]
+fn gate_beside_viewer() {
+    let (_, labels) = short_scene();
+    let file = folder("gate-beside").join("events.mkv");
+    let mut run = recipe("gate-beside-viewer");
+    let shown = folder("gate-beside-shown").join("shown.y4m");
+    run.env("SOURCE", file_source())
+        .env("OUT", &file)
+        .env("PRE_ROLL", "500000000");
+    run.env("SINK", format!("y4menc ! filesink location={}", shown.display()));
+    finish(run);
+    assert_eq!(
+        frame_times(&uri(&shown)).len(),
+        labels.frames.len(),
+        "the viewer sees everything"
+    );
+    let recorded = frame_times(&uri(&file)).len();
+    assert!((30..labels.frames.len()).contains(&recorded), "{recorded} frames");
 }
 
 /// An RTSP server on the loopback interface: `/camera` plays the short scene, `/published` takes a recording.
@@ -221,7 +371,8 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    /// The server, and what tells when the camera has sent its last frame.
+    fn start() -> (Self, mpsc::Receiver<()>) {
         gst::init().expect("GStreamer starts");
         let context = gst::glib::MainContext::new();
         let server = gst_rtsp_server::RTSPServer::new();
@@ -234,6 +385,28 @@ impl Server {
             "( filesrc location={} ! matroskademux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
             short_scene().0.display()
         ));
+        let (end, ended) = mpsc::channel();
+        camera.connect_media_configure(move |_, media| {
+            let bin = media
+                .element()
+                .downcast::<gst::Bin>()
+                .expect("the factory makes a bin");
+            let pad = bin
+                .by_name("pay0")
+                .and_then(|p| p.static_pad("src"))
+                .expect("the payloader has a pad");
+            let end = end.clone();
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+                if info
+                    .event()
+                    .is_some_and(|event| event.type_() == gst::EventType::Eos)
+                {
+                    // Nobody listens any more when the test has failed already.
+                    let _ = end.send(());
+                }
+                gst::PadProbeReturn::Ok
+            });
+        });
         mounts.add_factory("/camera", camera);
 
         let published = gst_rtsp_server::RTSPMediaFactory::new();
@@ -266,12 +439,13 @@ impl Server {
             let main_loop = main_loop.clone();
             move || main_loop.run()
         });
-        Self {
+        let server = Self {
             server,
             main_loop,
             thread: Some(thread),
             received,
-        }
+        };
+        (server, ended)
     }
 
     fn address(&self, mount: &str) -> String {

@@ -44,6 +44,9 @@ impl Frame {
     }
 }
 
+/// Judges a clip by its number of frames.
+type ClipCheck = dyn FnMut(&Clip, usize) -> Result<()> + Send;
+
 /// All frames of the clips, in order; ends after the first error.
 pub struct Frames {
     clips: Vec<Clip>,
@@ -53,7 +56,7 @@ pub struct Frames {
     begin: gst::ClockTime,
     number: u64,
     counted_from: Option<gst::ClockTime>,
-    on_clip_end: Box<dyn FnMut(&Clip, usize) -> Result<()> + Send>,
+    on_clip_end: Box<ClipCheck>,
 }
 
 impl Frames {

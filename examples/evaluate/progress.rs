@@ -29,7 +29,7 @@ impl Progress {
     /// One more frame, of `clip`.
     pub fn step(&mut self, clip: &str) {
         self.frames += 1;
-        if self.live && self.frames % EVERY == 0 {
+        if self.live && self.frames.is_multiple_of(EVERY) {
             self.write(&format!(
                 "\r\x1b[K{}: {} frames, {:.0} frames/s, {clip}",
                 self.title,

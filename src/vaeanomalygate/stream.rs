@@ -132,6 +132,10 @@ impl Stream {
             return None;
         }
         if let Some(finding) = Finding::read(buffer) {
+            if self.source == Source::Events {
+                // The metadata say it all, frame by frame: what events left open ends here.
+                self.gate.timeline_mut().close(span.start);
+            }
             self.source = Source::Metadata(finding);
         }
         let finding = match self.source {
