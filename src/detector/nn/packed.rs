@@ -136,10 +136,9 @@ impl Enlarge {
             let (even, odd) = out.split_at_mut(cols * pair);
             let places = even.chunks_exact_mut(pair).zip(odd.chunks_exact_mut(pair));
             for (packed, (even, odd)) in packed.chunks_exact(2 * pair).zip(places) {
-                for i in 0..pair {
-                    even[i] = packed[i];
-                    odd[i] = packed[pair + i];
-                }
+                let (upper, lower) = packed.split_at(pair);
+                even.copy_from_slice(upper);
+                odd.copy_from_slice(lower);
             }
         }
     }
