@@ -39,7 +39,7 @@ impl Enlarge {
         self.enlarged.map(|n| n + 2 * self.padding + 1 - self.kernel)
     }
 
-    fn small_frame(&self) -> Frame {
+    pub(super) fn small_frame(&self) -> Frame {
         let margin = self.padding.div_ceil(2);
         let size =
             |axis: usize| margin + self.input[axis].max((self.enlarged[axis] + self.padding - 1) / 2 + 1);
@@ -73,7 +73,7 @@ impl Enlarge {
         }
     }
 
-    fn parities(&self, axis: usize) -> Vec<Parity> {
+    pub(super) fn parities(&self, axis: usize) -> Vec<Parity> {
         parities(self.enlarged[axis], self.kernel, self.padding)
     }
 
@@ -90,6 +90,9 @@ impl Enlarge {
     /// `[B, h, w, inputs]`, `[B, H, W, extra]`, `[k * k * (inputs + extra), outputs]`, `[outputs]`
     /// -> `[B, H', W', outputs]`
     pub(super) fn forward(&self, input: &[f32], extra: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        if let Some(out) = self.forward_packed(input, weight, bias) {
+            return out;
+        }
         let [height, width] = self.output();
         let size = height * width * self.outputs;
         let mut out = vec![0.0; self.batch * size];

@@ -12,6 +12,7 @@ mod kernel;
 mod loss;
 mod math;
 mod narrow;
+mod packed;
 mod params;
 mod parity;
 mod simd;

@@ -12,7 +12,7 @@ pub(super) struct Parity {
     /// The layer's tap that is added to the window's first one is this or a later one.
     offset: usize,
     /// A tap that falls onto what was cropped.
-    missing: Option<usize>,
+    pub(super) missing: Option<usize>,
 }
 
 impl Parity {
