@@ -266,6 +266,8 @@ fn every_threshold_mode_labels() {
         let (normal, event) = (flagged(&seen[250..400]), flagged(&seen[400..]));
         println!("{mode:?}: {normal} of 150 normal frames flagged, {event} of 20 of the event");
         assert!(event >= 10, "{mode:?}: {event} of 20 frames of the event flagged");
+        // The mode evt flags 10, far above its rate of one in a hundred: its tail is fitted to few scores that depend
+        // on each other. Lower this when it is mended.
         assert!(normal <= 15, "{mode:?}: {normal} of 150 normal frames flagged");
         if mode != ThresholdMode::Calibrated {
             assert_ne!(seen[399].threshold, tuning.threshold, "{mode:?}");
@@ -320,6 +322,7 @@ fn the_frame_rate_changes_little() {
         differences.iter().copied().fold(0.0, f64::max),
         pairs.len()
     );
+    // 0.79 was measured: more than the conversion to tenths of a second should leave. Lower this when it is mended.
     assert!(mean < 1.0, "raw scores differ by {mean} in the mean");
     assert!(
         agree * 10 >= pairs.len() * 9,
