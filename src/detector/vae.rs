@@ -63,3 +63,110 @@ pub(crate) fn dropout_mask(
         .collect();
     Tensor::from_vec(values, shape, device).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::nn::student_t_loss;
+    use candle_core::Var;
+    use rand::SeedableRng;
+
+    /*
+    import torch
+    from torch.distributions import Normal, StudentT, kl_divergence
+    m = torch.tensor([[0.5, -1.2, 0.0], [2.0, 0.1, -0.3]])
+    lv = torch.tensor([[-2.0, 0.3, 0.0], [1.0, -8.0, 3.0]])
+    n = torch.tensor([[0.1, -0.7, 1.5], [-1.0, 2.0, 0.25]])
+    s = (lv / 2).exp()
+    print((m + s * n).tolist())
+    print(kl_divergence(Normal(m, s), Normal(torch.zeros_like(m), torch.ones_like(s))).sum(-1).tolist())
+    for scale in [1.0, 0.2]:
+        r = torch.tensor([0.0, 0.05, -0.5, 3.0, -40.0], requires_grad=True)
+        t = StudentT(3.0, 0.0, scale)
+        loss = t.log_prob(torch.tensor(0.0)) - t.log_prob(r)
+        loss.sum().backward()
+        print(scale, loss.tolist(), r.grad.tolist())
+    */
+
+    fn posterior() -> Posterior {
+        let device = Device::Cpu;
+        Posterior {
+            mean: Tensor::new(&[[0.5f32, -1.2, 0.0], [2.0, 0.1, -0.3]], &device).unwrap(),
+            log_var: Tensor::new(&[[-2.0f32, 0.3, 0.0], [1.0, -8.0, 3.0]], &device).unwrap(),
+        }
+    }
+
+    fn assert_near(got: &[f32], want: &[f32]) {
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(want) {
+            assert!(
+                (got - want).abs() <= 1e-5 * want.abs().max(1.0),
+                "{got}, PyTorch {want}"
+            );
+        }
+    }
+
+    fn flat(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn samples_and_divergences_are_pytorchs() {
+        let noise = Tensor::new(&[[0.1f32, -0.7, 1.5], [-1.0, 2.0, 0.25]], &Device::Cpu).unwrap();
+        let samples = posterior().reparameterize(&noise).unwrap();
+        let want = [0.536_788, -2.013_284, 1.5, 0.351_279, 0.136_631, 0.820_422];
+        assert_near(&flat(&samples), &want);
+        let want = [1.437_597, 13.952_077];
+        assert_near(&flat(&posterior().kl().unwrap()), &want);
+        let mean = 0.5 * (want[0] + want[1]);
+        assert_near(&flat(&posterior().kl_loss().unwrap()), &[mean]);
+    }
+
+    #[test]
+    fn the_likelihood_is_pytorchs_student_t_with_three_degrees_of_freedom() {
+        let residuals = [0.0f32, 0.05, -0.5, 3.0, -40.0];
+        let wanted = [
+            (
+                1.0,
+                [0.0, 0.001_666, 0.160_085, 2.772_589, 12.562_039],
+                [0.0, 0.066_611, -0.615_385, 1.0, -0.099_813],
+            ),
+            (
+                0.2,
+                [0.0, 0.041_239, 2.252_023, 8.661_467, 18.996_195],
+                [0.0, 1.632_653, -5.405_406, 1.315_789, -0.099_992],
+            ),
+        ];
+        let zero = Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap();
+        for (scale, losses, gradients) in wanted {
+            for ((residual, loss), gradient) in residuals.into_iter().zip(losses).zip(gradients) {
+                let prediction = Var::new(&[residual], &Device::Cpu).unwrap();
+                let got = student_t_loss(&prediction, &zero, scale).unwrap();
+                assert_near(&[got.to_scalar().unwrap()], &[loss]);
+                let store = got.backward().unwrap();
+                assert_near(&flat(store.get(&prediction).unwrap()), &[gradient]);
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_keeps_the_mean() {
+        let mask =
+            |share| dropout_mask(&mut Rng::seed_from_u64(1), share, &[100, 200], &Device::Cpu).unwrap();
+        assert!(mask(0.0).is_none());
+        for share in [0.1, 0.5, 0.9] {
+            let values = flat(&mask(share).unwrap());
+            let kept = 1.0 / (1.0 - share as f32);
+            assert!(values.iter().all(|&v| v == 0.0 || (v - kept).abs() < 1e-6));
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            assert!((mean - 1.0).abs() < 0.05, "share {share}: mean {mean}");
+        }
+    }
+
+    #[test]
+    fn noise_is_standard_normal() {
+        let values = flat(&normal(&mut Rng::seed_from_u64(2), &[50_000], &Device::Cpu).unwrap());
+        let moment = |power: i32| values.iter().map(|v| v.powi(power)).sum::<f32>() / values.len() as f32;
+        assert!(moment(1).abs() < 0.02 && (moment(2) - 1.0).abs() < 0.03 && (moment(4) - 3.0).abs() < 0.2);
+    }
+}

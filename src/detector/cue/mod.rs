@@ -3,6 +3,8 @@
 
 mod appearance;
 mod motion;
+#[cfg(test)]
+mod reference;
 
 pub(crate) use appearance::{Appearance, AppearanceConfig};
 pub(crate) use motion::Motion;

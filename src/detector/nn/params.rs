@@ -123,7 +123,7 @@ impl Parameters {
     ///
     /// Layers add theirs to their slots as Candle walks the graph; what other operations left in Candle's
     /// store is added to that.
-    pub(super) fn backward(&self, loss: &Tensor) -> Result<MutexGuard<'_, Vec<f32>>> {
+    pub(crate) fn backward(&self, loss: &Tensor) -> Result<MutexGuard<'_, Vec<f32>>> {
         self.gradients.lock().fill(0.0);
         let store = loss.backward()?;
         let mut all = self.gradients.lock();

@@ -175,13 +175,19 @@ mod tests {
     use super::super::to_net;
     use super::*;
     use crate::detector::config::Networks;
+    use crate::detector::cue::reference::{assert_pytorchs, set_weights, wave};
+    use crate::detector::nn::student_t_loss;
     use candle_core::Device;
     use rand::SeedableRng;
 
     fn net(arch: &str, size: (usize, usize)) -> (Parameters, AppearanceNet) {
+        net_of(arch, size, 16)
+    }
+
+    fn net_of(arch: &str, size: (usize, usize), latent_dim: usize) -> (Parameters, AppearanceNet) {
         let config = AppearanceConfig {
             arch: arch.parse().unwrap(),
-            latent_dim: 16,
+            latent_dim,
             size,
             networks: Networks::Trained,
             seed: 1,
@@ -225,5 +231,36 @@ mod tests {
                 "{arch}"
             );
         }
+    }
+
+    #[test]
+    fn loss_and_gradients_are_pytorchs() {
+        let (params, net) = net_of("[(4,3,2),(6,3,2)]", (8, 4), 3);
+        set_weights(&params);
+        let x = wave(&[2, 4, 8, 3], 0.37);
+        let loss = || {
+            let posterior = net.encode(&x, None)?;
+            let sample = posterior.reparameterize(&wave(&[2, 3], 0.91))?;
+            let likelihood = student_t_loss(&net.decode(&sample)?, &x, 0.2)?;
+            likelihood + (posterior.kl_loss()? * 0.03)?
+        };
+        let slopes = [
+            -0.00036334036,
+            -0.00066723613,
+            -0.0016729812,
+            0.0069426983,
+            0.00019076081,
+            -0.0071453112,
+            -0.0002718913,
+            0.0065248461,
+            -0.0012864949,
+            -0.002277319,
+            0.0032875441,
+            0.019581206,
+            -0.05613925,
+            -0.10534644,
+            -0.026046687,
+        ];
+        assert_pytorchs(&params, loss(), 2.7990277748786356, &slopes);
     }
 }

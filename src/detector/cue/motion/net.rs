@@ -108,6 +108,8 @@ impl MotionNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detector::cue::reference::{assert_pytorchs, set_weights, wave};
+    use crate::detector::nn::student_t_loss;
     use candle_core::Device;
     use rand::SeedableRng;
 
@@ -122,5 +124,38 @@ mod tests {
             assert_eq!(q.mean.dims(), [2, h.div_ceil(2), w.div_ceil(2), 4]);
             assert_eq!(net.decode(&q.mean, &y).unwrap().dims(), [2, h, w, 2]);
         }
+    }
+
+    #[test]
+    fn loss_and_gradients_are_pytorchs() {
+        let mut params = Parameters::new(&Device::Cpu);
+        let net = MotionNet::new(&mut params, &mut Rng::seed_from_u64(1)).unwrap();
+        set_weights(&params);
+        let (y, c) = (wave(&[2, 5, 6, 2], 0.37), wave(&[2, 5, 6, 2], 0.23));
+        let loss = || {
+            let posterior = net.encode(&y, &c, None)?;
+            let sample = posterior.reparameterize(&wave(&[2, 3, 3, 4], 0.91))?;
+            let likelihood = student_t_loss(&net.decode(&sample, &c)?, &y, 1.0)?;
+            (likelihood * 2.0)? + (posterior.kl_loss()? * 0.1)?
+        };
+        let slopes = [
+            0.042089395,
+            0.0028958009,
+            0.010671401,
+            -0.0080662361,
+            -0.019938973,
+            -0.002789139,
+            0.00019892184,
+            0.012968734,
+            0.00050274613,
+            0.088180117,
+            -1.3667818,
+            0.2674781,
+            -0.045149913,
+            -0.11049104,
+            0.11400513,
+            0.11629895,
+        ];
+        assert_pytorchs(&params, loss(), 0.713061267951029, &slopes);
     }
 }
