@@ -14,7 +14,7 @@ PACKAGES := gcc libc6-dev pkg-config \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
 	gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
-	fonts-dejavu-core
+	fonts-dejavu-core python3-gi gir1.2-gstreamer-1.0
 
 .PHONY: help deps build demo evaluate test check clean
 

@@ -58,7 +58,7 @@ struct Seen {
 #[derive(Default)]
 struct Found {
     times: Vec<u64>,
-    anomalous: Vec<bool>,
+    in_event: Vec<bool>,
     /// First frame that was judged.
     ready: Option<usize>,
 }
@@ -109,9 +109,7 @@ fn find(pipeline: &gst::Pipeline) -> Result<Arc<Mutex<Found>>> {
             found.ready = Some(found.times.len());
         }
         found.times.extend(at);
-        found
-            .anomalous
-            .push(result.is_some_and(|r| r.label == Some(gstvaeanomaly::detector::Label::Anomaly)));
+        found.in_event.push(result.is_some_and(|r| r.event_id.is_some()));
     })?;
     Ok(found)
 }
@@ -202,7 +200,7 @@ fn report_events(events: &[Range<usize>], found: &Found, kept: &Seen) {
     let judged: Vec<_> = events.iter().filter(|event| event.end > ready).collect();
     let detected = |event: &Range<usize>| {
         found
-            .anomalous
+            .in_event
             .get(event.clone())
             .is_some_and(|flags| flags.contains(&true))
     };

@@ -49,14 +49,18 @@ impl Clip {
     /// Opens a file; the sample is the clip's first, a key frame.
     fn create(file: PathBuf, sample: &gst::Sample) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
-        let input = gst_app::AppSrc::builder().format(gst::Format::Time).build();
+        let input = gst_app::AppSrc::builder()
+            .format(gst::Format::Time)
+            .handle_segment_change(true)
+            .build();
         input.set_caps(sample.caps_owned().as_ref());
         let muxer = gst::ElementFactory::make("mp4mux").build()?;
         let output = gst::ElementFactory::make("filesink")
             .property("location", file.to_str())
             .build()?;
         pipeline.add_many([input.upcast_ref(), &muxer, &output])?;
-        gst::Element::link_many([input.upcast_ref(), &muxer, &output])?;
+        input.link_pads(Some("src"), &muxer, Some("video_%u"))?;
+        muxer.link(&output)?;
         pipeline
             .set_state(gst::State::Playing)
             .with_context(|| format!("cannot write {}", file.display()))?;

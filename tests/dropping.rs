@@ -3,7 +3,7 @@
 mod common;
 
 use common::rig::{self, Item, Rig, frame_time};
-use common::scene::{Happening, Scene};
+use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
 use gstvaeanomaly::FrameResult;
 use gstvaeanomaly::detector::Label;
@@ -74,7 +74,7 @@ fn kept_frames(items: &[Item]) -> Vec<u64> {
     numbers.collect()
 }
 
-fn events<'a>(items: &'a [Item], kind: gst::EventType) -> impl Iterator<Item = &'a gst::Event> {
+fn events(items: &[Item], kind: gst::EventType) -> impl Iterator<Item = &gst::Event> {
     items.iter().filter_map(move |item| match item {
         Item::Event(event) if event.type_() == kind => Some(event),
         _ => None,

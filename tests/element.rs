@@ -5,7 +5,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::rig::{self, Rig};
-use common::scene::{Happening, SIZE, Scene};
+use common::synthetic::{Happening, SIZE, Scene};
 use gst::glib;
 use gst::prelude::*;
 use gstvaeanomaly::detector::Label;

@@ -198,6 +198,28 @@ fn events_in_the_stream_stand_in_for_lost_metadata() {
 }
 
 #[test]
+fn flickers_that_make_no_event_pass_only_as_part_of_one() {
+    let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
+    let anomaly = |event| Some(Label::Anomaly(event));
+    let labels = [0, 1, 0, 0, 1, 1, 2, 0].map(|kind| match kind {
+        0 => Some(Label::Normal),
+        1 => anomaly(0),
+        _ => anomaly(1),
+    });
+    for (index, label) in labels.into_iter().enumerate() {
+        harness
+            .push(frame(index as u64, true, label))
+            .expect("the frame is taken");
+    }
+    harness.push_event(gst::event::Eos::new());
+    assert_eq!(
+        passed(&mut harness),
+        [3, 4, 5, 6],
+        "from the roll before the run that became an event"
+    );
+}
+
+#[test]
 fn metadata_count_more_than_events() {
     let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", RAW);
     harness.push_event(tell_state("warming-up"));

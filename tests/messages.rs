@@ -3,7 +3,7 @@
 mod common;
 
 use common::rig::{self, Item, Rig};
-use common::scene::{Happening, SIZE, Scene};
+use common::synthetic::{Happening, SIZE, Scene};
 use gst::prelude::*;
 
 const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];

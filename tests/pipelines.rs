@@ -23,30 +23,44 @@ fn recipe(name: &str) -> Command {
 }
 
 /// Runs to the end and gives what was printed.
-fn finish(mut command: Command) -> String {
+fn finish(command: Command) -> String {
+    let (output, text) = run(command, None);
+    assert!(output.status.success(), "{}\n{text}", output.status);
+    text
+}
+
+/// Runs until `ended` says that the camera has sent all it has, then stops the recipe as Ctrl-C does.
+fn finish_by_interrupt(command: Command, ended: mpsc::Receiver<()>) {
+    run(command, Some(ended));
+}
+
+fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, String) {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let child = child.spawn().expect("the recipe starts");
-    let pid = child.id();
+    let pid = child.id().to_string();
     let (done, watch) = mpsc::channel::<()>();
     let guard = std::thread::spawn(move || {
+        let kill = |signal: &str| {
+            let sent = Command::new("kill").args([signal, &pid]).status();
+            assert!(sent.is_ok(), "kill {signal} {pid}: {sent:?}");
+        };
+        if interrupt.is_some_and(|ended| ended.recv_timeout(WATCHDOG).is_ok()) {
+            kill("-INT");
+        }
         if watch.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let _ = Command::new("kill").arg(pid.to_string()).status();
+            kill("-KILL");
         }
     });
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().expect("the recipe ends");
+    let output = child.wait_with_output().expect("the recipe ends");
     drop(done);
     guard.join().expect("the watchdog ends");
-    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{status}\n{out}\n{err}");
-    assert!(!err.contains("ERROR"), "{err}");
-    out.into_owned()
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("ERROR"), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output, text)
 }
 
 fn file_source() -> String {
@@ -181,11 +195,11 @@ fn two_cameras() {
 
 #[test]
 fn rtsp_to_hls() {
-    let server = Server::start();
+    let (server, ended) = Server::start();
     let folder = folder("hls");
     let mut run = recipe("rtsp-to-hls");
     run.env("IN", server.address("camera")).env("OUT", &folder);
-    finish(run);
+    finish_by_interrupt(run, ended);
     let playlist = folder.join("playlist.m3u8");
     let text = std::fs::read_to_string(&playlist).expect("the playlist is written");
     assert!(text.contains("#EXT-X-ENDLIST"), "{text}");
@@ -199,11 +213,11 @@ fn rtsp_to_hls() {
 
 #[test]
 fn rtsp_to_rtsp() {
-    let server = Server::start();
+    let (server, ended) = Server::start();
     let mut run = recipe("rtsp-to-rtsp");
     run.env("IN", server.address("camera"))
         .env("OUT", server.address("published"));
-    finish(run);
+    finish_by_interrupt(run, ended);
     let received = server.received.load(Ordering::SeqCst) as usize;
     assert!(
         (30..short_scene().1.frames.len()).contains(&received),
@@ -357,7 +371,8 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    /// The server, and what tells when the camera has sent its last frame.
+    fn start() -> (Self, mpsc::Receiver<()>) {
         gst::init().expect("GStreamer starts");
         let context = gst::glib::MainContext::new();
         let server = gst_rtsp_server::RTSPServer::new();
@@ -370,6 +385,28 @@ impl Server {
             "( filesrc location={} ! matroskademux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
             short_scene().0.display()
         ));
+        let (end, ended) = mpsc::channel();
+        camera.connect_media_configure(move |_, media| {
+            let bin = media
+                .element()
+                .downcast::<gst::Bin>()
+                .expect("the factory makes a bin");
+            let pad = bin
+                .by_name("pay0")
+                .and_then(|p| p.static_pad("src"))
+                .expect("the payloader has a pad");
+            let end = end.clone();
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+                if info
+                    .event()
+                    .is_some_and(|event| event.type_() == gst::EventType::Eos)
+                {
+                    // Nobody listens any more when the test has failed already.
+                    let _ = end.send(());
+                }
+                gst::PadProbeReturn::Ok
+            });
+        });
         mounts.add_factory("/camera", camera);
 
         let published = gst_rtsp_server::RTSPMediaFactory::new();
@@ -402,12 +439,13 @@ impl Server {
             let main_loop = main_loop.clone();
             move || main_loop.run()
         });
-        Self {
+        let server = Self {
             server,
             main_loop,
             thread: Some(thread),
             received,
-        }
+        };
+        (server, ended)
     }
 
     fn address(&self, mount: &str) -> String {

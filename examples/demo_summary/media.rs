@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 
 /// A decoded picture.
@@ -99,24 +99,25 @@ pub fn decode(uri: &str, wanted: impl Fn(f64) -> bool, mut keep: impl FnMut(Pict
     pipeline
         .set_state(gst::State::Playing)
         .context("the decoder does not start")?;
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
     let mut count = 0;
-    while let Ok(sample) = sink.pull_sample() {
-        count += 1;
-        let time = running_time(&sample).unwrap_or(0.0);
-        if wanted(time) {
-            keep(picture(&sample, time)?);
+    while !sink.is_eos() {
+        if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
+            count += 1;
+            let time = running_time(&sample).unwrap_or(0.0);
+            if wanted(time) {
+                keep(picture(&sample, time)?);
+            }
+        }
+        let message = bus.pop_filtered(&[gst::MessageType::Error]);
+        if let Some(gst::MessageView::Error(error)) = message.as_ref().map(|m| m.view()) {
+            bail!("decoding {uri}: {}", error.error());
         }
     }
-    let error = pipeline
-        .bus()
-        .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
     pipeline
         .set_state(gst::State::Null)
         .context("the decoder does not stop")?;
-    match error.as_ref().map(|m| m.view()) {
-        Some(gst::MessageView::Error(error)) => Err(anyhow!("decoding {uri}: {}", error.error())),
-        _ => Ok(count),
-    }
+    Ok(count)
 }
 
 fn running_time(sample: &gst::Sample) -> Option<f64> {

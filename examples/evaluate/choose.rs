@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_sigma_rule_looks_back_only() {
-        let mut values = vec![0.0, 1.0].repeat(20);
+        let mut values = [0.0, 1.0].repeat(20);
         values.push(3.1);
         values.push(0.5);
         let flagged = sigma_rule(&values, 5.0);

@@ -1,6 +1,6 @@
 //! Decodes clips one after the other into one stream of frames with continuous times.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 
 use crate::args::Clip;
@@ -148,6 +148,9 @@ fn stamp(frame: &mut Frame, time: gst::ClockTime, number: u64) {
     frame.sample = builder.build();
 }
 
+/// How long to wait for a picture before looking for an error.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+
 /// A pipeline that decodes one file as fast as its frames are taken.
 struct Decoder {
     pipeline: gst::Pipeline,
@@ -192,18 +195,17 @@ impl Decoder {
 
     /// The next picture and its number, `None` at the end of the file.
     fn pull(&mut self) -> Result<Option<(gst::Sample, usize)>> {
-        match self.sink.pull_sample() {
-            Ok(sample) => {
+        loop {
+            if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
                 let index = self.frames;
                 self.frames += 1;
-                Ok(Some((sample, index)))
+                return Ok(Some((sample, index)));
             }
-            Err(_) => {
-                fail_on_bus_error(&self.pipeline).with_context(|| format!("cannot decode {}", self.name))?;
-                if self.frames == 0 {
-                    bail!("{} holds no video", self.name);
-                }
-                Ok(None)
+            // A decoder that fails need not end its stream: only the bus tells.
+            fail_on_bus_error(&self.pipeline).with_context(|| format!("cannot decode {}", self.name))?;
+            if self.sink.is_eos() {
+                ensure!(self.frames > 0, "{} holds no video", self.name);
+                return Ok(None);
             }
         }
     }

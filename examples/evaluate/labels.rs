@@ -88,9 +88,14 @@ impl Labels {
             })
     }
 
-    /// Refuses a clip that has fewer frames than labels.
+    /// Refuses a clip whose labels are not as many as its frames.
     pub fn check_end(&self, clip: &str, frames: usize) -> Result<()> {
         let labelled = self.clips.get(clip).map_or(0, Vec::len);
+        ensure!(
+            frames <= labelled,
+            "{} has no label for clip {clip} frame {labelled}",
+            self.path.display()
+        );
         ensure!(
             frames == labelled,
             "clip {clip} ends after {frames} frames, but {} has a label for its frame {}",

@@ -78,7 +78,7 @@ struct Group {
 }
 
 /// Holds frames back in decoding order and gives out, for every event, all from the key frame at or before its
-/// pre-roll to the end of its post-roll.
+/// pre-roll to the end of its post-roll. Anomalous frames that make no event are normal frames here.
 ///
 /// One rule makes this: a frame goes on when it, or a frame after it in its group of pictures, is to be kept. So what
 /// goes on is always the front part of a group: it starts with a key frame and misses no reference. Frames sent after

@@ -57,11 +57,8 @@ impl FrameClock {
         let start = at.unwrap_or_else(|| self.expected());
         let mut span = Span::new(start, duration.unwrap_or_default());
         span.jump = self.would_jump(start);
-        if let Some(last) = self.last {
-            if let Some(step) = start.checked_sub(last.start).filter(|step| !step.is_zero()) {
-                self.step = Some(step);
-            }
-        }
+        let step = self.last.and_then(|last| start.checked_sub(last.start));
+        self.step = step.filter(|step| !step.is_zero()).or(self.step);
         self.last = Some(span);
         span
     }

@@ -85,7 +85,7 @@ impl Intervals {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     protected: Intervals,
-    /// Frames that are kept for what they are: anomalous, or inside an open event.
+    /// Frames inside open events.
     inside: Intervals,
     /// Anomalous stretches of events: pre- and post-roll count from these.
     anomalies: Intervals,
@@ -113,7 +113,7 @@ impl Timeline {
         if mark.protected {
             self.protected.cover(interval);
         }
-        if mark.anomalous || mark.event.is_some() {
+        if mark.event.is_some() {
             self.inside.cover(interval);
         }
         if mark.anomalous {
@@ -178,20 +178,20 @@ impl Timeline {
         });
     }
 
-    /// Why a frame that starts at `at` is to be kept, as far as known: from `pre_roll` before an anomaly of an event
-    /// until `post_roll` after it, while an event is open, when it is anomalous itself, and when it is protected.
+    /// Why a frame that starts at `at` is to be kept, as far as known: it is inside an event, from `pre_roll` before
+    /// an event's anomaly to `post_roll` after it, or protected. Anomalous frames that are no event yet are none, but
+    /// become part of it when it opens.
     pub fn reason(&self, at: Duration, pre_roll: Duration, post_roll: Duration) -> Option<Reason> {
         let since = |start: Option<Duration>| start.is_some_and(|start| start <= at);
-        if since(self.ongoing_event) || self.inside.any(|interval| interval.holds(at)) {
+        let holds = |interval: &Interval| interval.holds(at);
+        if since(self.ongoing_event) || self.inside.any(holds) || self.anomalies.any(holds) {
             return Some(Reason::Event);
         }
-        if since(self.ongoing_protection) || self.protected.any(|interval| interval.holds(at)) {
+        if since(self.ongoing_protection) || self.protected.any(holds) {
             return Some(Reason::Protected);
         }
-        if self
-            .anomalies
-            .any(|anomaly| anomaly.start <= at && at < anomaly.end.saturating_add(post_roll))
-        {
+        let follows = |anomaly: &Interval| anomaly.start <= at && at < anomaly.end.saturating_add(post_roll);
+        if self.anomalies.any(follows) {
             return Some(Reason::PostRoll);
         }
         let leads = |start: Duration| start.saturating_sub(pre_roll) <= at && at < start;
@@ -260,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_run_is_kept_but_rolls_only_as_an_event() {
+    fn a_pending_run_belongs_to_the_event_that_opens() {
         let mut timeline = Timeline::new();
         timeline.note(&mark(1000, true, 0));
-        assert_eq!(timeline.reason(ms(1000), ms(300), ms(300)), Some(Reason::Event));
-        assert_eq!(timeline.reason(ms(900), ms(300), ms(300)), None);
+        assert_eq!(timeline.reason(ms(1000), ms(300), ms(300)), None);
         assert_eq!(timeline.frontier(), ms(1000), "it may still become one");
         timeline.note(&mark(1100, true, 1));
+        assert_eq!(timeline.reason(ms(1000), ms(300), ms(300)), Some(Reason::Event));
         assert_eq!(timeline.reason(ms(700), ms(300), ms(300)), Some(Reason::PreRoll));
     }
 

@@ -171,6 +171,7 @@ fn same_clip(clips: &[Range<usize>], a: usize, b: usize) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one clip is a slice of one range")]
 mod tests {
     use super::*;
 

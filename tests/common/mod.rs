@@ -126,17 +126,18 @@ pub fn frame_times(uri: &str) -> Vec<f64> {
         .set_state(gst::State::Playing)
         .expect("the pipeline plays");
     let mut times = Vec::new();
-    while let Ok(sample) = sink.pull_sample() {
-        let time = sample
-            .buffer()
-            .and_then(|buffer| buffer.pts())
-            .expect("frames have times");
-        times.push(time.nseconds() as f64 / 1e9);
+    let bus = pipeline.bus().expect("the pipeline has a bus");
+    while !sink.is_eos() {
+        if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
+            let time = sample
+                .buffer()
+                .and_then(|buffer| buffer.pts())
+                .expect("frames have times");
+            times.push(time.nseconds() as f64 / 1e9);
+        }
+        let error = bus.pop_filtered(&[gst::MessageType::Error]);
+        assert!(error.is_none(), "{uri} after {} frames: {error:?}", times.len());
     }
-    let error = pipeline
-        .bus()
-        .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
-    assert!(error.is_none(), "{uri}: {error:?}");
     pipeline.set_state(gst::State::Null).expect("the pipeline stops");
     times
 }

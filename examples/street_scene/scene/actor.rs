@@ -206,13 +206,13 @@ fn draw_ball(canvas: &mut Canvas<'_>, camera: &Camera, place: &Place, radius: f3
     let (cx, cy) = camera.xy([place.x, place.y + radius, place.z]);
     let r = radius * scale;
     canvas.ellipse_alpha(ground, r, r * 0.42, Rgb(0.05, 0.05, 0.06), 0.32);
-    canvas.ellipse((cx, cy), r, r, Rgb::hex(0xe8e4da));
+    canvas.ellipse((cx, cy), r, r, Rgb::hex(0xf2efe6));
     let turn = place.facing * place.travelled / radius;
     for k in 0..3 {
         let from = turn + TAU * k as f32 / 3.0;
         let mut wedge = vec![(cx, cy)];
         wedge.extend((0..=6).map(|i| {
-            let (s, c) = (from + TAU / 6.0 * i as f32 / 6.0).sin_cos();
+            let (s, c) = (from + TAU / 10.0 * i as f32 / 6.0).sin_cos();
             (cx + r * c, cy + r * s)
         }));
         canvas.polygon(&wedge, Rgb::hex([0xd8352a, 0x2f6fc4, 0xe9b92c][k]));

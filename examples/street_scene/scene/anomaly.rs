@@ -171,9 +171,9 @@ fn wrong_way_car(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor>
 
 /// A ball thrown by somebody on the promenade: flight, bounces, rolling out of the picture.
 fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
-    let z = random.range(15.4, 16.8);
+    let z = random.range(14.4, 15.0);
     let (left, right) = camera.span(z, 1.2);
-    let x = left + (right - left) * random.range(0.28, 0.36);
+    let x = left + (right - left) * random.range(0.22, 0.28);
     let places = [(left, z), (x, z), (x, z), (right, z)];
     let walk = Track::walk(start, 1.35, 1.4, &places, (0.0, 0.0));
     let throw = walk.time_at(1) + 0.7;
@@ -187,7 +187,7 @@ fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     thrower.throws_at = Some(throw);
 
     const STEP: f32 = 0.03;
-    let mut velocity = (random.range(7.6, 8.6), 3.4, random.range(-1.1, -0.8));
+    let mut velocity = (random.range(6.6, 7.4), 3.6, random.range(-1.5, -1.2));
     let (mut px, mut py, mut pz) = (x + 0.4, 1.9, z);
     let mut points = Vec::new();
     for i in 0..400 {
@@ -218,7 +218,7 @@ fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
         }
     }
     let ball = Actor::new(
-        Figure::Ball { radius: 0.42 },
+        Figure::Ball { radius: 0.47 },
         Track::new(throw, points, (0.0, 0.0)),
     );
     vec![ball, thrower]

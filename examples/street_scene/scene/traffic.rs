@@ -61,7 +61,7 @@ pub const PARKED: [(f32, f32, f32, Vehicle); 4] = [
 /// All walkers and cars from before the beginning until `duration` seconds, by start time.
 pub fn normal(camera: &Camera, seed: u64, duration: f64) -> Vec<Actor> {
     let mut actors = Vec::new();
-    let near = (PROMENADE + 1.8, KERB - 1.2);
+    let near = (PROMENADE + 2.4, KERB - 1.1);
     let far = (FAR_PAVEMENT + 0.5, FACADE - 0.6);
     for (stream, (rate, (from, to))) in [(1, (PROMENADE_RATE, near)), (2, (FAR_RATE, far))] {
         let mut random = Random::new(seed, stream);
@@ -100,7 +100,7 @@ pub fn across(camera: &Camera, start: f64, z: f32, facing: f32, speed: f32, marg
 /// One person, sometimes two together; sometimes somebody stops for a while.
 fn walkers(camera: &Camera, random: &mut Random, start: f64, z: f32, limit: f32) -> Vec<Actor> {
     let facing = if random.chance(0.5) { 1.0 } else { -1.0 };
-    let speed = random.range(0.95, 1.4);
+    let speed = random.range(0.9, 1.3);
     let (left, right) = camera.span(z, 1.2);
     let (from, to) = if facing > 0.0 {
         (left, right)

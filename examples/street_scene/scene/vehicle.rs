@@ -6,8 +6,12 @@ use super::camera::{Camera, Point3};
 use super::canvas::{Canvas, Rgb};
 use super::random::Random;
 
+/// Corners of a side view: metres along the vehicle, metres above the ground.
+type Profile = &'static [(f32, f32)];
+
+/// Muted, as most cars are.
 const PAINTS: [u32; 8] = [
-    0x8c9196, 0x74797e, 0x44494f, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x94907f, 0x59708a,
+    0x74797e, 0x5d6368, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x7d7a6c, 0x59708a, 0x50565c,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +37,7 @@ impl Vehicle {
             Body::Van,
         ]);
         let paint = if body == Body::Van {
-            Rgb::hex(0xa9aaa6)
+            Rgb::hex(0x8d9092)
         } else {
             Rgb::hex(random.pick(&PAINTS))
         };
@@ -50,7 +54,7 @@ impl Vehicle {
     }
 
     /// Outlines (forward, up) of lower body and cabin.
-    fn profiles(&self) -> (&'static [(f32, f32)], &'static [(f32, f32)]) {
+    fn profiles(&self) -> (Profile, Profile) {
         match self.body {
             Body::Hatchback => (
                 &[

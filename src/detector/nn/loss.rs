@@ -4,6 +4,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use super::math::{exp, ln};
 use super::simd::vectorized;
 use super::storage::{slice, with_slices};
 
@@ -37,8 +38,18 @@ pub(crate) fn reparameterize(mean: &Tensor, log_var: &Tensor, noise: &Tensor) ->
         .apply_op2(&log_var.contiguous()?, Reparameterize { noise })
 }
 
-/// `KL(q || N(0, 1)) = 1/2 sum(mean^2 + exp(log_var) - 1 - log_var)` over the last dimension, in nats, and
-/// the mean of that over the others (Kingma & Welling 2014, appendix B).
+/// `KL(q || N(0, 1)) = 1/2 sum(mean^2 + exp(log_var) - 1 - log_var)` over the last dimension, in nats
+/// (Kingma & Welling 2014, appendix B); no gradients.
+///
+/// # Shapes
+/// Twice `[.., K]` -> `[..]`
+pub(crate) fn kl(mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
+    same_shape(mean, log_var)?;
+    mean.contiguous()?
+        .apply_op2_no_bwd(&log_var.contiguous()?, &KlEach)
+}
+
+/// Mean of [`kl`] over all distributions.
 ///
 /// # Shapes
 /// Twice `[.., K]` -> `[]`
@@ -207,6 +218,32 @@ impl CustomOp2 for Kl {
     }
 }
 
+struct KlEach;
+
+impl CustomOp2 for KlEach {
+    fn name(&self) -> &'static str {
+        "KL"
+    }
+
+    fn cpu_fwd(
+        &self,
+        m: &CpuStorage,
+        ml: &Layout,
+        v: &CpuStorage,
+        vl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (mean, log_var) = (slice(m, ml)?, slice(v, vl)?);
+        let (outer, last) = ml.dims().split_at(ml.dims().len() - 1);
+        let mut terms = vec![0.0; mean.len()];
+        kl_terms(&mut terms, mean, log_var);
+        let out = terms
+            .chunks_exact(last[0])
+            .map(|terms| terms.iter().sum())
+            .collect();
+        Ok((CpuStorage::F32(out), Shape::from(outer)))
+    }
+}
+
 struct Clamp {
     low: f32,
     high: f32,
@@ -293,6 +330,14 @@ vectorized! {
     }
 }
 
+vectorized! {
+    fn kl_terms<'a>(out: &'a mut [f32], mean: &'a [f32], log_var: &'a [f32]) -> () {
+        for ((o, m), v) in out.iter_mut().zip(mean).zip(log_var) {
+            *o = 0.5 * (m * m + exp(*v) - 1.0 - v);
+        }
+    }
+}
+
 #[inline(always)]
 fn sum_blocks(a: &[f32], b: &[f32], term: impl Fn((&f32, &f32)) -> f32) -> f64 {
     let mut total = 0.0;
@@ -345,93 +390,5 @@ vectorized! {
 vectorized! {
     pub(super) fn add<'a>(out: &'a mut [f32], from: &'a [f32]) -> () {
         out.iter_mut().zip(from).for_each(|(o, f)| *o += f);
-    }
-}
-
-/// Both halves of `ln 2`: the first has so few digits that whole multiples of it are exact.
-const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
-
-#[inline(always)]
-fn horner(x: f32, coefficients: &[f32]) -> f32 {
-    coefficients.iter().fold(0.0, |sum, c| sum * x + c)
-}
-
-/// Natural logarithm of a normal number from 1 up, within 2 units of the last place; NaN of infinity and NaN.
-///
-/// Branch-free, for loops that the compiler vectorises (polynomial: Cephes, `logf`).
-#[inline(always)]
-fn ln(x: f32) -> f32 {
-    const ROOT_HALF_BITS: u32 = 0x3f35_04f3;
-    const COEFFICIENTS: [f32; 9] = [
-        7.037_683_6e-2,
-        -1.151_461e-1,
-        1.167_699_9e-1,
-        -1.242_014_1e-1,
-        1.424_932_3e-1,
-        -1.666_805_8e-1,
-        2.000_071_5e-1,
-        -2.499_999_4e-1,
-        3.333_333e-1,
-    ];
-    // x = 2^exponent * (1 + f), 1 + f from the root of a half to the root of two.
-    let bits = x.to_bits().wrapping_sub(ROOT_HALF_BITS);
-    let exponent = ((bits as i32) >> 23) as f32;
-    let f = f32::from_bits((bits & 0x007f_ffff) + ROOT_HALF_BITS) - 1.0;
-    let square = f * f;
-    let rest = horner(f, &COEFFICIENTS) * f * square + exponent * LN_2.1 - 0.5 * square;
-    rest + f + exponent * LN_2.0 + (x - x)
-}
-
-/// Exponential of a number from -87 to 88 (beyond: as of the nearer end), within 2 units of the last place;
-/// NaN of NaN. Branch-free, as [`ln`] (Cephes, `expf`).
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const COEFFICIENTS: [f32; 6] = [
-        1.987_569_2e-4,
-        1.398_2e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5e-1,
-    ];
-    /// Adding it leaves the nearest whole number in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    let x = if x < -87.0 { -87.0 } else { x };
-    let x = if x > 88.0 { 88.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let whole = shifted - ROUND;
-    let r = x - whole * LN_2.0 - whole * LN_2.1;
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
-    (horner(r, &COEFFICIENTS) * r * r + r + 1.0) * power
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logarithm_and_exponential_are_exact_to_the_last_digits() {
-        let mut x = 1.0f32;
-        while x < 1e30 {
-            let want = f64::from(x).ln();
-            assert!(
-                (f64::from(ln(x)) - want).abs() <= 2.5e-7 * want.max(0.3),
-                "ln {x}: {}",
-                ln(x)
-            );
-            x *= 1.003;
-        }
-        for i in -86_999..88_000 {
-            let x = i as f32 * 1e-3;
-            let want = f64::from(x).exp();
-            assert!(
-                (f64::from(exp(x)) - want).abs() <= 2.5e-7 * want,
-                "exp {x}: {}",
-                exp(x)
-            );
-        }
-        assert_eq!((ln(1.0), exp(0.0)), (0.0, 1.0));
-        assert!(ln(f32::INFINITY).is_nan() && ln(f32::NAN).is_nan() && exp(f32::NAN).is_nan());
-        assert!(exp(-1e9) < 1e-37 && exp(1e9).is_finite());
     }
 }

@@ -258,15 +258,31 @@ impl Level {
     }
 }
 
+/// The level that work is dispatched to.
+#[inline]
+fn best() -> Level {
+    #[cfg(test)]
+    if let Some(level) = tests::forced() {
+        return level;
+    }
+    Level::available().next().unwrap_or(Level::Portable)
+}
+
+/// Lanes of the vectors that work is dispatched to.
+pub(super) fn best_lanes() -> usize {
+    match best() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => Avx512::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => Avx2::LANES,
+        Level::Portable => Portable::LANES,
+    }
+}
+
 /// Runs `work` with the best instructions of this processor.
 #[inline]
 pub(super) fn dispatch<W: WithSimd>(work: W) -> W::Output {
-    #[cfg(test)]
-    if let Some(level) = tests::forced() {
-        return dispatch_to(level, work);
-    }
-    let best = Level::available().next().unwrap_or(Level::Portable);
-    dispatch_to(best, work)
+    dispatch_to(best(), work)
 }
 
 fn dispatch_to<W: WithSimd>(level: Level, work: W) -> W::Output {

@@ -1,7 +1,7 @@
 use candle_core::{D, Result, Tensor, Var};
 
 use super::super::simd::tests::on_every_level;
-use super::super::{add_to_each, clamp, kl_loss, reparameterize, student_t_loss};
+use super::super::{add_to_each, clamp, kl, kl_loss, reparameterize, student_t_loss};
 use super::{assert_close, random, random_var, rng, values};
 
 /// Value and gradients of an operation, against those of `want`.
@@ -56,6 +56,10 @@ fn agree_with_candle() {
         (terms * 0.5)?.sum(D::Minus1)?.mean_all()
     };
     check("KL", &[&a, &b], || kl_loss(&a, &b), stock_kl);
+    let each = kl(&a, &b).unwrap();
+    assert_eq!(each.dims(), [2, 13, 11]);
+    let mean = values(&each.mean_all().unwrap());
+    assert_close(&mean, &values(&kl_loss(&a, &b).unwrap()), 1e-6, "mean of KLs");
     check(
         "clamp",
         &[&a],
