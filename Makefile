@@ -6,20 +6,24 @@ CARGO ?= cargo
 # VIDEO = path, URI (file, http, rtsp) or camera (/dev/video0); DURATION = seconds to watch a live source.
 VIDEO ?=
 DURATION ?=
+# DATA = a folder with labels.csv and clips, to evaluate besides the own street scene.
+DATA ?=
 
 # Debian packages: to build, to run pipelines, to test (an RTSP server), to draw text.
 PACKAGES := gcc libc6-dev pkg-config \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
 	gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
-	fonts-dejavu-core
+	fonts-dejavu-core python3-gi gir1.2-gstreamer-1.0
 
-.PHONY: help deps build demo test check clean
+.PHONY: help deps build demo evaluate test check clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
 	@echo "make demo VIDEO=...       the same on a video file, a URI, an rtsp:// address or a camera /dev/videoN"
 	@echo "                          (a live source until Ctrl-C, or for DURATION=seconds)"
+	@echo "make evaluate             figures on a street scene: clean, disturbed, with parts taken away, as HTML and JSON"
+	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (train/ and test/, or all in it)"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make test                 format, lints and all tests"
 	@echo "make deps                 install the Debian packages that are missing"
@@ -49,6 +53,10 @@ build: deps
 demo: deps
 	$(CARGO) build --release --lib --example street_scene --example demo_summary
 	@sh examples/demo.sh '$(VIDEO)' '$(DURATION)'
+
+evaluate: deps
+	$(CARGO) build --release --lib --example street_scene --example evaluate
+	@sh examples/evaluate/run.sh '$(DATA)'
 
 # Without --release: CI has two cores, and one profile is enough.
 check: deps

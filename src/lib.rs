@@ -6,6 +6,7 @@
 //! - [`gate`]: a pure state machine from labels and times to events and verdicts.
 //! - [`metrics`]: figures of merit for scores against ground truth.
 //! - [`vaeanomaly`]: the element, a thin shell around the two (feature `plugin`, on by default).
+//! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -17,6 +18,8 @@ pub mod metrics;
 mod plugin;
 #[cfg(feature = "plugin")]
 pub mod vaeanomaly;
+#[cfg(feature = "plugin")]
+pub mod vaeanomalygate;
 
 #[cfg(feature = "plugin")]
 pub use plugin::plugin_register_static;

@@ -2,7 +2,8 @@
 #![allow(missing_docs, reason = "plugin_define! makes undocumented items")]
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-    crate::vaeanomaly::register(plugin)
+    crate::vaeanomaly::register(plugin)?;
+    crate::vaeanomalygate::register(plugin)
 }
 
 gst::plugin_define!(

@@ -146,7 +146,7 @@ impl Judge {
     /// Whether the first quarter of a warm-up is over.
     fn is_scoring(&self) -> bool {
         if self.warm_up > 0 {
-            return self.frames >= self.warm_up / 4;
+            return self.frames > self.warm_up / 4;
         }
         self.channels.iter().any(|c| c.calibration().is_past(0.25))
     }

@@ -81,7 +81,7 @@ impl NetArch {
     pub(crate) fn check_width(&self, width: usize) -> Result<()> {
         let mut left = width;
         for (i, s) in self.0.iter().enumerate() {
-            if left % s.pooling != 0 {
+            if !left.is_multiple_of(s.pooling) {
                 return Err(Error::setting(
                     NAME,
                     format!("a list whose poolings divide the model-width {width}"),

@@ -46,6 +46,7 @@ pub(crate) struct Scene {
     ticks: f64,
     blocks: Vec<f32>,
     differences: VecDeque<f32>,
+    picture_edges: Vec<f32>,
     edges: Vec<f32>,
     usual_edges: f32,
     plain_for: f64,
@@ -62,6 +63,7 @@ impl Scene {
             ticks: 0.0,
             blocks: Vec::new(),
             differences: VecDeque::with_capacity(HISTORY),
+            picture_edges: Vec::new(),
             edges: Vec::new(),
             usual_edges: 0.0,
             plain_for: 0.0,
@@ -71,16 +73,17 @@ impl Scene {
 
     /// Takes a frame, 0..1. `learn` = false leaves the background as it is.
     pub(crate) fn observe(&mut self, grey: &[f32], step: Step, learn: bool) -> SceneReport {
-        edges(grey, self.size, &mut self.edges);
+        edges(grey, self.size, &mut self.picture_edges);
         if self.background.is_empty() {
             self.background.extend_from_slice(grey);
-            self.usual_edges = mean(&self.edges);
+            self.usual_edges = mean(&self.picture_edges);
         }
         let jumped = self.jumped(grey);
         let new_light = jumped && self.follow_gain(grey);
         self.deviation.clear();
         self.deviation
             .extend(grey.iter().zip(&self.background).map(|(g, b)| g - b));
+        edges(&self.deviation, self.size, &mut self.edges);
         let cut = jumped.then(|| {
             if new_light || self.is_elsewhere() {
                 Cut::NewScene
@@ -106,7 +109,7 @@ impl Scene {
         &self.deviation
     }
 
-    /// The frame's edge strength.
+    /// Edge strength of the deviation: of what is there and not part of the background.
     pub(crate) fn edges(&self) -> &[f32] {
         &self.edges
     }
@@ -153,7 +156,7 @@ impl Scene {
     }
 
     fn is_blocked(&mut self, step: Step) -> bool {
-        let now = mean(&self.edges);
+        let now = mean(&self.picture_edges);
         let plain = self.usual_edges > PLAIN && now < BLOCKED_SHARE * self.usual_edges;
         if plain {
             self.plain_for += step.seconds;
@@ -231,6 +234,23 @@ mod tests {
             "after the gain rule the frame is the background, off by {worst}"
         );
         assert_eq!(scene.observe(&dark, tenth(), true).cut, None);
+    }
+
+    #[test]
+    fn edges_are_those_of_what_is_not_background() {
+        let mut scene = settled();
+        let mut frame = textured(0);
+        scene.observe(&frame, tenth(), true);
+        let still = mean(scene.edges());
+        for y in 20..28 {
+            frame[y * SIZE.0 + 20..y * SIZE.0 + 28].fill(1.0);
+        }
+        scene.observe(&frame, tenth(), true);
+        let around = scene.edges()[24 * SIZE.0 + 20];
+        assert!(
+            around > 20.0 * still,
+            "{around} at the object, {still} in the empty scene"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::nn::Rng;
+use super::nn::{self, Rng};
 
 /// A diagonal normal distribution over the latent values, `q(z | x)`.
 #[derive(Clone, Debug)]
@@ -17,26 +17,25 @@ pub(crate) struct Posterior {
 impl Posterior {
     /// `z = mean + exp(log_var / 2) * noise` (Kingma & Welling 2014, section 2.4).
     pub(crate) fn reparameterize(&self, noise: &Tensor) -> Result<Tensor> {
-        &self.mean + ((&self.log_var * 0.5)?.exp()? * noise)?
+        nn::reparameterize(&self.mean, &self.log_var, noise)
     }
 
     /// `KL(q || N(0, 1)) = 1/2 sum(mean^2 + exp(log_var) - 1 - log_var)` over the last dimension
-    /// (Kingma & Welling 2014, appendix B), in nats.
+    /// (Kingma & Welling 2014, appendix B), in nats; without gradients.
     ///
     /// # Shapes
     /// `[.., K]` -> `[..]`
     pub(crate) fn kl(&self) -> Result<Tensor> {
-        let terms = (((self.mean.sqr()? + self.log_var.exp()?)? - 1.0)? - &self.log_var)?;
-        (terms * 0.5)?.sum(candle_core::D::Minus1)
+        nn::kl(&self.mean, &self.log_var)
     }
-}
 
-/// Negative log-likelihood of a Student t distribution with three degrees of freedom, without its
-/// constant: `2 log(1 + r^2 / (3 scale^2))`, element by element. Its influence is bounded, so that a
-/// rare large residual, an anomaly, moves the weights little.
-pub(crate) fn student_t(residual: &Tensor, scale: f64) -> Result<Tensor> {
-    let spread = 1.0 / (3.0 * scale * scale);
-    ((residual.sqr()? * spread)? + 1.0)?.log()? * 2.0
+    /// Mean of [`Posterior::kl`] over all distributions, to be minimised.
+    ///
+    /// # Shapes
+    /// `[.., K]` -> `[]`
+    pub(crate) fn kl_loss(&self) -> Result<Tensor> {
+        nn::kl_loss(&self.mean, &self.log_var)
+    }
 }
 
 /// Standard normal numbers.

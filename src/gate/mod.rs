@@ -5,7 +5,7 @@
 //!
 //! * `vaeanomaly` asks [`EventTracker`] what becomes of a labelled frame (begin, update, end of an event) and
 //!   [`Retention`] whether the frame goes on.
-//! * `vaeanomalygate` holds the newest frames back and asks the same [`Timeline`] and the same
+//! * `vaeanomalygate` holds the newest frames back in a [`Gate`], which asks the same [`Timeline`] and the same
 //!   [`Outlet`] as [`Retention`] does.
 //!
 //! # A frame's way
@@ -22,11 +22,13 @@
 mod event;
 mod outlet;
 mod retention;
+mod ring;
 mod span;
 mod timeline;
 
 pub use event::{Change, EventInfo, EventPolicy, EventTracker, Sighting, Tracked};
 pub use outlet::{Outlet, Reason, Tally, Verdict};
 pub use retention::{Retention, RetentionPolicy};
+pub use ring::{FrameInfo, Gate, GatePolicy, Output};
 pub use span::{FrameClock, Span};
 pub use timeline::{Mark, Timeline};

@@ -36,6 +36,7 @@ impl Retention {
         let reason = self
             .timeline
             .reason(mark.span.start, Duration::ZERO, policy.post_roll);
+        let reason = reason.or(mark.anomalous.then_some(Reason::Event));
         let reason = reason.or((!policy.drop_normal).then_some(Reason::NotDropping));
         self.outlet.decide(mark.span, reason, policy.keepalive_interval)
     }

@@ -202,7 +202,7 @@ fn dropping_can_be_switched_while_playing() {
 /// Frames that follow one another, each with a label and a protection.
 fn any_frames() -> impl Strategy<Value = Vec<(Span, bool, bool)>> {
     let frame = (
-        0u64..300,
+        1u64..300,
         0u64..150,
         prop::bool::weighted(0.15),
         prop::bool::weighted(0.05),

@@ -56,14 +56,16 @@ impl FrameClock {
         let duration = duration.filter(|duration| !duration.is_zero());
         let start = at.unwrap_or_else(|| self.expected());
         let mut span = Span::new(start, duration.unwrap_or_default());
-        if let Some(last) = self.last {
-            span.jump = start.saturating_add(JUMP) < last.start;
-            if let Some(step) = start.checked_sub(last.start).filter(|step| !step.is_zero()) {
-                self.step = Some(step);
-            }
-        }
+        span.jump = self.would_jump(start);
+        let step = self.last.and_then(|last| start.checked_sub(last.start));
+        self.step = step.filter(|step| !step.is_zero()).or(self.step);
         self.last = Some(span);
         span
+    }
+
+    /// Whether a frame that starts at `at` would be back behind those before it.
+    pub fn would_jump(&self, at: Duration) -> bool {
+        self.last.is_some_and(|last| at.saturating_add(JUMP) < last.start)
     }
 
     /// Forgets the time base: after a flush, a seek or a stop. The next frame is no jump.

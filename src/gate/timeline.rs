@@ -85,13 +85,17 @@ impl Intervals {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     protected: Intervals,
-    /// Frames that are kept for what they are: anomalous, or inside an open event.
+    /// Frames inside open events.
     inside: Intervals,
     /// Anomalous stretches of events: pre- and post-roll count from these.
     anomalies: Intervals,
     /// Anomalous frames in a row that are no event yet.
     run: Option<Interval>,
-    judged: Option<Span>,
+    /// Start of an event whose end is not known yet.
+    ongoing_event: Option<Duration>,
+    /// Since when everything is protected, without a known end.
+    ongoing_protection: Option<Duration>,
+    judged: Option<Interval>,
 }
 
 impl Timeline {
@@ -109,7 +113,7 @@ impl Timeline {
         if mark.protected {
             self.protected.cover(interval);
         }
-        if mark.anomalous || mark.event.is_some() {
+        if mark.event.is_some() {
             self.inside.cover(interval);
         }
         if mark.anomalous {
@@ -127,28 +131,78 @@ impl Timeline {
         } else {
             self.run = None;
         }
-        if self.judged.is_none_or(|judged| judged.start <= mark.span.start) {
-            self.judged = Some(mark.span);
+        if self.judged.is_none_or(|judged| judged.start <= interval.start) {
+            self.judged = Some(interval);
         }
     }
 
-    /// Why a frame that starts at `at` is to be kept, as far as known: from `pre_roll` before an anomaly of an event
-    /// until `post_roll` after it, while an event is open, when it is anomalous itself, and when it is protected.
+    /// An event began at `start`; its end is told by [`Timeline::close_event`].
+    pub fn open_event(&mut self, start: Duration) {
+        self.ongoing_event.get_or_insert(start);
+    }
+
+    /// The last anomalous frame of the open event ended at `end`.
+    pub fn close_event(&mut self, end: Duration) {
+        if let Some(start) = self.ongoing_event.take() {
+            let event = Interval::of(Span::new(start, end.saturating_sub(start)));
+            self.inside.cover(event);
+            self.anomalies.cover(event);
+        }
+    }
+
+    /// From `at` on nothing must be dropped, or (`protected` is false) that ends at `at`.
+    pub fn protect(&mut self, at: Duration, protected: bool) {
+        match self.ongoing_protection {
+            None if protected => self.ongoing_protection = Some(at),
+            Some(start) if !protected => {
+                self.ongoing_protection = None;
+                self.protected
+                    .cover(Interval::of(Span::new(start, at.saturating_sub(start))));
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends at `at` whatever has no known end.
+    pub fn close(&mut self, at: Duration) {
+        self.close_event(at);
+        self.protect(at, false);
+    }
+
+    /// Nothing more will be found out: whatever was asked about counts as judged.
+    pub fn finish(&mut self) {
+        self.run = None;
+        self.judged = Some(Interval {
+            start: Duration::MAX,
+            end: Duration::MAX,
+        });
+    }
+
+    /// Why a frame that starts at `at` is to be kept, as far as known: it is inside an event, from `pre_roll` before
+    /// an event's anomaly to `post_roll` after it, or protected. Anomalous frames that are no event yet are none, but
+    /// become part of it when it opens.
     pub fn reason(&self, at: Duration, pre_roll: Duration, post_roll: Duration) -> Option<Reason> {
-        if self.inside.any(|interval| interval.holds(at)) {
+        let since = |start: Option<Duration>| start.is_some_and(|start| start <= at);
+        let holds = |interval: &Interval| interval.holds(at);
+        if since(self.ongoing_event) || self.inside.any(holds) || self.anomalies.any(holds) {
             return Some(Reason::Event);
         }
-        if self.protected.any(|interval| interval.holds(at)) {
+        if since(self.ongoing_protection) || self.protected.any(holds) {
             return Some(Reason::Protected);
         }
-        if self
-            .anomalies
-            .any(|anomaly| anomaly.start <= at && at < anomaly.end.saturating_add(post_roll))
-        {
+        let follows = |anomaly: &Interval| anomaly.start <= at && at < anomaly.end.saturating_add(post_roll);
+        if self.anomalies.any(follows) {
             return Some(Reason::PostRoll);
         }
-        let leads = |anomaly: &Interval| anomaly.start.saturating_sub(pre_roll) <= at && at < anomaly.start;
-        self.anomalies.any(leads).then_some(Reason::PreRoll)
+        let leads = |start: Duration| start.saturating_sub(pre_roll) <= at && at < start;
+        let led = self.ongoing_event.is_some_and(leads) || self.anomalies.any(|anomaly| leads(anomaly.start));
+        led.then_some(Reason::PreRoll)
+    }
+
+    /// Whether the newest mark was one to keep its frame: the best guess about frames nobody judged yet.
+    pub fn is_keeping(&self) -> bool {
+        let newest = self.judged.map_or(Duration::ZERO, |judged| judged.start);
+        self.reason(newest, Duration::ZERO, Duration::ZERO).is_some()
     }
 
     /// Whether a frame that starts at `at` was judged: a mark covers it or lies behind it.
@@ -157,10 +211,10 @@ impl Timeline {
             .is_some_and(|judged| at <= judged.start || at < judged.end)
     }
 
-    /// The earliest start an event that is not known yet can have; `None` before the first mark.
-    pub fn frontier(&self) -> Option<Duration> {
-        let judged = self.judged?;
-        Some(self.run.map_or(judged.end, |run| run.start.min(judged.end)))
+    /// The earliest start an event that is not known yet can have.
+    pub fn frontier(&self) -> Duration {
+        let judged = self.judged.map_or(Duration::ZERO, |judged| judged.end);
+        self.run.map_or(judged, |run| run.start.min(judged))
     }
 
     /// Forgets what can matter to no frame from `oldest` on.
@@ -206,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_run_is_kept_but_rolls_only_as_an_event() {
+    fn a_pending_run_belongs_to_the_event_that_opens() {
         let mut timeline = Timeline::new();
         timeline.note(&mark(1000, true, 0));
-        assert_eq!(timeline.reason(ms(1000), ms(300), ms(300)), Some(Reason::Event));
-        assert_eq!(timeline.reason(ms(900), ms(300), ms(300)), None);
-        assert_eq!(timeline.frontier(), Some(ms(1000)), "it may still become one");
+        assert_eq!(timeline.reason(ms(1000), ms(300), ms(300)), None);
+        assert_eq!(timeline.frontier(), ms(1000), "it may still become one");
         timeline.note(&mark(1100, true, 1));
+        assert_eq!(timeline.reason(ms(1000), ms(300), ms(300)), Some(Reason::Event));
         assert_eq!(timeline.reason(ms(700), ms(300), ms(300)), Some(Reason::PreRoll));
     }
 
@@ -240,7 +294,34 @@ mod tests {
         assert!(!timeline.is_judged(ms(0)));
         timeline.note(&mark(1000, false, 0));
         assert!(timeline.is_judged(ms(1099)) && !timeline.is_judged(ms(1100)));
-        assert_eq!(timeline.frontier(), Some(ms(1100)));
+        assert_eq!(timeline.frontier(), ms(1100));
+    }
+
+    #[test]
+    fn an_event_told_by_begin_and_end_rolls_the_same_way() {
+        let mut timeline = Timeline::new();
+        let reason = |timeline: &Timeline, at| timeline.reason(ms(at), ms(300), ms(150));
+        timeline.open_event(ms(1000));
+        assert_eq!(reason(&timeline, 700), Some(Reason::PreRoll));
+        assert_eq!(
+            reason(&timeline, 9000),
+            Some(Reason::Event),
+            "the end is not known"
+        );
+        timeline.close_event(ms(2000));
+        assert_eq!(reason(&timeline, 1999), Some(Reason::Event));
+        assert_eq!(reason(&timeline, 2149), Some(Reason::PostRoll));
+        assert_eq!(reason(&timeline, 2150), None);
+    }
+
+    #[test]
+    fn protection_ends_when_told() {
+        let mut timeline = Timeline::new();
+        timeline.protect(ms(0), true);
+        timeline.protect(ms(500), true);
+        timeline.protect(ms(1000), false);
+        assert_eq!(timeline.reason(ms(999), ms(0), ms(0)), Some(Reason::Protected));
+        assert_eq!(timeline.reason(ms(1000), ms(0), ms(0)), None);
     }
 
     #[test]

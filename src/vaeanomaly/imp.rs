@@ -102,10 +102,10 @@ impl BaseTransformImpl for VaeAnomaly {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        check_device(&settings.device).map_err(|e| gst::error_msg!(gst::ResourceError::NotFound, ["{e}"]))?;
+        check_device(&settings.device).map_err(|e| gst::error_msg!(gst::ResourceError::NotFound, ("{e}")))?;
         settings
             .config()
-            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ["{e}"]))?;
+            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
         *lock(&self.stats) = Stats::default();
         self.warned.store(false, std::sync::atomic::Ordering::Relaxed);
         Ok(())

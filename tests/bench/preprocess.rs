@@ -1,8 +1,8 @@
 //! What reducing a frame to the two small pictures costs, beside a copy of a luma plane of the same size.
 //!
-//! `cargo bench --bench preprocess` runs criterion's statistics and then prints the ratios, both sides
-//! measured in turns and of both the fastest tenth's limit, so that other load on the machine matters little. `cargo bench --bench preprocess -- ratios` prints the
-//! ratios alone.
+//! `cargo bench --bench preprocess` runs criterion's statistics and then prints the ratios: both sides
+//! measured in turns, and of both the fastest tenth's limit, so that other load on the machine matters
+//! little. `cargo bench --bench preprocess -- ratios` prints the ratios alone.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ impl Frame {
         let strides: Vec<usize> = (0..format.plane_count())
             .map(|plane| format.row_bytes(plane, width).next_multiple_of(4))
             .collect();
-        let texture = |len: usize| (0..len).map(|place| (place * 31 >> 3) as u8).collect();
+        let texture = |len: usize| (0..len).map(|place| ((place * 31) >> 3) as u8).collect();
         let planes = (0..format.plane_count())
             .map(|plane| texture(format.plane_bytes(plane, width, height, strides[plane])))
             .collect();

@@ -6,6 +6,11 @@ pub mod record;
 #[path = "../../examples/street_scene/scene/mod.rs"]
 pub mod scene;
 
+/// A harness around the element, and what came out of it.
+pub mod rig;
+/// A tiny synthetic camera for tests that need no street.
+pub mod synthetic;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

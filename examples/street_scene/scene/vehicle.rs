@@ -6,6 +6,9 @@ use super::camera::{Camera, Point3};
 use super::canvas::{Canvas, Rgb};
 use super::random::Random;
 
+/// Corners of a side view: metres along the vehicle, metres above the ground.
+type Profile = &'static [(f32, f32)];
+
 /// Muted, as most cars are.
 const PAINTS: [u32; 8] = [
     0x74797e, 0x5d6368, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x7d7a6c, 0x59708a, 0x50565c,
@@ -51,7 +54,7 @@ impl Vehicle {
     }
 
     /// Outlines (forward, up) of lower body and cabin.
-    fn profiles(&self) -> (&'static [(f32, f32)], &'static [(f32, f32)]) {
+    fn profiles(&self) -> (Profile, Profile) {
         match self.body {
             Body::Hatchback => (
                 &[

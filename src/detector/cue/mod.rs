@@ -37,7 +37,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) grey: &'a [f32],
     /// Grey picture minus the background.
     pub(crate) deviation: &'a [f32],
-    /// Edge strength of the grey picture.
+    /// Edge strength of the deviation.
     pub(crate) edges: &'a [f32],
     /// Y, Cr, Cb picture, 0..255, channels last.
     pub(crate) colour: &'a [f32],

@@ -61,16 +61,17 @@ impl Axis {
 pub(super) struct RowCells {
     /// Place of each cell's first sample.
     starts: Vec<usize>,
-    /// A window of weights for each cell, zero where another component lies.
-    weights: Vec<i16>,
-    window: usize,
+    /// As many pieces for each cell, zero where another component lies.
+    weights: Vec<Piece>,
+    /// Pieces of a cell.
+    pieces: usize,
     /// One over the sum of a cell's weights.
     scale: f32,
 }
 
-/// Longest window whose products are added up at once; longer ones are a multiple of it. Powers of two are
-/// what the compiler has instructions for.
-const LONG: usize = 64;
+/// Numbers that are multiplied and added up at once.
+type Piece = [u16; PIECE];
+const PIECE: usize = 16;
 
 impl RowCells {
     /// Cells of samples `step` places apart.
@@ -78,22 +79,20 @@ impl RowCells {
         let divisor = greatest_common_divisor(axis.extent, axis.parts());
         let places = |cell| (axis.touched(cell).count() - 1) * step + 1;
         let longest = (0..axis.cells).map(places).max().unwrap_or(1);
-        let window = match longest {
-            0..=LONG => longest.next_power_of_two().max(8),
-            _ => longest.next_multiple_of(LONG),
-        };
-        let mut weights = vec![0; axis.cells * window];
+        let pieces = longest.div_ceil(PIECE);
+        let mut weights = vec![[0; PIECE]; axis.cells * pieces];
         let mut starts = Vec::with_capacity(axis.cells);
-        for (cell, weights) in weights.chunks_mut(window).enumerate() {
-            for (weight, (_, parts)) in weights.iter_mut().step_by(step).zip(axis.touched(cell)) {
-                *weight = (parts / divisor) as i16;
+        for (cell, weights) in weights.chunks_mut(pieces).enumerate() {
+            let weights = weights.as_flattened_mut().iter_mut().step_by(step);
+            for (weight, (_, parts)) in weights.zip(axis.touched(cell)) {
+                *weight = (parts / divisor) as u16;
             }
             starts.extend(axis.touched(cell).next().map(|(sample, _)| sample * step));
         }
         Self {
             starts,
             weights,
-            window,
+            pieces,
             scale: divisor as f32 / axis.extent as f32,
         }
     }
@@ -104,53 +103,79 @@ impl RowCells {
 
     /// How many sums a cell reads, some with weight 0.
     pub(super) fn window(&self) -> usize {
-        self.window
+        self.pieces * PIECE
     }
 
     /// Adds `factor` times the means of all cells to `line`. There must be as many more `sums` behind the
     /// last sample's as a window is long.
-    #[inline(always)]
     pub(super) fn add_means(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if super::wide::is_available() {
+            #[allow(unsafe_code, reason = "what the processor has is known only when running")]
+            // SAFETY: the processor was just asked.
+            return unsafe { self.add_means_wide(sums, factor, line) };
+        }
+        self.add_means_from(0, sums, factor, line);
+    }
+
+    /// The same from the cell `first` on, in code for any processor.
+    fn add_means_from(&self, first: usize, sums: &[u16], factor: f32, line: &mut [f32]) {
         let factor = self.scale * factor;
-        match self.window {
-            8 => self.add_short::<8>(sums, factor, line),
-            16 => self.add_short::<16>(sums, factor, line),
-            32 => self.add_short::<32>(sums, factor, line),
-            _ => self.add_long(sums, factor, line),
-        }
-    }
-
-    /// The same where windows are `N` long.
-    #[inline(always)]
-    fn add_short<const N: usize>(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
-        let (windows, _) = self.weights.as_chunks::<N>();
-        for ((&start, weights), mean) in self.starts.iter().zip(windows).zip(line) {
-            if let Some(sums) = sums[start..].first_chunk() {
-                *mean += factor * product(weights, sums) as f32;
-            }
-        }
-    }
-
-    /// The same where windows are a multiple of `LONG`.
-    #[inline(always)]
-    fn add_long(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
-        let windows = self.weights.chunks_exact(self.window);
-        for ((&start, weights), mean) in self.starts.iter().zip(windows).zip(line) {
-            let (weights, _) = weights.as_chunks::<LONG>();
-            let (sums, _) = sums[start..].as_chunks();
+        let cells = self.starts.iter().zip(self.weights.chunks_exact(self.pieces));
+        for ((&start, weights), mean) in cells.zip(line).skip(first) {
+            let sums = pieces_at(sums, start, self.pieces);
             let sum: i32 = weights.iter().zip(sums).map(|(a, b)| product(a, b)).sum();
             *mean += factor * sum as f32;
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn add_means_wide(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        match self.pieces {
+            1 => self.add_fours_wide::<1>(sums, factor, line),
+            2 => self.add_fours_wide::<2>(sums, factor, line),
+            3 => self.add_fours_wide::<3>(sums, factor, line),
+            _ => self.add_fours_wide::<0>(sums, factor, line),
+        }
+        self.add_means_from(self.len() / 4 * 4, sums, factor, line);
+    }
+
+    /// Four cells at once, as often as there are four. `PIECES` of a cell, if not 0, are known when
+    /// compiling.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn add_fours_wide<const PIECES: usize>(&self, sums: &[u16], factor: f32, line: &mut [f32]) {
+        let pieces = if PIECES == 0 { self.pieces } else { PIECES };
+        let scaled = self.scale * factor;
+        let (starts, _) = self.starts.as_chunks::<4>();
+        let cells = starts.iter().zip(self.weights.chunks_exact(4 * pieces));
+        for ((&[a, b, c, d], weights), means) in cells.zip(line.as_chunks_mut::<4>().0) {
+            let values = [
+                pieces_at(sums, a, pieces),
+                pieces_at(sums, b, pieces),
+                pieces_at(sums, c, pieces),
+                pieces_at(sums, d, pieces),
+            ];
+            let products = super::wide::sums_of_products(weights, values);
+            for (mean, sum) in means.iter_mut().zip(products) {
+                *mean += scaled * sum as f32;
+            }
+        }
+    }
 }
 
-/// Scalar product; of arrays, because that is what the compiler has an instruction for.
 #[inline(always)]
-fn product<const N: usize>(weights: &[i16; N], sums: &[u16; N]) -> i32 {
+fn pieces_at(sums: &[u16], start: usize, pieces: usize) -> &[Piece] {
+    sums[start..start + pieces * PIECE].as_chunks().0
+}
+
+/// Scalar product of fifteen-bit numbers.
+fn product(weights: &Piece, sums: &Piece) -> i32 {
     weights
         .iter()
         .zip(sums)
-        .map(|(a, b)| i32::from(*a) * i32::from(b.cast_signed()))
+        .map(|(a, b)| i32::from(a.cast_signed()) * i32::from(b.cast_signed()))
         .sum()
 }
 
@@ -163,7 +188,6 @@ fn greatest_common_divisor(mut a: usize, mut b: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::columns::MAX_ROWS;
     use super::*;
 
     #[test]
@@ -270,6 +294,25 @@ mod tests {
                 "{extent}: {} not {expected}",
                 line[0]
             );
+        }
+    }
+
+    #[test]
+    fn all_processors_give_the_same_means() {
+        let sums: Vec<u16> = (0..1_000_u32).map(|x| (x * x * 31 % 32_641) as u16).collect();
+        for (extent, cells, step) in [(16, 180, 1), (57, 7, 3), (213, 9, 2), (250, 2, 1), (250, 3, 3)] {
+            let row = RowCells::new(
+                Axis {
+                    extent,
+                    cells,
+                    shared: 1,
+                },
+                step,
+            );
+            let (mut best, mut portable) = (vec![0.0; cells], vec![0.0; cells]);
+            row.add_means(&sums, 0.3, &mut best);
+            row.add_means_from(0, &sums, 0.3, &mut portable);
+            assert_eq!(best, portable, "{extent} on {cells}, step {step}");
         }
     }
 

@@ -40,14 +40,30 @@ impl Columns {
         }
     }
 
-    #[inline(always)]
     pub(super) fn part(&self, index: usize) -> &[u16] {
         &self.parts[index]
     }
 
     /// Adds up rows, at most [`MAX_ROWS`]. Splitting is for rows of an even number of bytes.
-    #[inline(always)]
     pub(super) fn sum(&mut self, rows: Rows<'_>, split: bool) {
+        #[cfg(target_arch = "x86_64")]
+        if super::wide::is_available() {
+            #[allow(unsafe_code, reason = "what the processor has is known only when running")]
+            // SAFETY: the processor was just asked.
+            return unsafe { self.sum_wide(rows, split) };
+        }
+        self.sum_portable(rows, split);
+    }
+
+    /// The portable code, compiled for wider registers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn sum_wide(&mut self, rows: Rows<'_>, split: bool) {
+        self.sum_portable(rows, split);
+    }
+
+    #[inline(always)]
+    fn sum_portable(&mut self, rows: Rows<'_>, split: bool) {
         let [whole, odd] = &mut self.parts;
         if split {
             let pairs = rows.bytes / 2;
@@ -63,7 +79,12 @@ fn sum_whole(sums: &mut [u16], rows: Rows<'_>) {
     sums.fill(0);
     let mut index = rows.first;
     while index + GROUP <= rows.end {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|next| rows.row(index + next));
+        let (a, b, c, d) = (
+            rows.row(index),
+            rows.row(index + 1),
+            rows.row(index + 2),
+            rows.row(index + 3),
+        );
         for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
             *sum += u16::from(*a) + u16::from(*b) + u16::from(*c) + u16::from(*d);
         }
@@ -85,7 +106,7 @@ fn sum_split(even: &mut [u16], odd: &mut [u16], rows: Rows<'_>) {
     let high = |pair: &[u8; 2]| u16::from_le_bytes(*pair) >> 8;
     let mut index = rows.first;
     while index + GROUP <= rows.end {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|next| pairs(index + next));
+        let (a, b, c, d) = (pairs(index), pairs(index + 1), pairs(index + 2), pairs(index + 3));
         let sums = even.iter_mut().zip(odd.iter_mut());
         for (((((even, odd), a), b), c), d) in sums.zip(a).zip(b).zip(c).zip(d) {
             *even += low(a) + low(b) + low(c) + low(d);
@@ -129,6 +150,9 @@ mod tests {
                 })
                 .collect();
             columns.sum(rows, false);
+            let best = columns.part(0).to_vec();
+            columns.sum_portable(rows, false);
+            assert_eq!(columns.part(0), best);
             assert_eq!(columns.part(0)[..bytes], expected);
             columns.sum(rows, true);
             for (byte, expected) in expected.iter().enumerate() {

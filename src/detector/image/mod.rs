@@ -7,6 +7,8 @@ mod format;
 mod layout;
 mod pass;
 mod reduce;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub use format::{ColorModel, ColorRange, ImageView, PixelFormat};
 pub(crate) use reduce::{ReducedFrame, ReducedSizes, Reducer};

@@ -113,25 +113,6 @@ impl PlanePass {
 
     /// Adds what the plane holds to the small pictures.
     pub(super) fn add(&self, frame: &ImageView<'_>, scratch: &mut Scratch, out: &mut ReducedFrame) {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            #[allow(unsafe_code, reason = "the processor was just asked whether it has AVX2")]
-            // SAFETY: the function's only requirement is AVX2.
-            return unsafe { self.add_avx2(frame, scratch, out) };
-        }
-        self.add_portable(frame, scratch, out);
-    }
-
-    /// The portable code, compiled for wider registers; integers are the same, and so is the order of
-    /// floating-point operations.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn add_avx2(&self, frame: &ImageView<'_>, scratch: &mut Scratch, out: &mut ReducedFrame) {
-        self.add_portable(frame, scratch, out);
-    }
-
-    #[inline(always)]
-    fn add_portable(&self, frame: &ImageView<'_>, scratch: &mut Scratch, out: &mut ReducedFrame) {
         let (plane, stride) = (frame.planes[self.index], frame.strides[self.index]);
         for run in &self.runs {
             let rows = Rows {
@@ -190,7 +171,6 @@ fn runs(grey: Option<Axis>, colour: Option<Axis>) -> Vec<Run> {
 }
 
 /// Adds a row of cells to the rows of the small picture that it is part of.
-#[inline(always)]
 fn share_out<const CHANNELS: usize>(line: &[f32], rows: &CellRows, place: usize, picture: &mut [f32]) {
     for &(row, weight) in rows {
         let cells = &mut picture[CHANNELS * row * line.len()..][..CHANNELS * line.len()];

@@ -54,6 +54,7 @@ impl Adam {
 
     /// Steps so far, and the running means of gradient and squared gradient in the order of the
     /// parameters: with the weights, all that a warm restart needs.
+    #[cfg_attr(not(test), allow(dead_code, reason = "a saved model carries it"))]
     pub(crate) fn state(&self) -> (u32, &[f32], &[f32]) {
         (self.steps, &self.first, &self.second)
     }
@@ -62,6 +63,7 @@ impl Adam {
     ///
     /// # Errors
     /// The moments are not as many as the parameters.
+    #[cfg_attr(not(test), allow(dead_code, reason = "a saved model carries it"))]
     pub(crate) fn restore(&mut self, steps: u32, first: &[f32], second: &[f32]) -> Result<()> {
         if first.len() != self.first.len() || second.len() != self.second.len() {
             let (got, want) = ([first.len(), second.len()], self.first.len());

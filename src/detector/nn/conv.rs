@@ -282,10 +282,11 @@ impl Linear {
     }
 }
 
-/// Nearest-neighbour enlargement by two.
+/// Nearest-neighbour enlargement by two, of stock operations: what [`Conv::forward_enlarged`] is tested against.
 ///
 /// # Shapes
 /// `[B, H, W, C]` -> `[B, 2 H, 2 W, C]`
+#[cfg(test)]
 pub(crate) fn upsample2x(x: &Tensor) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     x.reshape((b, h, 1, w, 1, c))?
@@ -293,10 +294,11 @@ pub(crate) fn upsample2x(x: &Tensor) -> Result<Tensor> {
         .reshape((b, 2 * h, 2 * w, c))
 }
 
-/// The upper left part of a picture.
+/// The upper left part of a picture, for tests as well.
 ///
 /// # Shapes
 /// `[B, H, W, C]` -> `[B, height, width, C]`
+#[cfg(test)]
 pub(crate) fn crop(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     x.narrow(1, 0, height)?.narrow(2, 0, width)
 }

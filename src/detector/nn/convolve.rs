@@ -2,7 +2,9 @@
 
 use super::frame::{Frame, Scratch, leading, pad_rows, sized, with_scratch};
 use super::kernel::{Cells, Correlate, Outer, Windows};
-use super::simd::{dispatch, vectorized};
+use super::narrow::{self, Dots};
+use super::simd::dispatch;
+use super::tables::{add_columns, add_rows, add_transposed, before_activation, row_length, transpose};
 
 /// Sizes of one convolution; zero padding, channels last.
 #[derive(Clone, Copy, Debug)]
@@ -89,45 +91,86 @@ impl Convolve {
     /// `[B, H, W, inputs]`, `[k * k * inputs, outputs]`, `[outputs]` -> `[B, H', W', outputs]`
     pub(super) fn forward(&self, input: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let [rows, cols] = self.output();
-        let size = rows * cols * self.outputs;
-        let mut out = vec![0.0; self.batch * size];
-        with_scratch(
-            |Scratch {
-                 inputs,
-                 weights,
-                 bias: padded,
-                 ..
-             }| {
-                let (weights, ld) = pad_rows(weight, self.outputs, weights);
-                let (bias, _) = pad_rows(bias, self.outputs, padded);
-                let [height, width] = self.input;
-                // Without padding no window reaches beyond the picture.
-                let (values, image, pitch) = if self.padding == 0 {
-                    (input, height * width * self.inputs, width * self.inputs)
-                } else {
-                    let frame = self.input_frame();
-                    (
-                        frame.copy(inputs, input, (self.batch, self.input)),
-                        frame.len(),
-                        frame.pitch(),
-                    )
-                };
-                for (b, out) in out.chunks_exact_mut(size).enumerate() {
-                    dispatch(Correlate {
-                        inputs: &[(self.windows(&values[b * image..], pitch), weights)],
-                        ld,
-                        bias,
-                        slope: self.slope,
-                        rows,
-                        cols,
-                        outputs: self.outputs,
-                        out,
-                        cells: self.cells(),
-                    });
-                }
-            },
-        );
+        let mut out = vec![0.0; self.batch * rows * cols * self.outputs];
+        with_scratch(|scratch| {
+            if self.narrow() {
+                self.forward_narrow(input, weight, bias, &mut out, scratch);
+            } else {
+                self.forward_wide(input, weight, bias, &mut out, scratch);
+            }
+        });
         out
+    }
+
+    /// Whether there are so few outputs that vectors had better lie along the windows.
+    fn narrow(&self) -> bool {
+        narrow::pays(self.kernel, self.kernel * self.inputs, self.outputs)
+    }
+
+    fn forward_wide(
+        &self,
+        input: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let [rows, cols] = self.output();
+        let (weights, ld) = pad_rows(weight, self.outputs, &mut scratch.weights);
+        let (bias, _) = pad_rows(bias, self.outputs, &mut scratch.bias);
+        let frame = self.input_frame();
+        // Without padding no window reaches beyond the picture.
+        let [height, width] = self.input;
+        let (values, image, pitch) = match self.padding {
+            0 => (input, height * width * self.inputs, width * self.inputs),
+            _ => (
+                frame.copy(&mut scratch.inputs, input, (self.batch, self.input)),
+                frame.len(),
+                frame.pitch(),
+            ),
+        };
+        for (b, out) in out.chunks_exact_mut(rows * cols * self.outputs).enumerate() {
+            dispatch(Correlate {
+                inputs: &[(self.windows(&values[b * image..], pitch), weights)],
+                ld,
+                bias,
+                slope: self.slope,
+                rows,
+                cols,
+                outputs: self.outputs,
+                out,
+                cells: self.cells(),
+            });
+        }
+    }
+
+    fn forward_narrow(
+        &self,
+        input: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let [rows, cols] = self.output();
+        let run = self.kernel * self.inputs;
+        let weights = sized(&mut scratch.weights, self.outputs * self.kernel * leading(run));
+        narrow::turn(weight, run, self.outputs, weights);
+        let frame = self.input_frame();
+        let values = frame.copy(&mut scratch.inputs, input, (self.batch, self.input));
+        for (b, out) in out.chunks_exact_mut(rows * cols * self.outputs).enumerate() {
+            dispatch(Dots {
+                windows: self.windows(&values[b * frame.len()..], frame.pitch()),
+                weights,
+                bias,
+                slope: self.slope,
+                rows,
+                cols,
+                outputs: self.outputs,
+                out,
+                cells: self.cells(),
+            });
+        }
     }
 
     /// Adds the gradients of weight and bias to `sums`, and gives the input's if that is wanted.
@@ -155,7 +198,11 @@ impl Convolve {
                 let inputs =
                     self.input_frame()
                         .copy(&mut scratch.inputs, saved.input, (self.batch, self.input));
-                self.weight_gradient(inputs, (delta, frame), weight, &mut scratch.sums);
+                if self.narrow() {
+                    self.weight_gradient_narrow(inputs, (delta, frame), weight, &mut scratch.sums);
+                } else {
+                    self.weight_gradient(inputs, (delta, frame), weight, &mut scratch.sums);
+                }
             }
             need_input.then(|| self.input_gradient((delta, frame), saved.weight, &mut scratch.weights))
         })
@@ -205,6 +252,48 @@ impl Convolve {
         }
         if !direct {
             add_rows(&buffer[..len], ld, sums, self.outputs);
+        }
+    }
+
+    /// As [`Convolve::weight_gradient`], but with vectors along the windows and single outputs.
+    fn weight_gradient_narrow(
+        &self,
+        inputs: &[f32],
+        (delta, frame): (&[f32], Frame),
+        sums: &mut [f32],
+        buffer: &mut Vec<f32>,
+    ) {
+        let run = self.kernel * self.inputs;
+        let ld = leading(run);
+        let image = self.input_frame();
+        let [rows, cols] = self.output();
+        // A row of the kernel at a time: [outputs, ld].
+        let table = sized(buffer, self.outputs * ld);
+        for (r, sums) in sums.chunks_exact_mut(run * self.outputs).enumerate() {
+            table.fill(0.0);
+            for b in 0..self.batch {
+                dispatch(Outer {
+                    windows: Windows {
+                        values: &delta[b * frame.len()..],
+                        start: frame.origin(),
+                        step: [frame.pitch(), self.outputs],
+                        runs: 1,
+                        run: self.outputs,
+                        pitch: 0,
+                    },
+                    rows,
+                    cols,
+                    delta: &inputs[b * image.len()..],
+                    cells: Cells {
+                        start: r * image.pitch(),
+                        step: [self.stride * image.pitch(), self.stride * self.inputs],
+                    },
+                    outputs: run,
+                    ld,
+                    sums: table,
+                });
+            }
+            add_transposed(table, ld, sums, self.outputs);
         }
     }
 
@@ -305,58 +394,4 @@ struct Phase {
     count: usize,
     /// Where the first one's window over the padded gradient starts.
     window: usize,
-}
-
-/// Padded row of `columns`. Long rows get some more, so that a column does not fall onto few cache sets.
-fn row_length(columns: usize) -> usize {
-    leading(columns) + if columns >= 256 { 16 } else { 0 }
-}
-
-/// `[rows, columns]` -> `[columns, ld]`, zero beyond `rows`.
-pub(super) fn transpose(from: &[f32], columns: usize, to: &mut [f32], ld: usize) {
-    let rows = from.len() / columns;
-    for (r, from) in from.chunks_exact(columns).enumerate() {
-        for (to, v) in to.chunks_exact_mut(ld).zip(from) {
-            to[r] = *v;
-        }
-    }
-    for to in to.chunks_exact_mut(ld) {
-        to[rows..].fill(0.0);
-    }
-}
-
-/// Adds `[columns, ld]` to `[.., columns]`.
-pub(super) fn add_transposed(from: &[f32], ld: usize, to: &mut [f32], columns: usize) {
-    for (r, to) in to.chunks_exact_mut(columns).enumerate() {
-        for (to, from) in to.iter_mut().zip(from.chunks_exact(ld)) {
-            *to += from[r];
-        }
-    }
-}
-
-/// Adds `[rows, ld]` to `[rows, columns]`.
-pub(super) fn add_rows(from: &[f32], ld: usize, to: &mut [f32], columns: usize) {
-    for (to, from) in to.chunks_exact_mut(columns).zip(from.chunks_exact(ld)) {
-        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-    }
-}
-
-vectorized! {
-    /// Gradient before the activation; the output has its sum's sign.
-    pub(super) fn before_activation<'a>(delta: &'a mut [f32], gradient: &'a [f32], output: &'a [f32], slope: f32) -> () {
-        for ((d, &g), &y) in delta.iter_mut().zip(gradient).zip(output) {
-            *d = if y > 0.0 { g } else { g * slope };
-        }
-    }
-}
-
-vectorized! {
-    /// Adds every row of `[.., sums.len()]` to `sums`.
-    pub(super) fn add_columns<'a>(rows: &'a [f32], sums: &'a mut [f32]) -> () {
-        for row in rows.chunks_exact(sums.len()) {
-            for (sum, v) in sums.iter_mut().zip(row) {
-                *sum += v;
-            }
-        }
-    }
 }

@@ -6,10 +6,13 @@
 //! larger than the layer's, at every second place. Where the enlarged picture was cropped to an odd size,
 //! the last rows lack one tap and have kernels of their own.
 
-use super::convolve::{Saved, Sums, add_columns, add_rows, add_transposed, before_activation, transpose};
+use super::convolve::{Saved, Sums};
 use super::frame::{Frame, Scratch, leading, pad_rows, sized, with_scratch};
 use super::kernel::{Cells, Correlate, Outer, Windows};
-use super::simd::{dispatch, vectorized};
+use super::loss::add;
+use super::parity::{Parity, Source, parities, sources};
+use super::simd::dispatch;
+use super::tables::{add_columns, add_rows, add_transposed, before_activation, transpose};
 
 /// Sizes of one such layer. All places are (row, column).
 #[derive(Clone, Copy, Debug)]
@@ -30,58 +33,13 @@ pub(super) struct Enlarge {
     pub(super) slope: f32,
 }
 
-/// Output places of one axis that share a kernel.
-#[derive(Clone, Copy, Debug)]
-struct Parity {
-    /// First place and how many there are, every second one.
-    first: usize,
-    count: usize,
-    /// Where the first one's window over the padded small picture starts, and its length.
-    window: usize,
-    taps: usize,
-    /// The layer's tap that is added to the window's first one is this or a later one.
-    offset: usize,
-    /// A tap that falls onto what was cropped.
-    missing: Option<usize>,
-}
-
-impl Parity {
-    /// Which tap of the window the layer's tap `t` is added to.
-    fn place(&self, t: usize) -> Option<usize> {
-        (self.missing != Some(t)).then_some((t + self.offset) / 2)
-    }
-}
-
-/// Small places of one axis whose gradients meet the output in the same way.
-#[derive(Clone, Copy, Debug)]
-struct Source {
-    first: usize,
-    count: usize,
-    /// Copies that the enlarged picture has of it: two, or one where it was cropped.
-    copies: usize,
-    kernel: usize,
-}
-
-impl Source {
-    /// Length of the window over the padded gradient of the output.
-    fn taps(&self) -> usize {
-        self.kernel + self.copies - 1
-    }
-
-    /// Places of the window that meet the layer's tap `t`, one for each copy.
-    fn places(&self, t: usize) -> std::ops::Range<usize> {
-        let first = self.kernel - 1 - t;
-        first..first + self.copies
-    }
-}
-
 impl Enlarge {
     /// Height and width of the result.
     pub(super) fn output(&self) -> [usize; 2] {
         self.enlarged.map(|n| n + 2 * self.padding + 1 - self.kernel)
     }
 
-    fn small_frame(&self) -> Frame {
+    pub(super) fn small_frame(&self) -> Frame {
         let margin = self.padding.div_ceil(2);
         let size =
             |axis: usize| margin + self.input[axis].max((self.enlarged[axis] + self.padding - 1) / 2 + 1);
@@ -115,49 +73,12 @@ impl Enlarge {
         }
     }
 
-    /// The kinds of output places along one axis.
-    fn parities(&self, axis: usize) -> Vec<Parity> {
-        let (k, p, size, out) = (
-            self.kernel,
-            self.padding,
-            self.enlarged[axis],
-            self.output()[axis],
-        );
-        // Where the cropped half of the last small place would be met.
-        let whole = if size % 2 == 0 {
-            out
-        } else {
-            (size + p + 1).saturating_sub(k).min(out)
-        };
-        let kind = |first: usize, count: usize, missing: Option<usize>| {
-            let even_margin = 2 * p.div_ceil(2);
-            let start = first + even_margin - p;
-            Parity {
-                first,
-                count,
-                window: start / 2,
-                taps: (start % 2 + k - 1) / 2 + 1,
-                offset: start % 2,
-                missing,
-            }
-        };
-        let regular = (0..2).map(|parity| kind(parity, whole.saturating_sub(parity).div_ceil(2), None));
-        let cropped = (whole..out).map(|place| kind(place, 1, Some(size + p - place)));
-        regular.chain(cropped).filter(|kind| kind.count > 0).collect()
+    pub(super) fn parities(&self, axis: usize) -> Vec<Parity> {
+        parities(self.enlarged[axis], self.kernel, self.padding)
     }
 
-    /// The kinds of small places along one axis.
     fn sources(&self, axis: usize) -> Vec<Source> {
-        let cropped = self.enlarged[axis] % 2;
-        let whole = self.input[axis] - cropped;
-        let kind = |first, count, copies| Source {
-            first,
-            count,
-            copies,
-            kernel: self.kernel,
-        };
-        let kinds = [kind(0, whole, 2), kind(whole, cropped, 1)];
-        kinds.into_iter().filter(|kind| kind.count > 0).collect()
+        sources(self.enlarged[axis], self.kernel)
     }
 
     /// Values of one layer tap in a table of `[taps, inputs + extra, ld]`.
@@ -169,6 +90,9 @@ impl Enlarge {
     /// `[B, h, w, inputs]`, `[B, H, W, extra]`, `[k * k * (inputs + extra), outputs]`, `[outputs]`
     /// -> `[B, H', W', outputs]`
     pub(super) fn forward(&self, input: &[f32], extra: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        if let Some(out) = self.forward_packed(input, weight, bias) {
+            return out;
+        }
         let [height, width] = self.output();
         let size = height * width * self.outputs;
         let mut out = vec![0.0; self.batch * size];
@@ -464,10 +388,4 @@ fn taps(kernel: usize) -> impl Iterator<Item = (usize, usize)> {
 
 fn pairs<T: Copy>(ys: &[T], xs: &[T]) -> impl Iterator<Item = (T, T)> {
     ys.iter().flat_map(move |y| xs.iter().map(move |x| (*y, *x)))
-}
-
-vectorized! {
-    fn add<'a>(to: &'a mut [f32], from: &'a [f32]) -> () {
-        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-    }
 }

@@ -74,6 +74,7 @@ impl Frame {
         mut row: impl FnMut(usize, &mut [f32]),
     ) -> &'a [f32] {
         let all = sized(buffer, batch * self.len() + SLACK);
+        all[batch * self.len()..].fill(0.0);
         let margin = self.margin * self.channels;
         let inside = margin..margin + width.min(self.width - self.margin) * self.channels;
         for (image, picture) in all.chunks_exact_mut(self.len()).take(batch).enumerate() {

@@ -31,18 +31,18 @@ pub(super) struct Windows<'a> {
 
 impl Windows<'_> {
     /// Values in one window.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.runs * self.run
     }
 
     /// Where the window of a cell starts.
     #[inline(always)]
-    fn at(&self, cell: [usize; 2]) -> usize {
+    pub(super) fn at(&self, cell: [usize; 2]) -> usize {
         self.start + cell[0] * self.step[0] + cell[1] * self.step[1]
     }
 
     /// Where the last run of a cell's window starts.
-    fn last(&self, cell: [usize; 2]) -> usize {
+    pub(super) fn last(&self, cell: [usize; 2]) -> usize {
         self.at(cell) + self.runs.saturating_sub(1) * self.pitch
     }
 }
@@ -57,7 +57,7 @@ pub(super) struct Cells {
 
 impl Cells {
     #[inline(always)]
-    fn at(&self, cell: [usize; 2]) -> usize {
+    pub(super) fn at(&self, cell: [usize; 2]) -> usize {
         self.start + cell[0] * self.step[0] + cell[1] * self.step[1]
     }
 }
@@ -281,6 +281,15 @@ impl WithSimd for Outer<'_> {
             while first < vectors {
                 let column = first * S::LANES;
                 first += match (vectors - first, S::WIDE_FILE) {
+                    (left, _) if self.windows.run <= 2 => match left {
+                        1 => self.column::<S, 2, 1>(simd, &rows, column),
+                        2 => self.column::<S, 2, 2>(simd, &rows, column),
+                        _ => self.column::<S, 2, 3>(simd, &rows, column),
+                    },
+                    (left, _) if self.windows.run <= 6 => match left {
+                        1 => self.column::<S, 6, 1>(simd, &rows, column),
+                        _ => self.column::<S, 6, 2>(simd, &rows, column),
+                    },
                     (1, _) => self.column::<S, 12, 1>(simd, &rows, column),
                     (3, false) => self.column::<S, 4, 3>(simd, &rows, column),
                     (_, true) => self.column::<S, 12, 2>(simd, &rows, column),

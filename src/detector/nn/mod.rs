@@ -9,14 +9,21 @@ mod convolve;
 mod enlarge;
 mod frame;
 mod kernel;
+mod loss;
+mod math;
+mod narrow;
+mod packed;
 mod params;
+mod parity;
 mod simd;
 mod storage;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
+pub(crate) use loss::{add_to_each, clamp, kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use params::{Init, Parameters};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

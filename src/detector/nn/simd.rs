@@ -39,6 +39,8 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// All lanes added up.
+    fn sum(self, v: Self::V) -> f32;
 }
 
 /// Work that is compiled once for each instruction set.
@@ -96,6 +98,10 @@ impl Simd for Portable {
             std::array::from_fn(|i| a[i] * b[i] + c[i])
         }
     }
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        (v[0] + v[2]) + (v[1] + v[3])
+    }
 }
 
 /// Proof that the processor has AVX2 and FMA.
@@ -111,7 +117,7 @@ pub(super) struct Avx512(());
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_simd {
     ($name:ident, $v:ty, $lanes:literal, $wide:literal, $splat:ident, $load:ident, $store:ident,
-     $add:ident, $mul:ident, $max:ident, $fma:ident, $part:expr) => {
+     $add:ident, $mul:ident, $max:ident, $fma:ident, $part:ident, $sum:ident) => {
         // SAFETY (every block): the token exists only where the instructions do, and the slices are as
         // long as the registers.
         impl Simd for $name {
@@ -153,6 +159,10 @@ macro_rules! x86_simd {
             fn mul_add(self, a: $v, b: $v, c: $v) -> $v {
                 unsafe { $fma(a, b, c) }
             }
+            #[inline(always)]
+            fn sum(self, v: $v) -> f32 {
+                unsafe { $sum(v) }
+            }
         }
     };
 }
@@ -170,7 +180,8 @@ x86_simd!(
     _mm256_mul_ps,
     _mm256_max_ps,
     _mm256_fmadd_ps,
-    store_part_avx2
+    store_part_avx2,
+    sum_avx2
 );
 #[cfg(target_arch = "x86_64")]
 x86_simd!(
@@ -185,7 +196,8 @@ x86_simd!(
     _mm512_mul_ps,
     _mm512_max_ps,
     _mm512_fmadd_ps,
-    store_part_avx512
+    store_part_avx512,
+    _mm512_reduce_add_ps
 );
 
 /// # Safety
@@ -198,6 +210,17 @@ unsafe fn store_part_avx2(x: &mut [f32], v: __m256) {
     let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(x.len() as i32), lanes);
     // SAFETY: the mask covers the slice and no more.
     unsafe { _mm256_maskstore_ps(x.as_mut_ptr(), mask, v) }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn sum_avx2(v: __m256) -> f32 {
+    let halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
+    _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
 }
 
 /// # Safety
@@ -235,15 +258,31 @@ impl Level {
     }
 }
 
+/// The level that work is dispatched to.
+#[inline]
+fn best() -> Level {
+    #[cfg(test)]
+    if let Some(level) = tests::forced() {
+        return level;
+    }
+    Level::available().next().unwrap_or(Level::Portable)
+}
+
+/// Lanes of the vectors that work is dispatched to.
+pub(super) fn best_lanes() -> usize {
+    match best() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => Avx512::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => Avx2::LANES,
+        Level::Portable => Portable::LANES,
+    }
+}
+
 /// Runs `work` with the best instructions of this processor.
 #[inline]
 pub(super) fn dispatch<W: WithSimd>(work: W) -> W::Output {
-    #[cfg(test)]
-    if let Some(level) = tests::forced() {
-        return dispatch_to(level, work);
-    }
-    let best = Level::available().next().unwrap_or(Level::Portable);
-    dispatch_to(best, work)
+    dispatch_to(best(), work)
 }
 
 fn dispatch_to<W: WithSimd>(level: Level, work: W) -> W::Output {

@@ -11,8 +11,8 @@ use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
-use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome};
-use crate::detector::vae::{dropout_mask, normal, student_t};
+use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome, student_t_loss};
+use crate::detector::vae::{dropout_mask, normal};
 use crate::detector::{AnomalyMap, NetArch, Result, Tuning};
 
 /// Steps of the faster start, and its step size as a multiple of `Tuning::learning_rate`.
@@ -135,10 +135,15 @@ impl Appearance {
             return Ok(());
         }
         let x = self.tensor(self.picture.clone())?;
-        let net = &self.learner()?.scorer;
-        let posterior = net.encode(&x, None)?;
-        self.reconstruction = net.decode(&posterior.mean)?.flatten_all()?.to_vec1()?;
+        self.reconstruction = self.predict(&x)?;
         Ok(())
+    }
+
+    /// The net's reconstruction from the posterior mean.
+    pub(in crate::detector) fn predict(&mut self, x: &Tensor) -> Result<Vec<f32>> {
+        let net = &self.learner()?.scorer;
+        let posterior = net.encode(x, None)?;
+        Ok(net.decode(&posterior.mean)?.flatten_all()?.to_vec1()?)
     }
 
     /// The current picture and some from the replay, once that holds enough.
@@ -183,8 +188,24 @@ impl Appearance {
         let net = &self.learner()?.net;
         let posterior = net.encode(x, mask.as_ref())?;
         let reconstruction = net.decode(&posterior.reparameterize(&noise)?)?;
-        let likelihood = student_t(&(x - reconstruction)?, RESIDUAL_SCALE)?.mean_all()?;
-        Ok((likelihood, posterior.kl()?.mean_all()?))
+        let likelihood = student_t_loss(&reconstruction, x, RESIDUAL_SCALE)?;
+        Ok((likelihood, posterior.kl_loss()?))
+    }
+
+    /// One step of the optimiser.
+    pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
+        let (reconstruction, kl) = self.losses(x, tuning.dropout)?;
+        let loss = (&reconstruction + (&kl * tuning.kl_weight)?)?;
+        let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
+        let Learner { params, adam, .. } = self.learner()?;
+        let outcome = adam.minimise(params, &loss, pace * tuning.learning_rate)?;
+        self.steps += 1;
+        Ok(Lesson {
+            loss: f64::from(loss.to_scalar::<f32>()?),
+            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
+            kl: f64::from(kl.to_scalar::<f32>()?),
+            refused: outcome == StepOutcome::Refused,
+        })
     }
 
     /// Stands in for training in the ablations: the calibration needs its training frames.
@@ -249,18 +270,7 @@ impl Cue for Appearance {
         }
         let x = self.batch()?;
         self.remember(frame.colour);
-        let (reconstruction, kl) = self.losses(&x, tuning.dropout)?;
-        let loss = (&reconstruction + (&kl * tuning.kl_weight)?)?;
-        let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
-        let Learner { params, adam, .. } = self.learner()?;
-        let outcome = adam.minimise(params, &loss, pace * tuning.learning_rate)?;
-        self.steps += 1;
-        Ok(Some(Lesson {
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
-            kl: f64::from(kl.to_scalar::<f32>()?),
-            refused: outcome == StepOutcome::Refused,
-        }))
+        self.step(&x, tuning).map(Some)
     }
 
     fn lessons(&self) -> u32 {

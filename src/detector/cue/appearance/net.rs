@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{AppearanceConfig, CHANNELS};
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng};
+use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, add_to_each, clamp};
 use crate::detector::vae::Posterior;
 
 const ACT: Activation = Activation::LeakyRelu(0.1);
@@ -136,7 +136,7 @@ impl AppearanceNet {
         }
         Ok(Posterior {
             mean: self.mean.forward(&x)?,
-            log_var: self.log_var.forward(&x)?.clamp(-10f32, 3f32)?,
+            log_var: clamp(&self.log_var.forward(&x)?, -10.0, 3.0)?,
         })
     }
 
@@ -151,7 +151,7 @@ impl AppearanceNet {
         for stage in &self.decoder {
             x = stage.forward(&x)?;
         }
-        x.broadcast_add(&self.scene)
+        add_to_each(&x, &self.scene)
     }
 }
 

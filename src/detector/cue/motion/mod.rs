@@ -12,8 +12,8 @@ use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
-use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome};
-use crate::detector::vae::{Posterior, dropout_mask, normal, student_t};
+use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome, student_t_loss};
+use crate::detector::vae::{Posterior, dropout_mask, normal};
 use crate::detector::{AnomalyMap, Result, Tuning};
 
 /// Ticks of the faster start.
@@ -114,10 +114,8 @@ impl Motion {
         }
         let target = self.tensor(self.maps.targets().to_vec())?;
         let condition = self.tensor(self.maps.conditions().to_vec())?;
-        let posterior = self.slow_net.encode(&target, &condition, None)?;
-        let prediction = self.slow_net.decode(&posterior.mean, &condition)?;
-        let prediction = pair_mean(&prediction.flatten_all()?.to_vec1::<f32>()?);
-        let divergence = posterior.kl()?.flatten_all()?.to_vec1::<f32>()?;
+        let (prediction, divergence) = self.predict(&target, &condition)?;
+        let prediction = pair_mean(&prediction);
         let latent_width = width.div_ceil(2);
         for y in 0..height {
             for x in 0..width {
@@ -126,6 +124,20 @@ impl Motion {
             }
         }
         Ok(())
+    }
+
+    /// The slow net's prediction, and its posterior's divergence in every latent cell.
+    pub(in crate::detector) fn predict(
+        &self,
+        target: &Tensor,
+        condition: &Tensor,
+    ) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
+        let posterior = self.slow_net.encode(target, condition, None)?;
+        let prediction = self.slow_net.decode(&posterior.mean, condition)?;
+        Ok((
+            prediction.flatten_all()?.to_vec1()?,
+            posterior.kl()?.flatten_all()?.to_vec1()?,
+        ))
     }
 
     /// The current maps and one pair from the replay, once that holds enough.
@@ -163,9 +175,39 @@ impl Motion {
             &self.device,
         )?;
         let prediction = self.net.decode(&posterior.reparameterize(&noise)?, condition)?;
-        let cells = (batch * height * width) as f64;
-        let reconstruction = (student_t(&(target - prediction)?, 1.0)?.sum_all()? / cells)?;
-        Ok((reconstruction, posterior.kl()?.mean_all()?))
+        let reconstruction = (student_t_loss(&prediction, target, 1.0)? * CHANNELS as f64)?;
+        Ok((reconstruction, posterior.kl_loss()?))
+    }
+
+    /// One step of the optimiser.
+    pub(in crate::detector) fn step(
+        &mut self,
+        target: &Tensor,
+        condition: &Tensor,
+        tuning: &Tuning,
+    ) -> Result<Lesson> {
+        let (reconstruction, kl) = self.losses(target, condition, tuning.dropout)?;
+        let loss = (&reconstruction + (&kl * (KL_WEIGHT * tuning.kl_weight))?)?;
+        let pace = if self.maps.ticks() < FAST_TICKS {
+            FAST_RATE
+        } else {
+            RATE
+        };
+        let outcome = self
+            .adam
+            .minimise(&self.params, &loss, pace * tuning.learning_rate)?;
+        self.steps += 1;
+        let refused = outcome == StepOutcome::Refused;
+        if !refused {
+            let rate = SLOW_RATE.max(1.0 / (f64::from(self.steps) + 1.0));
+            self.slow_params.lerp_from(&self.params, rate)?;
+        }
+        Ok(Lesson {
+            loss: f64::from(loss.to_scalar::<f32>()?),
+            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
+            kl: f64::from(kl.to_scalar::<f32>()?),
+            refused,
+        })
     }
 }
 
@@ -216,28 +258,7 @@ impl Cue for Motion {
         }
         let (target, condition) = self.batch()?;
         self.remember();
-        let (reconstruction, kl) = self.losses(&target, &condition, tuning.dropout)?;
-        let loss = (&reconstruction + (&kl * (KL_WEIGHT * tuning.kl_weight))?)?;
-        let pace = if self.maps.ticks() < FAST_TICKS {
-            FAST_RATE
-        } else {
-            RATE
-        };
-        let outcome = self
-            .adam
-            .minimise(&self.params, &loss, pace * tuning.learning_rate)?;
-        self.steps += 1;
-        let refused = outcome == StepOutcome::Refused;
-        if !refused {
-            let rate = SLOW_RATE.max(1.0 / (f64::from(self.steps) + 1.0));
-            self.slow_params.lerp_from(&self.params, rate)?;
-        }
-        Ok(Some(Lesson {
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
-            kl: f64::from(kl.to_scalar::<f32>()?),
-            refused,
-        }))
+        self.step(&target, &condition, tuning).map(Some)
     }
 
     fn lessons(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng};
+use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng, clamp};
 use crate::detector::vae::Posterior;
 
 /// Latent values per latent cell.
@@ -89,7 +89,7 @@ impl MotionNet {
         }
         Ok(Posterior {
             mean: self.mean.forward(&x)?,
-            log_var: self.log_var.forward(&x)?.clamp(-8f32, 3f32)?,
+            log_var: clamp(&self.log_var.forward(&x)?, -8.0, 3.0)?,
         })
     }
 

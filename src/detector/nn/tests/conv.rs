@@ -1,7 +1,8 @@
 use candle_core::{Device, Result, Tensor};
 
+use super::super::conv::{crop, upsample2x};
 use super::super::simd::tests::on_every_level;
-use super::super::{Activation, Conv, ConvSpec, Linear, Parameters, crop, upsample2x};
+use super::super::{Activation, Conv, ConvSpec, Linear, Parameters};
 use super::{assert_close, assert_slopes, random, random_var, rng, values, weighted};
 
 /// Every `step`-th place of one dimension.
@@ -100,6 +101,9 @@ fn agrees_with_candle_on_the_nets_shapes() {
         (spec(24, 4, 1, 1, 0), 2, 17, 23),
         (spec(26, 16, 3, 1, 1), 2, 25, 45),
         (spec(16, 2, 3, 1, 1), 1, 33, 45),
+        (spec(16, 1, 3, 1, 1), 2, 6, 9),
+        (spec(9, 3, 4, 2, 1), 2, 8, 13),
+        (spec(7, 4, 5, 1, 0), 1, 9, 8),
         (spec(3, 12, 3, 2, 1), 4, 40, 64),
         (spec(24, 32, 3, 2, 1), 4, 10, 16),
         (spec(32, 24, 3, 1, 1), 3, 10, 16),

@@ -1,7 +1,8 @@
 use candle_core::{Device, Result, Tensor};
 
+use super::super::conv::{crop, upsample2x};
 use super::super::simd::tests::on_every_level;
-use super::super::{Activation, Conv, ConvSpec, Parameters, crop, upsample2x};
+use super::super::{Activation, Conv, ConvSpec, Parameters};
 use super::{assert_close, assert_slopes, random, random_var, rng, values, weighted};
 
 /// What [`Conv::forward_enlarged`] promises, step by step.
@@ -91,8 +92,13 @@ const ACT: Activation = Activation::LeakyRelu(0.1);
 fn is_the_same_as_step_by_step_for_kernels_paddings_sizes_and_channels() {
     for kernel in 1..=5 {
         for padding in 0..kernel {
-            for (size, extra, outputs) in [([8, 10], 0, 3), ([7, 9], 2, 5), ([8, 9], 0, 17), ([7, 10], 1, 2)]
-            {
+            for (size, extra, outputs) in [
+                ([8, 10], 0, 3),
+                ([8, 10], 0, 1),
+                ([7, 9], 2, 5),
+                ([8, 9], 0, 17),
+                ([7, 10], 1, 2),
+            ] {
                 let small = [4, 5, 3];
                 Case {
                     small,

@@ -3,6 +3,7 @@
 mod adam;
 mod conv;
 mod enlarge;
+mod loss;
 
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng as _, SeedableRng};

@@ -1,0 +1,187 @@
+//! What can be asked for on the command line.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use crate::perturb::Perturbation;
+
+/// Streams labelled clips through `vaeanomaly` as one camera and says how good it was.
+///
+/// Every frame is scored before it is learnt, in one pass, without labels; labels are used for the figures only.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "evaluate", version)]
+pub struct Args {
+    /// Clips streamed first and not counted: normal video to learn from
+    #[arg(long, value_name = "GLOB")]
+    pub warm: Vec<String>,
+    /// Clips that count, in alphabetical order within one glob
+    #[arg(long, value_name = "GLOB", required = true)]
+    pub clips: Vec<String>,
+    /// Ground truth with the columns clip,frame,label: file name without extension, frame from 0, 1 = anomalous
+    #[arg(long, value_name = "CSV")]
+    pub labels: Option<PathBuf>,
+    /// Property of the element, may be repeated
+    #[arg(long = "set", value_name = "PROPERTY=VALUE")]
+    pub settings: Vec<Setting>,
+    /// Device property of the element
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Write all figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write an illustrated report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Frames not counted at the begin of the clips
+    #[arg(long, default_value_t = 0)]
+    pub skip: usize,
+    /// Also run the detector with parts taken away
+    #[arg(long)]
+    pub ablate: bool,
+    /// Disturb the video: noise:SIGMA, brightness:FACTOR@T, jitter:PIXELS, occlude:SHARE@T, fps:SHARE, jpeg:QUALITY;
+    /// T = seconds after the first counted frame, without @T from the begin of the stream; may be repeated
+    #[arg(long, value_name = "KIND:VALUE")]
+    pub perturb: Vec<Perturbation>,
+    /// Also run under each of a standard set of disturbances
+    #[arg(long)]
+    pub robustness: bool,
+    /// Seeds, one run each; figures are their mean
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    pub seeds: Vec<u64>,
+    /// Leave the baselines out
+    #[arg(long)]
+    pub no_baselines: bool,
+    /// Leave the encoding out that measures the bytes kept
+    #[arg(long)]
+    pub no_bytes: bool,
+}
+
+/// One `--set`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Name of the property.
+    pub name: String,
+    /// Its value, as gst-launch takes it.
+    pub value: String,
+}
+
+impl std::str::FromStr for Setting {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("--set must be PROPERTY=VALUE, got '{text}'"))?;
+        match name {
+            "device" | "seed" => bail!("--set {name}: use the option of its own instead"),
+            "drop-normal" => {
+                bail!("--set drop-normal: every frame must be seen; bytes kept are measured anyway")
+            }
+            _ => Ok(Self {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }),
+        }
+    }
+}
+
+/// One file of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clip {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// File name without extension, as in the labels.
+    pub name: String,
+    /// False for `--warm`.
+    pub counted: bool,
+}
+
+impl Args {
+    /// The files in the order they are streamed.
+    pub fn resolve_clips(&self) -> Result<Vec<Clip>> {
+        let mut clips = matching("--warm", &self.warm, false)?;
+        clips.extend(matching("--clips", &self.clips, true)?);
+        ensure!(!self.seeds.is_empty(), "--seeds needs at least one number");
+        if self.labels.is_some() {
+            let mut seen = HashSet::new();
+            for clip in clips.iter().filter(|c| c.counted) {
+                ensure!(
+                    seen.insert(&clip.name),
+                    "two of the clips are named {}: labels would not be unique",
+                    clip.name
+                );
+            }
+        }
+        Ok(clips)
+    }
+}
+
+fn matching(option: &str, patterns: &[String], counted: bool) -> Result<Vec<Clip>> {
+    let mut clips = Vec::new();
+    for pattern in patterns {
+        let paths =
+            glob::glob(pattern).with_context(|| format!("{option} '{pattern}' is no valid pattern"))?;
+        let before = clips.len();
+        for path in paths {
+            let path = path.with_context(|| format!("{option} '{pattern}'"))?;
+            clips.push(Clip {
+                name: stem(&path),
+                path,
+                counted,
+            });
+        }
+        ensure!(clips.len() > before, "{option} '{pattern}' matches no file");
+    }
+    Ok(clips)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_split_at_the_first_equals_sign() {
+        let setting: Setting = "net-arch=[(8,3,2)]".parse().unwrap();
+        assert_eq!(
+            (setting.name.as_str(), setting.value.as_str()),
+            ("net-arch", "[(8,3,2)]")
+        );
+        assert!(
+            "threshold"
+                .parse::<Setting>()
+                .unwrap_err()
+                .to_string()
+                .contains("PROPERTY=VALUE")
+        );
+        assert!("drop-normal=true".parse::<Setting>().is_err());
+    }
+
+    #[test]
+    fn clips_come_in_order_and_no_match_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.mp4", "a.mp4", "c.mkv"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let at = |pattern: &str| dir.path().join(pattern).to_string_lossy().into_owned();
+        let parse = |list: &[&str]| Args::try_parse_from(["evaluate"].iter().chain(list)).unwrap();
+        let args = parse(&["--warm", &at("*.mkv"), "--clips", &at("*.mp4")]);
+        let clips = args.resolve_clips().unwrap();
+        let names: Vec<_> = clips.iter().map(|c| (c.name.as_str(), c.counted)).collect();
+        assert_eq!(names, [("c", false), ("a", true), ("b", true)]);
+        let error = parse(&["--clips", &at("*.avi")])
+            .resolve_clips()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("matches no file"), "{error}");
+    }
+}

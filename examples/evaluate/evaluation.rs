@@ -1,0 +1,358 @@
+//! All passes of one evaluation, in order, and what they found.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use gstvaeanomaly::detector::{Config, Cues, Networks, Tuning};
+use gstvaeanomaly::metrics::{Confusion, EventReport, share};
+
+use crate::args::{Args, Clip};
+use crate::baseline::{self, Grey};
+use crate::choose::{Choice, choices};
+use crate::clips::Frames;
+use crate::core_pass;
+use crate::encode::{self, Recording};
+use crate::figures::{Counted, Figures};
+use crate::labels::Labels;
+use crate::motioncells;
+use crate::perturb::{Perturbation, standard_set};
+use crate::progress::Progress;
+use crate::report::roc_curve;
+use crate::stream::{self, ElementSettings, Pass};
+
+/// What is evaluated.
+pub struct Task {
+    /// The command line.
+    pub args: Args,
+    /// All files in order.
+    pub clips: Vec<Clip>,
+    /// Ground truth, if any.
+    pub labels: Option<Labels>,
+}
+
+/// One pass through the element with one seed.
+pub struct Run {
+    /// Its seed.
+    pub seed: u64,
+    /// What the element said about every frame.
+    pub pass: Pass,
+    /// Which of them count.
+    pub counted: Counted,
+    /// What they are summed up to.
+    pub figures: Figures,
+}
+
+/// Another detector, or a part of ours, on the same frames.
+#[derive(Clone, Debug)]
+pub struct Rival {
+    /// Its name in tables and JSON.
+    pub name: String,
+    /// Of its score; `None` without labels of both classes.
+    pub auroc: Option<f64>,
+    /// Its own decisions, where it has a rule.
+    pub decisions: Option<Confusion>,
+    /// Incidents at its own decisions.
+    pub events: Option<EventReport>,
+    /// Points (false, true positive rate) of its ROC curve.
+    pub roc: Vec<(f64, f64)>,
+}
+
+/// Shares of the full recording that `drop-normal` keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// The encoder.
+    pub encoder: &'static str,
+    /// Frames kept over frames.
+    pub frames: Option<f64>,
+    /// Bytes kept over bytes.
+    pub bytes: Option<f64>,
+    /// Bytes of the full recording.
+    pub full_bytes: u64,
+}
+
+/// Everything that was found.
+pub struct Evaluation {
+    /// One for each seed, at least one.
+    pub runs: Vec<Run>,
+    /// Baselines, empty where not asked for.
+    pub baselines: Vec<Rival>,
+    /// Ablations, empty where not asked for.
+    pub ablations: Vec<Rival>,
+    /// Disturbances and what was left under each.
+    pub robustness: Vec<(String, Figures)>,
+    /// Consequences of other thresholds.
+    pub choices: Vec<Choice>,
+    /// Bandwidth, where it was measured.
+    pub kept: Option<Kept>,
+}
+
+impl Task {
+    /// Reads what is needed and finds mistakes before anything is streamed.
+    pub fn new(args: Args) -> Result<Self> {
+        let clips = args.resolve_clips()?;
+        let labels = args.labels.as_deref().map(Labels::read).transpose()?;
+        if let Some(labels) = &labels {
+            labels.check_clips(&clips)?;
+        }
+        Ok(Self { args, clips, labels })
+    }
+
+    /// Runs everything that was asked for.
+    pub fn evaluate(&self) -> Result<Evaluation> {
+        let mut watched = Watched::new(self)?;
+        let mut runs = Vec::new();
+        for (position, &seed) in self.args.seeds.iter().enumerate() {
+            let watch = (position == 0).then_some(&mut watched);
+            runs.push(self.run(seed, &self.args.perturb, watch, &format!("element, seed {seed}"))?);
+        }
+        let first = runs.first().context("--seeds needs at least one number")?;
+        let baselines = self.rivals(watched, first)?;
+        let ablations = if self.args.ablate {
+            self.ablations(first)?
+        } else {
+            Vec::new()
+        };
+        let robustness = self.robustness(first)?;
+        let (kept, sizes) = self.bandwidth(first)?;
+        let choices = choices(&first.pass.verdicts, &first.counted, sizes.as_deref())?;
+        Ok(Evaluation {
+            runs,
+            baselines,
+            ablations,
+            robustness,
+            choices,
+            kept,
+        })
+    }
+
+    /// The stream under `perturbations`; a clip that ends early for its labels is an error.
+    pub fn frames(&self, perturbations: &[Perturbation]) -> Frames {
+        let labels = self.labels.clone();
+        Frames::new(&self.clips, perturbations).checking_ends(move |clip, frames| match &labels {
+            Some(labels) if clip.counted => labels.check_end(&clip.name, frames),
+            _ => Ok(()),
+        })
+    }
+
+    /// Settings of the element for one seed.
+    pub fn settings(&self, seed: u64) -> ElementSettings {
+        ElementSettings {
+            device: self.args.device.clone(),
+            seed,
+            others: self.args.settings.clone(),
+        }
+    }
+
+    fn run(
+        &self,
+        seed: u64,
+        perturbations: &[Perturbation],
+        mut watched: Option<&mut Watched>,
+        title: &str,
+    ) -> Result<Run> {
+        let mut progress = Progress::new(title);
+        let pass = stream::run(
+            self.frames(perturbations),
+            &self.settings(seed),
+            |frame, verdict| {
+                if let Some(labels) = &self.labels
+                    && self.clips[frame.clip].counted
+                {
+                    labels.get(&self.clips[frame.clip].name, frame.index)?;
+                }
+                progress.step(&self.clips[verdict.clip].name);
+                watched.as_mut().map_or(Ok(()), |w| w.look(&Grey::of(frame)?))
+            },
+        )?;
+        progress.finish();
+        let counted = Counted::new(
+            &pass.verdicts,
+            &self.clips,
+            self.labels.as_ref(),
+            self.args.skip,
+            pass.frame_rate,
+        )?;
+        anyhow::ensure!(
+            !counted.positions.is_empty(),
+            "--skip {} leaves no frame to count",
+            self.args.skip
+        );
+        let figures = Figures::new(&pass.verdicts, &counted)?;
+        Ok(Run {
+            seed,
+            pass,
+            counted,
+            figures,
+        })
+    }
+
+    fn rivals(&self, watched: Watched, first: &Run) -> Result<Vec<Rival>> {
+        let mut rivals = Vec::new();
+        if self.args.no_baselines || first.counted.labels.is_none() {
+            return Ok(rivals);
+        }
+        for ((baseline, scores), flags) in watched.baselines.iter().zip(&watched.scores).zip(&watched.flags) {
+            rivals.push(rival(baseline.name(), scores, flags.as_deref(), &first.counted)?);
+        }
+        let count = first.pass.verdicts.len();
+        if let Some(scores) = motioncells::scores(self.frames(&self.args.perturb), count)? {
+            rivals.push(rival("motioncells", &scores, None, &first.counted)?);
+        }
+        Ok(rivals)
+    }
+
+    /// The detector with parts taken away. Through the core, because the element has no such settings.
+    fn ablations(&self, first: &Run) -> Result<Vec<Rival>> {
+        let base = Config {
+            seed: first.seed,
+            ..Config::default()
+        };
+        let tuning = Tuning::default();
+        let cues = |appearance, motion| Config {
+            cues: Cues { appearance, motion },
+            ..base.clone()
+        };
+        let networks = |networks| Config {
+            networks,
+            ..base.clone()
+        };
+        let variants = [
+            ("full design", base.clone(), tuning),
+            ("appearance alone", cues(true, false), tuning),
+            ("motion alone", cues(false, true), tuning),
+            (
+                "nets frozen at random",
+                networks(Networks::FrozenAtRandom),
+                tuning,
+            ),
+            (
+                "without KL",
+                base.clone(),
+                Tuning {
+                    kl_weight: 0.0,
+                    ..tuning
+                },
+            ),
+            ("without nets", networks(Networks::Off), tuning),
+        ];
+        let mut rivals = Vec::new();
+        for (name, config, tuning) in variants {
+            let mut progress = Progress::new(&format!("ablation: {name}"));
+            let (mut scores, mut flags) = (Vec::new(), Vec::new());
+            core_pass::run(
+                self.frames(&self.args.perturb),
+                &config,
+                &tuning,
+                |frame, prediction, _| {
+                    progress.step(&self.clips[frame.clip].name);
+                    scores.push(prediction.raw_score);
+                    flags.push(prediction.label == Some(gstvaeanomaly::detector::Label::Anomaly));
+                    Ok(())
+                },
+            )?;
+            progress.finish();
+            rivals.push(rival(name, &scores, Some(&flags), &first.counted)?);
+        }
+        Ok(rivals)
+    }
+
+    fn robustness(&self, first: &Run) -> Result<Vec<(String, Figures)>> {
+        if !self.args.robustness {
+            return Ok(Vec::new());
+        }
+        let seconds = first.counted.positions.len() as f64 / first.counted.frame_rate;
+        let mut rows = vec![("clean".to_owned(), first.figures.clone())];
+        for perturbation in standard_set(seconds / 2.0) {
+            let name = perturbation.to_string();
+            let mut all = self.args.perturb.clone();
+            all.push(perturbation);
+            rows.push((name.clone(), self.run(first.seed, &all, None, &name)?.figures));
+        }
+        Ok(rows)
+    }
+
+    /// Bytes with and without the normal frames, and the bytes of every frame of the full recording.
+    fn bandwidth(&self, first: &Run) -> Result<(Option<Kept>, Option<Vec<u64>>)> {
+        if self.args.no_bytes {
+            return Ok((None, None));
+        }
+        let rate = first.counted.frame_rate;
+        let record = |dropping: Option<&ElementSettings>| -> Result<Option<Recording>> {
+            encode::record(self.frames(&self.args.perturb), dropping, rate)
+        };
+        eprintln!("encoding everything, then what drop-normal keeps");
+        let Some(full) = record(None)? else {
+            return Ok((None, None));
+        };
+        let kept = record(Some(&self.settings(first.seed)))?.unwrap_or_default();
+        let begin = first.counted.positions.first().map_or(0, |&p| p as u64);
+        let (all_frames, all_bytes) = full.totals_from(begin);
+        let (frames, bytes) = kept.totals_from(begin);
+        let summary = Kept {
+            encoder: full.encoder,
+            frames: share(frames, all_frames),
+            bytes: share(bytes, all_bytes),
+            full_bytes: all_bytes,
+        };
+        Ok((Some(summary), Some(full.per_frame(first.pass.verdicts.len()))))
+    }
+}
+
+fn rival(name: &str, scores: &[f64], flags: Option<&[bool]>, counted: &Counted) -> Result<Rival> {
+    let flags = flags.map(|f| counted.pick(f));
+    let decisions = match (&flags, &counted.labels) {
+        (Some(flags), Some(labels)) => Some(Confusion::new(flags, labels)?),
+        _ => None,
+    };
+    let events = flags.map(|f| counted.events(&f)).transpose()?.flatten();
+    Ok(Rival {
+        name: name.to_owned(),
+        auroc: counted.auroc(scores)?,
+        decisions,
+        events,
+        roc: roc_curve(scores, counted).unwrap_or_default(),
+    })
+}
+
+/// Baselines that look at the frames of the first pass.
+struct Watched {
+    baselines: Vec<Box<dyn baseline::Baseline>>,
+    scores: Vec<Vec<f64>>,
+    flags: Vec<Option<Vec<bool>>>,
+}
+
+impl Watched {
+    fn new(task: &Task) -> Result<Self> {
+        let wanted = !task.args.no_baselines && task.labels.is_some();
+        let seed = task.args.seeds.first().copied().unwrap_or(0);
+        let baselines = if wanted { baseline::all(seed)? } else { Vec::new() };
+        Ok(Self {
+            scores: vec![Vec::new(); baselines.len()],
+            flags: baselines
+                .iter()
+                .map(|b| b.flagged().map(|_| Vec::new()))
+                .collect(),
+            baselines,
+        })
+    }
+
+    fn look(&mut self, grey: &Grey) -> Result<()> {
+        for ((baseline, scores), flags) in self
+            .baselines
+            .iter_mut()
+            .zip(&mut self.scores)
+            .zip(&mut self.flags)
+        {
+            scores.push(baseline.score(grey)?);
+            if let (Some(flags), Some(flagged)) = (flags, baseline.flagged()) {
+                flags.push(flagged);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names and AUROCs, for JSON.
+pub fn aurocs(rivals: &[Rival]) -> BTreeMap<String, Option<f64>> {
+    rivals.iter().map(|r| (r.name.clone(), r.auroc)).collect()
+}

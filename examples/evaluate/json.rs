@@ -1,0 +1,154 @@
+//! All figures as JSON, for scripts.
+
+use gstvaeanomaly::metrics::{Confusion, EventReport, median};
+use serde_json::{Map, Value, json};
+
+use crate::evaluation::{Evaluation, Rival, Run, Task, aurocs};
+use crate::figures::Figures;
+
+/// The whole evaluation. With several seeds a top-level figure is the mean over them and `per_seed` has each.
+pub fn document(task: &Task, evaluation: &Evaluation) -> Value {
+    let per_seed: Vec<Map<String, Value>> = evaluation.runs.iter().map(run).collect();
+    let mut document = means(&per_seed);
+    let kept = evaluation.kept;
+    document.insert("bytes_kept_share".into(), json!(kept.and_then(|k| k.bytes)));
+    if let Some(kept) = kept {
+        document.insert("frames_kept_share".into(), json!(kept.frames));
+        document.insert("encoder".into(), json!(kept.encoder));
+    }
+    document.insert("baselines".into(), json!(aurocs(&evaluation.baselines)));
+    document.insert("ablations".into(), json!(aurocs(&evaluation.ablations)));
+    document.insert(
+        "rules".into(),
+        rules(evaluation.baselines.iter().chain(&evaluation.ablations)),
+    );
+    let robustness = evaluation
+        .robustness
+        .iter()
+        .map(|(name, f)| (name.clone(), Value::Object(figures(f, 0.0))));
+    document.insert("robustness".into(), Value::Object(robustness.collect()));
+    document.insert("choices".into(), evaluation.choices.iter().map(choice).collect());
+    document.insert("settings".into(), settings(task));
+    document.insert(
+        "per_seed".into(),
+        per_seed.into_iter().map(Value::Object).collect(),
+    );
+    Value::Object(document)
+}
+
+fn run(run: &Run) -> Map<String, Value> {
+    let mut result = figures(&run.figures, run.counted.frame_rate);
+    result.insert("seed".into(), json!(run.seed));
+    result.insert("frames_per_second".into(), json!(run.pass.frames_per_second()));
+    result
+}
+
+/// The figures of one run. Those that need a frame rate are null where it is 0.
+fn figures(f: &Figures, frame_rate: f64) -> Map<String, Value> {
+    let decisions = f.decisions;
+    let events = f.events.as_ref();
+    let ratio = |get: fn(&Confusion) -> Option<f64>| decisions.as_ref().and_then(get);
+    let value = json!({
+        "frames": f.frames,
+        "anomalous_frames": f.anomalous_frames,
+        "untrusted_frames": f.untrusted_frames,
+        "auroc": f.auroc,
+        "auroc_clip_normalised": f.auroc_clip_normalised,
+        "average_precision": f.average_precision,
+        "eer": f.eer,
+        "precision": ratio(Confusion::precision),
+        "recall": ratio(Confusion::recall),
+        "f1": ratio(Confusion::f1),
+        "best_f1": f.best.and_then(|b| b.f1()),
+        "best_threshold": f.best.map(|b| b.threshold),
+        "events": events.map(|e| e.events.len()),
+        "events_detected": events.map(EventReport::detected),
+        "median_delay_frames": events.and_then(EventReport::median_delay_frames),
+        "median_delay_seconds": events.and_then(|e| e.median_delay_seconds(frame_rate)),
+        "false_alarm_share": ratio(Confusion::false_alarm_share),
+        "false_alarms": events.map(|e| e.false_alarms.len()),
+        "false_alarms_per_hour": events.and_then(|e| e.false_alarms_per_hour(frame_rate)),
+        "frames_kept_share": f.flagged_share,
+    });
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// The mean of every number over the seeds; null where a seed has none. Delays: the median.
+fn means(per_seed: &[Map<String, Value>]) -> Map<String, Value> {
+    let Some(first) = per_seed.first() else {
+        return Map::new();
+    };
+    if per_seed.len() == 1 {
+        return first
+            .iter()
+            .filter(|(name, _)| *name != "seed")
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+    }
+    let mean = |name: &String| {
+        let values: Option<Vec<f64>> = per_seed.iter().map(|run| run.get(name)?.as_f64()).collect();
+        let values = values?;
+        if name.starts_with("median") {
+            median(&values)
+        } else {
+            Some(values.iter().sum::<f64>() / values.len() as f64)
+        }
+    };
+    first
+        .keys()
+        .filter(|name| *name != "seed")
+        .map(|name| (name.clone(), json!(mean(name))))
+        .collect()
+}
+
+/// What the rules of others decided.
+fn rules<'a>(rivals: impl Iterator<Item = &'a Rival>) -> Value {
+    let with_rule = rivals.filter_map(|r| Some((r, r.decisions.as_ref()?)));
+    let entry = |(rival, decisions): (&Rival, &Confusion)| {
+        let events = rival.events.as_ref();
+        let value = json!({
+            "f1": decisions.f1(),
+            "false_alarm_share": decisions.false_alarm_share(),
+            "events_detected": events.map(EventReport::detected),
+        });
+        (rival.name.clone(), value)
+    };
+    Value::Object(with_rule.map(entry).collect())
+}
+
+fn choice(choice: &crate::choose::Choice) -> Value {
+    let decisions = choice.decisions.as_ref();
+    json!({
+        "setting": choice.setting,
+        "threshold": choice.threshold,
+        "precision": decisions.and_then(Confusion::precision),
+        "recall": decisions.and_then(Confusion::recall),
+        "f1": decisions.and_then(Confusion::f1),
+        "false_alarm_share": decisions.and_then(Confusion::false_alarm_share),
+        "events_detected": choice.events.as_ref().map(EventReport::detected),
+        "frames_kept_share": choice.frames_kept,
+        "bytes_kept_share": choice.bytes_kept,
+    })
+}
+
+fn settings(task: &Task) -> Value {
+    let args = &task.args;
+    let set: Map<String, Value> = args
+        .settings
+        .iter()
+        .map(|s| (s.name.clone(), json!(s.value)))
+        .collect();
+    json!({
+        "warm": args.warm,
+        "clips": args.clips,
+        "labels": args.labels,
+        "skip": args.skip,
+        "device": args.device,
+        "seeds": args.seeds,
+        "perturb": args.perturb.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "set": set,
+    })
+}

@@ -1,0 +1,73 @@
+//! The framework's own motion detector as a baseline, where it is installed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use gst::prelude::*;
+
+use crate::clips::Frames;
+use crate::stream;
+
+/// Side of the grid of cells.
+const GRID: i32 = 32;
+
+/// Share of moving cells of every frame of the stream; `None` where `motioncells` is not installed.
+///
+/// (It is in the OpenCV plugin, Debian package gstreamer1.0-opencv.)
+pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
+    let Ok(detector) = gst::ElementFactory::make("motioncells")
+        .property("display", false)
+        .property("postallmotion", true)
+        .property("gridx", GRID)
+        .property("gridy", GRID)
+        .build()
+    else {
+        return Ok(None);
+    };
+    let convert = gst::ElementFactory::make("videoconvert").build()?;
+    let mut numbers = BTreeMap::new();
+    let mut shares = BTreeMap::new();
+    let chain = [convert, detector.clone()];
+    stream::pump(frames, &chain, |place, sample| {
+        let time = sample
+            .buffer()
+            .and_then(gst::BufferRef::pts)
+            .context("a frame without a time")?;
+        numbers.insert(time.nseconds(), place.number);
+        read_messages(&detector, &mut shares)
+    })?;
+    let mut scores = vec![0.0; count];
+    for (time, share) in shares {
+        if let Some(score) = numbers.get(&time).and_then(|&n| scores.get_mut(n as usize)) {
+            *score = share;
+        }
+    }
+    Ok(Some(scores))
+}
+
+/// Share of moving cells by time, from the messages that wait on the pipeline's bus.
+fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) -> Result<()> {
+    let pipeline = detector.parent().and_downcast::<gst::Pipeline>();
+    let Some(bus) = pipeline.and_then(|p| p.bus()) else {
+        return Ok(());
+    };
+    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element, gst::MessageType::Error]) {
+        if let gst::MessageView::Error(error) = message.view() {
+            bail!("motioncells: {}", error.error());
+        }
+        let Some(fields) = message.structure().filter(|s| s.has_name("motion")) else {
+            continue;
+        };
+        let Ok(cells) = fields.get::<&str>("motion_cells_indices") else {
+            continue;
+        };
+        let time = fields
+            .get::<u64>("motion")
+            .or_else(|_| fields.get::<u64>("motion_begin"));
+        if let Ok(time) = time {
+            let moving = cells.split(',').filter(|cell| !cell.is_empty()).count();
+            shares.insert(time, moving as f64 / f64::from(GRID * GRID));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! The clips through the real element, in a pipeline, every frame scored before it is learnt.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use gst::prelude::*;
+
+use crate::args::Setting;
+use crate::clips::{Frame, Frames, fail_on_bus_error};
+
+/// Settings of the element that one run is made with.
+#[derive(Clone, Debug)]
+pub struct ElementSettings {
+    /// `device` property.
+    pub device: String,
+    /// `seed` property.
+    pub seed: u64,
+    /// Everything else.
+    pub others: Vec<Setting>,
+}
+
+/// What the element said about one frame.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Position of its clip in the list.
+    pub clip: usize,
+    /// Its number within the clip.
+    pub index: usize,
+    /// Time in the stream, seconds.
+    pub time: f64,
+    /// 0..1, 0.5 at the threshold.
+    pub score: f64,
+    /// Fused, smoothed, calibrated score.
+    pub raw_score: f64,
+    /// Threshold on the raw score.
+    pub threshold: f64,
+    /// Label `anomaly`.
+    pub flagged: bool,
+    /// State `detecting` or `frozen`: the threshold is trusted.
+    pub trusted: bool,
+    /// Which cue decided.
+    pub cue: String,
+    /// Strongest place in pixels: x, y, width, height.
+    pub place: [u32; 4],
+}
+
+/// One pass of the whole stream.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// All frames, the warm-up clips' too.
+    pub verdicts: Vec<Verdict>,
+    /// Time spent within the element.
+    pub busy: Duration,
+    /// Frame rate of the last frame.
+    pub frame_rate: f64,
+}
+
+impl Pass {
+    /// Frames that the element gets through in a second of its own time.
+    pub fn frames_per_second(&self) -> Option<f64> {
+        let seconds = self.busy.as_secs_f64();
+        (seconds > 0.0).then(|| self.verdicts.len() as f64 / seconds)
+    }
+}
+
+/// Makes the element and sets its properties.
+///
+/// # Errors
+/// An unknown property or a value that it does not take is named.
+pub fn make_element(settings: &ElementSettings) -> Result<gst::Element> {
+    let element = gst::ElementFactory::make("vaeanomaly")
+        .build()
+        .context("the element vaeanomaly is missing")?;
+    set(&element, "device", &settings.device)?;
+    set(&element, "seed", &settings.seed.to_string())?;
+    for Setting { name, value } in &settings.others {
+        set(&element, name, value)?;
+    }
+    Ok(element)
+}
+
+/// Sets one property from text, as gst-launch does, but says what is wrong.
+pub fn set(element: &gst::Element, name: &str, value: &str) -> Result<()> {
+    let Some(property) = element.find_property(name) else {
+        bail!("--set {name}: vaeanomaly has no such property");
+    };
+    ensure!(
+        property.flags().contains(gst::glib::ParamFlags::WRITABLE),
+        "--set {name}: the property is read-only"
+    );
+    let refused = || format!("--set {name}: the property does not take the value '{value}'");
+    if property.value_type() == gst::glib::Type::STRING {
+        element.set_property(name, value);
+        return Ok(());
+    }
+    let parsed = gst::glib::Value::deserialize_with_pspec(value, &property).with_context(refused)?;
+    check_range(&property, &parsed)?;
+    element.set_property_from_value(name, &parsed);
+    Ok(())
+}
+
+/// Names the allowed range of a number outside of it.
+fn check_range(property: &gst::glib::ParamSpec, value: &gst::glib::Value) -> Result<()> {
+    use gst::glib::{ParamSpecDouble, ParamSpecInt, ParamSpecUInt, ParamSpecUInt64};
+    let name = property.name();
+    macro_rules! check {
+        ($($spec:ty as $number:ty),*) => {$(
+            if let (Some(spec), Ok(got)) = (property.downcast_ref::<$spec>(), value.get::<$number>()) {
+                let (low, high) = (spec.minimum(), spec.maximum());
+                ensure!((low..=high).contains(&got), "--set {name} must be {low}..={high}, got {got}");
+            }
+        )*};
+    }
+    check!(
+        ParamSpecDouble as f64,
+        ParamSpecInt as i32,
+        ParamSpecUInt as u32,
+        ParamSpecUInt64 as u64
+    );
+    Ok(())
+}
+
+/// Streams `frames` through the element; `look` gets every frame as it leaves, with its verdict.
+pub fn run(
+    frames: Frames,
+    settings: &ElementSettings,
+    mut look: impl FnMut(&Frame, &Verdict) -> Result<()>,
+) -> Result<Pass> {
+    let element = make_element(settings)?;
+    let busy = measure(&element)?;
+    let mut pass = Pass::default();
+    pump(frames, &[element], |place, sample| {
+        let info = gst_video::VideoInfo::from_caps(sample.caps().context("a frame without caps")?)?;
+        let frame = Frame {
+            clip: place.clip,
+            index: place.index,
+            sample,
+            info,
+        };
+        let verdict = read_verdict(&frame)?;
+        look(&frame, &verdict)?;
+        pass.frame_rate = frame.frame_rate();
+        pass.verdicts.push(verdict);
+        Ok(())
+    })?;
+    pass.busy = busy.lock().map_or(Duration::ZERO, |clock| clock.total);
+    Ok(pass)
+}
+
+/// Which frame a buffer is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number in the stream.
+    pub number: u64,
+    clip: usize,
+    index: usize,
+    time: gst::ClockTime,
+}
+
+type Places = Mutex<VecDeque<Place>>;
+
+/// Streams `frames` through a chain of elements that keep order and time; `take` gets what comes out.
+///
+/// Frames are put in by a thread of their own; `take` runs in the calling thread. Frames may be missing in
+/// what comes out.
+pub fn pump(
+    frames: Frames,
+    chain: &[gst::Element],
+    mut take: impl FnMut(Place, gst::Sample) -> Result<()>,
+) -> Result<()> {
+    let pipeline = gst::Pipeline::new();
+    let source = gst_app::AppSrc::builder()
+        .format(gst::Format::Time)
+        .block(true)
+        .max_bytes(0)
+        .max_buffers(4)
+        .build();
+    let sink = gst_app::AppSink::builder().sync(false).max_buffers(4).build();
+    let mut all = vec![source.clone().upcast::<gst::Element>()];
+    all.extend_from_slice(chain);
+    all.push(sink.clone().upcast());
+    pipeline.add_many(&all)?;
+    gst::Element::link_many(&all)?;
+
+    let started = pipeline
+        .set_state(gst::State::Playing)
+        .map_err(anyhow::Error::from);
+    let result = started.and_then(|_| {
+        let places = Arc::new(Places::default());
+        let feeder = thread::spawn({
+            let places = places.clone();
+            move || feed(frames, &source, &places)
+        });
+        let taken = take_all(&sink, &places, &mut take);
+        if taken.is_err() {
+            // Unblocks the feeder; going down cannot fail in a way that anybody could act on.
+            let _ = pipeline.set_state(gst::State::Null);
+        }
+        let fed = feeder
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+        fed.and(taken)
+    });
+    let on_bus = fail_on_bus_error(&pipeline);
+    // Going down cannot fail in a way that anybody could act on.
+    let _ = pipeline.set_state(gst::State::Null);
+    on_bus.and(result)
+}
+
+/// Puts all frames in, then end-of-stream, also after an error.
+fn feed(frames: Frames, source: &gst_app::AppSrc, places: &Places) -> Result<()> {
+    let mut result = Ok(());
+    for frame in frames {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        };
+        let time = frame
+            .sample
+            .buffer()
+            .and_then(gst::BufferRef::pts)
+            .unwrap_or_default();
+        let place = Place {
+            number: frame.number(),
+            clip: frame.clip,
+            index: frame.index,
+            time,
+        };
+        if let Ok(mut queue) = places.lock() {
+            queue.push_back(place);
+        }
+        // Refused when the pipeline has stopped: its bus knows why.
+        if source.push_sample(&frame.sample).is_err() {
+            return Ok(());
+        }
+    }
+    // Refused likewise.
+    let _ = source.end_of_stream();
+    result
+}
+
+/// Takes everything until end-of-stream or an error.
+fn take_all(
+    sink: &gst_app::AppSink,
+    places: &Places,
+    take: &mut impl FnMut(Place, gst::Sample) -> Result<()>,
+) -> Result<()> {
+    while let Ok(sample) = sink.pull_sample() {
+        let pts = sample
+            .buffer()
+            .and_then(gst::BufferRef::pts)
+            .context("a buffer without a time")?;
+        // Encoders may move their whole segment.
+        let time = sample
+            .segment()
+            .and_then(|s| s.downcast_ref::<gst::ClockTime>())
+            .and_then(|s| s.to_running_time(pts))
+            .context("a buffer outside of its segment")?;
+        let place = {
+            let mut queue = places
+                .lock()
+                .map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+            std::iter::from_fn(|| queue.pop_front())
+                .find(|place| place.time.absdiff(time) < gst::ClockTime::from_useconds(500))
+                .with_context(|| format!("a buffer at {time}, where no frame was"))?
+        };
+        take(place, sample)?;
+    }
+    Ok(())
+}
+
+/// Reads the metadata as any application would.
+fn read_verdict(frame: &Frame) -> Result<Verdict> {
+    let buffer = frame.sample.buffer().context("a frame without a buffer")?;
+    let missing = || format!("frame {} carries no VaeAnomalyMeta", frame.number());
+    let meta = gst::meta::CustomMeta::from_buffer(buffer, "VaeAnomalyMeta").with_context(missing)?;
+    let fields = meta.structure();
+    let text = |name: &str| fields.get::<String>(name);
+    let state = text("state")?;
+    let mut place = [0; 4];
+    for (value, name) in place.iter_mut().zip(["x", "y", "width", "height"]) {
+        *value = fields.get::<u32>(name)?;
+    }
+    Ok(Verdict {
+        clip: frame.clip,
+        index: frame.index,
+        time: buffer.pts().map_or(0.0, |pts| pts.nseconds() as f64 * 1e-9),
+        score: fields.get("score")?,
+        raw_score: fields.get("raw-score")?,
+        threshold: fields.get("threshold")?,
+        flagged: text("label")? == "anomaly",
+        trusted: state == "detecting" || state == "frozen",
+        cue: text("cue")?,
+        place,
+    })
+}
+
+/// Time between a buffer's arrival at the element and its departure.
+#[derive(Default)]
+struct Stopwatch {
+    started: Option<Instant>,
+    total: Duration,
+}
+
+fn measure(element: &gst::Element) -> Result<Arc<Mutex<Stopwatch>>> {
+    let watch = Arc::new(Mutex::new(Stopwatch::default()));
+    for name in ["sink", "src"] {
+        let pad = element
+            .static_pad(name)
+            .with_context(|| format!("vaeanomaly has no {name} pad"))?;
+        let watch = watch.clone();
+        let arriving = name == "sink";
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            if let Ok(mut watch) = watch.lock() {
+                if arriving {
+                    watch.started = Some(Instant::now());
+                } else if let Some(started) = watch.started.take() {
+                    watch.total += started.elapsed();
+                }
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+    Ok(watch)
+}

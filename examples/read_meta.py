@@ -1,0 +1,52 @@
+#!/usr/bin/python3
+"""Reads the metadata and the messages of vaeanomaly from Python.
+
+GST_PLUGIN_PATH=target/release examples/read_meta.py street.mp4
+Debian packages: python3-gi gir1.2-gstreamer-1.0
+"""
+
+import pathlib
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+from gi.repository import Gst  # noqa: E402
+
+
+def on_buffer(_pad, info):
+    meta = info.get_buffer().get_custom_meta("VaeAnomalyMeta")
+    if meta:
+        found = meta.get_structure()
+        print(f"frame {found.get_value('frame'):6}  score {found.get_value('score'):.2f}  {found.get_string('label')}")
+    return Gst.PadProbeReturn.OK
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: read_meta.py FILE-OR-URI")
+    Gst.init(None)
+    source = sys.argv[1]
+    uri = source if Gst.uri_is_valid(source) else pathlib.Path(source).absolute().as_uri()
+    pipeline = Gst.parse_launch("uridecodebin name=source ! videoconvert ! vaeanomaly ! fakesink name=sink")
+    pipeline.get_by_name("source").set_property("uri", uri)
+    pipeline.get_by_name("sink").get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, on_buffer)
+
+    pipeline.set_state(Gst.State.PLAYING)
+    status = 0
+    while True:
+        message = pipeline.get_bus().timed_pop(Gst.CLOCK_TIME_NONE)
+        if message.type == Gst.MessageType.EOS:
+            break
+        if message.type == Gst.MessageType.ERROR:
+            print(message.parse_error(), file=sys.stderr)
+            status = 1
+            break
+        structure = message.get_structure()
+        if message.type == Gst.MessageType.ELEMENT and structure.has_name("vaeanomaly"):
+            print("message", structure.to_string())
+    pipeline.set_state(Gst.State.NULL)
+    sys.exit(status)
+
+
+main()

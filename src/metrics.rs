@@ -1,1 +1,0 @@
-//! Figures of merit for scores against ground truth.

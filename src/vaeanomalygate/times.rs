@@ -1,0 +1,204 @@
+//! Running times of buffers, as the state machine wants them.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+
+use crate::gate::{FrameClock, Span};
+
+type Segment = gst::FormattedSegment<gst::ClockTime>;
+
+/// Decoding times that go back by more than this are a new start.
+const JUMP: Duration = Duration::from_secs(1);
+
+/// Follows a stream's segment and frame rate and gives every buffer its place in running time.
+#[derive(Debug, Default)]
+pub(super) struct BufferTimes {
+    clock: FrameClock,
+    segment: Segment,
+    frame_duration: Option<gst::ClockTime>,
+    last_decode: Option<Duration>,
+}
+
+impl BufferTimes {
+    /// Takes a new segment; `false` when it is not in time.
+    pub fn set_segment(&mut self, segment: &gst::Segment) -> bool {
+        let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
+            return false;
+        };
+        self.segment = segment.clone();
+        true
+    }
+
+    /// Takes the frame rate of new caps; 0/1 means that frames last as long as their buffers say.
+    pub fn set_caps(&mut self, caps: &gst::CapsRef) {
+        let rate = caps
+            .structure(0)
+            .and_then(|fields| fields.get::<gst::Fraction>("framerate").ok());
+        self.frame_duration = rate.filter(|rate| rate.numer() > 0).and_then(|rate| {
+            gst::ClockTime::SECOND.mul_div_round(
+                u64::try_from(rate.denom()).ok()?,
+                u64::try_from(rate.numer()).ok()?,
+            )
+        });
+    }
+
+    /// When the buffer's frame is shown.
+    pub fn span(&mut self, buffer: &gst::BufferRef) -> Span {
+        let duration = buffer.duration().or(self.frame_duration);
+        let from = buffer.pts().or(buffer.dts());
+        let place = from.and_then(|from| self.place(from, duration));
+        let mut span = match place {
+            Some((at, duration)) => self.clock.span(Some(at), Some(duration)),
+            None => self
+                .clock
+                .span(None, duration.map(|duration| self.stretched(duration))),
+        };
+        if let Some(decode) = self.decode(buffer) {
+            // Frames of long duration are reordered by more than a second; decoding times only grow.
+            span.jump = self
+                .last_decode
+                .is_some_and(|last| decode.saturating_add(JUMP) < last);
+            self.last_decode = Some(decode);
+        }
+        span
+    }
+
+    /// Whether this buffer's time is back behind those before it.
+    pub fn would_jump(&self, buffer: &gst::BufferRef) -> bool {
+        match (self.decode(buffer), self.last_decode) {
+            (Some(decode), Some(last)) => decode.saturating_add(JUMP) < last,
+            _ => {
+                let place = buffer.pts().and_then(|pts| self.place(pts, None));
+                place.is_some_and(|(at, _)| self.clock.would_jump(at))
+            }
+        }
+    }
+
+    /// When the buffer's frame is decoded, where the buffer says so.
+    pub fn decode(&self, buffer: &gst::BufferRef) -> Option<Duration> {
+        let running_time = self.segment.to_running_time_full(buffer.dts()?)?;
+        Some(not_before_zero(running_time))
+    }
+
+    /// The time a GAP event covers.
+    pub fn gap(&self, start: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<Span> {
+        let (start, duration) = self.place(start, duration)?;
+        Some(Span::new(start, duration))
+    }
+
+    /// The position in the segment that has this running time.
+    pub fn position(&self, running_time: Duration) -> Option<gst::ClockTime> {
+        let running_time = gst::ClockTime::try_from(running_time).ok()?;
+        self.segment.position_from_running_time(running_time)
+    }
+
+    /// Forgets the time base: after a flush.
+    pub fn restart(&mut self) {
+        self.clock.restart();
+        self.last_decode = None;
+        self.segment = Segment::default();
+    }
+
+    fn stretched(&self, duration: gst::ClockTime) -> Duration {
+        Duration::from(duration).div_f64(self.segment.rate().abs())
+    }
+
+    /// Start and duration in running time, also when the segment runs backwards.
+    fn place(&self, from: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<(Duration, Duration)> {
+        let length = self.stretched(duration.unwrap_or_default());
+        let running_time = not_before_zero(self.segment.to_running_time_full(from)?);
+        let backwards = self.segment.rate() < 0.0;
+        Some((
+            if backwards {
+                running_time.saturating_sub(length)
+            } else {
+                running_time
+            },
+            length,
+        ))
+    }
+}
+
+fn not_before_zero(running_time: gst::Signed<gst::ClockTime>) -> Duration {
+    Duration::from(running_time.positive().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(pts: Option<u64>, dts: Option<u64>, duration: Option<u64>) -> gst::Buffer {
+        let mut buffer = gst::Buffer::new();
+        let fields = buffer.get_mut().expect("a new buffer");
+        fields.set_pts(pts.map(gst::ClockTime::from_mseconds));
+        fields.set_dts(dts.map(gst::ClockTime::from_mseconds));
+        fields.set_duration(duration.map(gst::ClockTime::from_mseconds));
+        buffer
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn times(change: impl FnOnce(&mut Segment)) -> BufferTimes {
+        gst::init().expect("GStreamer starts");
+        let mut segment = Segment::default();
+        change(&mut segment);
+        let mut times = BufferTimes::default();
+        assert!(times.set_segment(segment.upcast_ref()));
+        times
+    }
+
+    #[test]
+    fn segments_shift_and_stretch() {
+        let mut times = times(|segment| {
+            segment.set_start(gst::ClockTime::from_seconds(10));
+            segment.set_base(gst::ClockTime::from_seconds(3));
+            segment.set_rate(2.0);
+        });
+        let span = times.span(&buffer(Some(12_000), None, Some(40)));
+        assert_eq!((span.start, span.end), (ms(4000), ms(4020)));
+        assert_eq!(times.position(ms(4000)), Some(gst::ClockTime::from_seconds(12)));
+    }
+
+    #[test]
+    fn frames_shown_backwards_start_where_they_end() {
+        let mut times = times(|segment| {
+            segment.set_start(gst::ClockTime::ZERO);
+            segment.set_stop(gst::ClockTime::from_seconds(10));
+            segment.set_rate(-1.0);
+        });
+        let span = times.span(&buffer(Some(9_000), None, Some(1000)));
+        assert_eq!((span.start, span.end), (ms(0), ms(1000)));
+    }
+
+    #[test]
+    fn the_frame_rate_stands_in_for_missing_durations() {
+        let mut times = times(|_| ());
+        let caps = gst::Caps::builder("video/x-raw")
+            .field("framerate", gst::Fraction::new(25, 1))
+            .build();
+        times.set_caps(&caps);
+        assert_eq!(
+            times.span(&buffer(Some(1000), None, None)),
+            Span::new(ms(1000), ms(40))
+        );
+        assert_eq!(times.span(&buffer(None, None, None)), Span::new(ms(1040), ms(40)));
+    }
+
+    #[test]
+    fn reordered_frames_of_a_slow_stream_are_no_jump() {
+        let mut times = times(|_| ());
+        assert!(!times.span(&buffer(Some(9000), Some(1000), Some(2000))).jump);
+        assert!(!times.span(&buffer(Some(3000), Some(3000), Some(2000))).jump);
+        assert!(times.span(&buffer(Some(100), Some(100), Some(2000))).jump);
+    }
+
+    #[test]
+    fn other_segments_are_refused() {
+        gst::init().expect("GStreamer starts");
+        let bytes = gst::FormattedSegment::<gst::format::Bytes>::new();
+        assert!(!BufferTimes::default().set_segment(bytes.upcast_ref()));
+    }
+}

@@ -1,0 +1,122 @@
+//! `vaeanomalygate follow=NAME`: the camera's own stream, decided by a decoded branch beside it.
+
+use gst::prelude::*;
+
+mod gated;
+use gated::Label;
+
+#[test]
+fn following_nobody_is_an_error_that_names_who() {
+    let pipeline = gated::pipeline("videotestsrc ! vaeanomalygate follow=eye ! fakesink");
+    assert!(pipeline.set_state(gst::State::Playing).is_err());
+    let error = gated::wait(&pipeline).expect_err("an error");
+    assert!(error.contains("eye"), "{error}");
+    pipeline.set_state(gst::State::Null).expect("it stops");
+}
+
+/// One encoded stream to the gate, one decoded branch with the labels of an event from frame 60 to 79.
+const FOLLOWED: &str = "videotestsrc num-buffers=150 pattern=ball ! video/x-raw,width=64,height=64,framerate=10/1 \
+    ! x264enc key-int-max=10 bframes=2 tune=0 ! h264parse ! tee name=t \
+    t. ! queue max-size-time=0 max-size-buffers=0 ! avdec_h264 ! identity name=eye ! fakesink sync=false \
+    t. ! queue max-size-time=0 max-size-buffers=0 ! vaeanomalygate name=gate follow=eye pre-roll=1000000000 \
+    post-roll=500000000 keepalive-interval=0 ! fakesink name=out sync=false async=false";
+
+fn event_at_60(frame: u64) -> Label {
+    if (60..80).contains(&frame) {
+        Label::Anomaly(1)
+    } else {
+        Label::Normal
+    }
+}
+
+#[test]
+fn a_followed_branch_decides_and_the_access_units_stay_bit_for_bit() {
+    let pipeline = gated::pipeline(FOLLOWED);
+    gated::label_frames(&pipeline, "eye", event_at_60);
+    let before = gated::watch_pad(&pipeline, "gate", "sink");
+    let after = gated::watch_pad(&pipeline, "gate", "src");
+    gated::play(&pipeline);
+    let (before, after) = (before.lock().unwrap(), after.lock().unwrap());
+    let start = before
+        .iter()
+        .position(|unit| unit.bytes == after[0].bytes)
+        .expect("it came in");
+    let same = before[start..]
+        .iter()
+        .zip(after.iter())
+        .all(|(old, new)| (old.pts, &old.bytes) == (new.pts, &new.bytes));
+    assert!(
+        same,
+        "the units of the clip are those that came in, without a hole"
+    );
+    assert!(after[0].key && after[0].discont);
+    let first = before[0].pts.expect("a time");
+    let shown: Vec<_> = after
+        .iter()
+        .map(|unit| (unit.pts.expect("a time") - first) / 100)
+        .collect();
+    assert_eq!(shown[0], 50, "the key frame at the pre-roll");
+    assert!((50..85).all(|frame| shown.contains(&frame)), "{shown:?}");
+    assert!(shown.iter().all(|frame| *frame < 90), "{shown:?}");
+}
+
+#[test]
+fn a_full_gate_waits_for_a_branch_that_is_slower() {
+    // Frames of about 700 bytes: a third of the stream fits, more than a pre-roll and two groups.
+    let description = FOLLOWED
+        .replace("follow=eye", "follow=eye max-pre-roll-bytes=30000")
+        .replace("avdec_h264", "avdec_h264 ! identity sleep-time=3000");
+    let pipeline = gated::pipeline(&description);
+    gated::label_frames(&pipeline, "eye", event_at_60);
+    let before = gated::watch_pad(&pipeline, "gate", "sink");
+    let after = gated::watch_pad(&pipeline, "gate", "src");
+    gated::play(&pipeline);
+    let before = before.lock().unwrap();
+    let first = before[0].pts.expect("a time");
+    let shown: Vec<_> = after
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|unit| (unit.pts.expect("a time") - first) / 100)
+        .collect();
+    assert!((50..85).all(|frame| shown.contains(&frame)), "{shown:?}");
+}
+
+#[test]
+fn it_starts_and_stops_again_and_again_in_mid_stream() {
+    let pipeline = gated::pipeline(&FOLLOWED.replace("num-buffers=150", "is-live=true"));
+    gated::label_frames(&pipeline, "eye", |_| Label::Normal);
+    let arrived = gated::watch_pad(&pipeline, "gate", "sink");
+    for _ in 0..5 {
+        arrived.lock().unwrap().clear();
+        pipeline.set_state(gst::State::Playing).expect("it starts");
+        while arrived.lock().unwrap().len() < 3 {
+            std::thread::yield_now();
+        }
+        pipeline.set_state(gst::State::Null).expect("it stops");
+    }
+}
+
+#[test]
+fn a_viewer_beside_a_recording_is_not_delayed() {
+    let pipeline = gated::pipeline(
+        "videotestsrc is-live=true ! video/x-raw,width=64,height=64,framerate=10/1 ! identity name=eye ! tee name=t \
+         t. ! queue ! fakesink name=viewer sync=true \
+         t. ! queue ! x264enc tune=zerolatency key-int-max=10 ! vaeanomalygate name=gate pre-roll=30000000000 \
+         ! fakesink name=record sync=false async=false",
+    );
+    gated::label_frames(&pipeline, "eye", |_| Label::Normal);
+    pipeline.set_state(gst::State::Playing).expect("it starts");
+    let arrived = gated::watch_pad(&pipeline, "gate", "sink");
+    while arrived.lock().unwrap().len() < 3 {
+        std::thread::yield_now();
+    }
+    let mut query = gst::query::Latency::new();
+    assert!(pipeline.query(&mut query));
+    let (live, min, _) = query.result();
+    assert!(
+        live && min < gst::ClockTime::from_seconds(1),
+        "the pipeline's latency is {min}"
+    );
+    pipeline.set_state(gst::State::Null).expect("it stops");
+}

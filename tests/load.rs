@@ -1,0 +1,137 @@
+//! The shared library in a GStreamer that knows nothing of it but its folder.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The folder with the plugin that cargo built beside this test.
+fn plugin() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    let built = [
+        folder.join("libgstvaeanomaly.so"),
+        folder.join("../libgstvaeanomaly.so"),
+    ];
+    let newest = built
+        .into_iter()
+        .filter(|file| file.exists())
+        .max_by_key(|file| file.metadata().unwrap().modified().unwrap());
+    newest.expect("cargo builds the cdylib with the tests")
+}
+
+/// Runs one of GStreamer's tools with the plugin alone in its path and a registry of its own.
+fn tool(name: &str, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(plugin(), folder.path().join("libgstvaeanomaly.so")).unwrap();
+    Command::new(name)
+        .args(arguments)
+        .env("GST_PLUGIN_PATH", folder.path())
+        .env("GST_REGISTRY", folder.path().join("registry.bin"))
+        .env("G_DEBUG", "fatal_warnings")
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap_or_else(|e| panic!("{name}: {e}; it is in the Debian package gstreamer1.0-tools"))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn inspect_shows_the_element_and_every_property() {
+    let output = tool("gst-inspect-1.0", &["vaeanomaly"]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    for line in [
+        "Filter/Analyzer/Video",
+        "GstBaseTransform",
+        "none (0)",
+        "libgstvaeanomaly.so",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    for property in [
+        "device",
+        "cues",
+        "learn",
+        "learning-rate",
+        "train-interval",
+        "kl-weight",
+        "dropout",
+        "net-arch",
+        "latent-dim",
+        "model-width",
+        "seed",
+        "threshold-mode",
+        "threshold",
+        "sigma",
+        "false-alarm-rate",
+        "window",
+        "warm-up",
+        "drop-normal",
+        "keepalive-interval",
+        "gap-events",
+        "post-roll",
+        "min-anomaly",
+        "merge-gap",
+        "post-messages",
+        "roi-meta",
+        "state",
+        "stats",
+    ] {
+        assert!(
+            text.contains(&format!("\n  {property} ")),
+            "no property {property} in {text}"
+        );
+    }
+    for format in ["GRAY16_LE", "P010_10LE", "UYVY", "xBGR"] {
+        assert!(text.contains(format), "{format}");
+    }
+}
+
+#[test]
+fn launch_runs_it() {
+    let output = tool(
+        "gst-launch-1.0",
+        &[
+            "-m",
+            "videotestsrc",
+            "num-buffers=30",
+            "!",
+            "video/x-raw,width=64,height=48,framerate=10/1",
+            "!",
+            "vaeanomaly",
+            "warm-up=8",
+            "!",
+            "fakesink",
+        ],
+    );
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("state-changed") && text.contains("detecting"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_wrong_setting_fails_with_a_sentence() {
+    let output = tool(
+        "gst-launch-1.0",
+        &[
+            "videotestsrc",
+            "num-buffers=3",
+            "!",
+            "vaeanomaly",
+            "net-arch=[(12,3,3)]",
+            "!",
+            "fakesink",
+        ],
+    );
+    assert!(!output.status.success());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains("net-arch must be a list whose poolings divide the model-width 64"),
+        "{errors}"
+    );
+    assert!(errors.contains("pooling 3 of stage 1"), "{errors}");
+}

@@ -1,0 +1,196 @@
+//! What the element tells: messages on the bus and events downstream.
+
+mod common;
+
+use common::rig::{self, Item, Rig};
+use common::synthetic::{Happening, SIZE, Scene};
+use gst::prelude::*;
+
+const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];
+
+/// A runner for three seconds, and calm until the event is over.
+fn runner() -> Scene {
+    Scene::quiet().with(15.0..18.0, Happening::Runner)
+}
+
+fn names(messages: &[gst::Structure]) -> Vec<&str> {
+    messages.iter().map(|s| s.get::<&str>("event").unwrap()).collect()
+}
+
+fn time(s: &gst::StructureRef, name: &str) -> gst::ClockTime {
+    s.get::<gst::ClockTime>(name)
+        .unwrap_or_else(|e| panic!("{name} of {s}: {e}"))
+}
+
+#[test]
+fn an_event_begins_is_updated_and_ends() {
+    let mut rig = Rig::grey(&QUICK, 10);
+    // What is shown at 10 s runs at 0 s and was at 3 s of the recording.
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(10 * gst::ClockTime::SECOND);
+    segment.set_time(3 * gst::ClockTime::SECOND);
+    assert!(rig.harness.push_event(gst::event::Segment::new(&segment)));
+    let scene = Scene::quiet().with(22.0..25.0, Happening::Runner);
+    rig.show(&scene, 10, 100..290);
+    let messages = rig.take_messages();
+    let told: Vec<&str> = names(&messages)
+        .into_iter()
+        .filter(|name| name.starts_with("anomaly"))
+        .collect();
+    assert_eq!(told.first(), Some(&"anomaly-begin"), "{told:?}");
+    assert_eq!(told.last(), Some(&"anomaly-end"), "{told:?}");
+    assert_eq!(
+        told.iter().filter(|name| **name != "anomaly-update").count(),
+        2,
+        "{told:?}"
+    );
+    assert!(told.len() >= 5, "an update a second: {told:?}");
+
+    let begin = rig::of_kind(&messages, "anomaly-begin")[0];
+    let start = time(begin, "timestamp");
+    assert!(
+        start >= 22 * gst::ClockTime::SECOND && start < 23 * gst::ClockTime::SECOND,
+        "{start}"
+    );
+    for s in messages
+        .iter()
+        .filter(|s| s.get::<&str>("event").unwrap().starts_with("anomaly"))
+    {
+        assert_eq!(s.name(), "vaeanomaly");
+        assert_eq!(s.get::<u64>("event-id"), Ok(1));
+        assert_eq!(
+            time(s, "timestamp"),
+            start,
+            "every message of an event tells its begin"
+        );
+        assert_eq!(time(s, "running-time"), start - 10 * gst::ClockTime::SECOND);
+        assert_eq!(time(s, "stream-time"), start - 7 * gst::ClockTime::SECOND);
+        for name in ["score", "peak-score", "raw-score", "threshold"] {
+            assert!(s.get::<f64>(name).unwrap().is_finite(), "{name}");
+        }
+        assert!(s.get::<f64>("peak-score").unwrap() > 0.5);
+        let place = ["x", "y", "width", "height"].map(|name| s.get::<u32>(name).unwrap() as usize);
+        assert!(place[0] + place[2] <= SIZE.0 && place[1] + place[3] <= SIZE.1 && place[2] > 0);
+        assert_eq!(s.get("state"), Ok("detecting"));
+    }
+    let end = rig::of_kind(&messages, "anomaly-end")[0];
+    let duration = time(end, "duration");
+    assert!(
+        duration >= 2 * gst::ClockTime::SECOND && duration <= 4 * gst::ClockTime::SECOND,
+        "{duration}"
+    );
+    assert!(end.get::<u64>("anomalous-frames").unwrap() >= 20);
+    assert!(end.get::<f64>("peak-score").unwrap() >= begin.get::<f64>("peak-score").unwrap());
+    assert_eq!(end.get::<u64>("frames-in"), end.get::<u64>("frames-out"));
+    // The frame whose metadata names the event for the last time lies within the merge gap.
+    let last = rig
+        .take_results()
+        .iter()
+        .rposition(|r| r.event_id.is_some())
+        .unwrap();
+    let closed = rig::frame_time(10, 100 + last as u64);
+    assert!(closed < start + duration + 2 * gst::ClockTime::SECOND);
+}
+
+#[test]
+fn the_end_of_the_stream_ends_the_event() {
+    let mut rig = Rig::grey(&QUICK, 10);
+    rig.show(&runner(), 10, 0..170);
+    rig.take_items();
+    rig.take_messages();
+    rig.harness.push_event(gst::event::Eos::new());
+    let messages = rig.take_messages();
+    assert_eq!(names(&messages), ["anomaly-end"]);
+    assert_eq!(messages[0].get("event-id"), Ok(1u64));
+    let kinds: Vec<gst::EventType> = rig
+        .take_items()
+        .iter()
+        .filter_map(|item| match item {
+            Item::Event(event) => Some(event.type_()),
+            Item::Buffer(_) => None,
+        })
+        .collect();
+    assert_eq!(kinds, [gst::EventType::CustomDownstream, gst::EventType::Eos]);
+}
+
+#[test]
+fn post_messages_decides_what_is_posted() {
+    for (post, wanted) in [
+        ("none", [].as_slice()),
+        ("events", &["anomaly-begin", "anomaly-update", "state-changed"]),
+        (
+            "all",
+            &["anomaly-begin", "anomaly-update", "frame", "state-changed"],
+        ),
+    ] {
+        let mut rig = Rig::grey(&QUICK, 10);
+        rig.element.set_property_from_str("post-messages", post);
+        rig.show(&runner(), 10, 0..175);
+        let messages = rig.take_messages();
+        let mut told = names(&messages);
+        let frames = told.iter().filter(|name| **name == "frame").count();
+        assert_eq!(frames, if post == "all" { 175 } else { 0 });
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told, wanted, "post-messages={post}");
+        if post == "all" {
+            let frame = rig::of_kind(&messages, "frame")[120];
+            assert_eq!(frame.get("frame"), Ok(120u64));
+            assert_eq!(time(frame, "timestamp"), 12 * gst::ClockTime::SECOND);
+            assert_eq!(time(frame, "duration"), 100 * gst::ClockTime::MSECOND);
+        }
+    }
+}
+
+#[test]
+fn downstream_learns_of_events_before_the_frames_concerned() {
+    let mut rig = Rig::grey(&QUICK, 10);
+    rig.element.set_property_from_str("post-messages", "none");
+    rig.show(&runner(), 10, 0..230);
+    let mut told = Vec::new();
+    let mut frames = 0u64;
+    for item in rig.take_items() {
+        match item {
+            Item::Buffer(_) => frames += 1,
+            Item::Event(event) => {
+                let Some(s) = event.structure().filter(|s| s.name() == "vaeanomaly-event") else {
+                    continue;
+                };
+                assert!(event.is_serialized() && event.is_downstream());
+                told.push((
+                    s.get::<String>("event").unwrap(),
+                    s.get::<u64>("event-id").unwrap(),
+                    frames,
+                ));
+            }
+        }
+    }
+    let events: Vec<&(String, u64, u64)> = told.iter().filter(|t| t.0.starts_with("anomaly")).collect();
+    let [(begin, 1, first), (end, 1, _)] = events.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!((begin.as_str(), end.as_str()), ("anomaly-begin", "anomaly-end"));
+    assert!((150..160).contains(first), "begins before frame {first}");
+    assert_eq!(
+        told.iter().filter(|t| t.0 == "state-changed").count(),
+        3,
+        "{told:?}"
+    );
+}
+
+#[test]
+fn scene_changes_and_a_covered_lens_are_told() {
+    let scene = Scene::quiet()
+        .with(12.0..15.0, Happening::Turned)
+        .with(20.0..23.0, Happening::Covered);
+    let mut rig = Rig::grey(&QUICK, 10);
+    rig.show(&scene, 10, 0..220);
+    let messages = rig.take_messages();
+    let change = rig::of_kind(&messages, "scene-change")[0];
+    assert_eq!(change.get("change"), Ok("new-scene"));
+    assert_eq!(time(change, "timestamp"), 12 * gst::ClockTime::SECOND);
+    assert_eq!(change.get("state"), Ok("adapting"));
+    let blocked = rig::of_kind(&messages, "view-blocked");
+    assert_eq!(blocked.len(), 1, "told once");
+    assert!(time(blocked[0], "timestamp") >= 20 * gst::ClockTime::SECOND);
+}
