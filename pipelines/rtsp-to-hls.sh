@@ -1,12 +1,12 @@
 #!/bin/sh
 # An IP camera (RTSP) in, HLS out for any web server: the stream slows down to one frame a second while all is normal.
-#   IN   rtsp:// address    OUT  folder for playlist and segments
+#   IN   rtsp:// address (rtspt:// for TCP only)    OUT  folder for playlist and segments
 set -eu
 IN=${IN:?"set IN to the camera, for example IN=rtsp://user:password@192.168.1.20/stream"}
 OUT=${OUT:-hls}
 mkdir -p "$OUT"
 
-exec gst-launch-1.0 -e rtspsrc location="$IN" latency=200 protocols=tcp ! decodebin ! videoconvert ! video/x-raw,format=I420 \
+exec gst-launch-1.0 -e uridecodebin uri="$IN" ! videoconvert ! video/x-raw,format=I420 \
   ! vaeanomaly drop-normal=true keepalive-interval=1000000000 \
   ! x264enc tune=zerolatency speed-preset=veryfast bitrate=1000 key-int-max=20 ! h264parse \
   ! hlssink2 target-duration=4 max-files=0 playlist-length=0 \

@@ -1,11 +1,11 @@
 #!/bin/sh
 # An IP camera (RTSP) in, RTSP out: publishes the thinned stream to an RTSP server that takes recordings.
-#   IN   rtsp:// address of the camera    OUT  rtsp:// address to publish to
+#   IN   rtsp:// address (rtspt:// for TCP only) of the camera    OUT  rtsp:// address to publish to
 set -eu
 IN=${IN:?"set IN to the camera, for example IN=rtsp://user:password@192.168.1.20/stream"}
 OUT=${OUT:?"set OUT to the server, for example OUT=rtsp://localhost:8554/anomalies"}
 
-exec gst-launch-1.0 -e rtspsrc location="$IN" latency=200 protocols=tcp ! decodebin ! videoconvert ! video/x-raw,format=I420 \
+exec gst-launch-1.0 -e uridecodebin uri="$IN" ! videoconvert ! video/x-raw,format=I420 \
   ! vaeanomaly drop-normal=true keepalive-interval=1000000000 \
   ! x264enc tune=zerolatency speed-preset=veryfast bitrate=1000 key-int-max=20 ! h264parse \
   ! rtspclientsink protocols=tcp location="$OUT"

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,9 @@ use gst_rtsp_server::prelude::*;
 
 /// A recipe that hangs is killed after this time and fails.
 const WATCHDOG: Duration = Duration::from_secs(300);
+
+/// Frames after which a recipe on a camera is stopped; the short scene has more.
+const ENOUGH: u64 = 180;
 
 fn recipe(name: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -29,9 +33,14 @@ fn finish(command: Command) -> String {
     text
 }
 
-/// Runs until `ended` says that the camera has sent all it has, then stops the recipe as Ctrl-C does.
-fn finish_by_interrupt(command: Command, ended: mpsc::Receiver<()>) {
-    run(command, Some(ended));
+/// Runs until the camera has sent enough, then stops the recipe as Ctrl-C does.
+fn finish_by_interrupt(command: Command, enough: mpsc::Receiver<()>) {
+    let (output, text) = run(command, Some(enough));
+    assert_ne!(
+        output.status.signal(),
+        Some(9),
+        "the recipe did not end by itself:\n{text}"
+    );
 }
 
 fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, String) {
@@ -47,7 +56,7 @@ fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, 
             let sent = Command::new("kill").args([signal, &pid]).status();
             assert!(sent.is_ok(), "kill {signal} {pid}: {sent:?}");
         };
-        if interrupt.is_some_and(|ended| ended.recv_timeout(WATCHDOG).is_ok()) {
+        if interrupt.is_some_and(|enough| enough.recv_timeout(WATCHDOG).is_ok()) {
             kill("-INT");
         }
         if watch.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -196,11 +205,12 @@ fn two_cameras() {
 
 #[test]
 fn rtsp_to_hls() {
-    let (server, ended) = Server::start();
+    let (server, enough) = Server::start();
     let folder = folder("hls");
     let mut run = recipe("rtsp-to-hls");
-    run.env("IN", server.address("camera")).env("OUT", &folder);
-    finish_by_interrupt(run, ended);
+    run.env("IN", server.address("rtspt", "camera"))
+        .env("OUT", &folder);
+    finish_by_interrupt(run, enough);
     let playlist = folder.join("playlist.m3u8");
     let text = std::fs::read_to_string(&playlist).expect("the playlist is written");
     assert!(text.contains("#EXT-X-ENDLIST"), "{text}");
@@ -214,11 +224,11 @@ fn rtsp_to_hls() {
 
 #[test]
 fn rtsp_to_rtsp() {
-    let (server, ended) = Server::start();
+    let (server, enough) = Server::start();
     let mut run = recipe("rtsp-to-rtsp");
-    run.env("IN", server.address("camera"))
-        .env("OUT", server.address("published"));
-    finish_by_interrupt(run, ended);
+    run.env("IN", server.address("rtspt", "camera"))
+        .env("OUT", server.address("rtsp", "published"));
+    finish_by_interrupt(run, enough);
     let received = server.received.load(Ordering::SeqCst) as usize;
     assert!(
         (30..short_scene().1.frames.len()).contains(&received),
@@ -375,7 +385,7 @@ struct Server {
 }
 
 impl Server {
-    /// The server, and what tells when the camera has sent its last frame.
+    /// The server, and what tells when the camera has sent [`ENOUGH`] frames.
     fn start() -> (Self, mpsc::Receiver<()>) {
         gst::init().expect("GStreamer starts");
         let context = gst::glib::MainContext::new();
@@ -389,7 +399,7 @@ impl Server {
             "( filesrc location={} ! matroskademux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
             short_scene().0.display()
         ));
-        let (end, ended) = mpsc::channel();
+        let (tell, enough) = mpsc::channel();
         camera.connect_media_configure(move |_, media| {
             let bin = media
                 .element()
@@ -397,16 +407,13 @@ impl Server {
                 .expect("the factory makes a bin");
             let pad = bin
                 .by_name("pay0")
-                .and_then(|p| p.static_pad("src"))
+                .and_then(|p| p.static_pad("sink"))
                 .expect("the payloader has a pad");
-            let end = end.clone();
-            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-                if info
-                    .event()
-                    .is_some_and(|event| event.type_() == gst::EventType::Eos)
-                {
+            let (tell, frames) = (tell.clone(), AtomicU64::new(0));
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                if frames.fetch_add(1, Ordering::SeqCst) + 1 == ENOUGH {
                     // Nobody listens any more when the test has failed already.
-                    let _ = end.send(());
+                    let _ = tell.send(());
                 }
                 gst::PadProbeReturn::Ok
             });
@@ -449,11 +456,12 @@ impl Server {
             thread: Some(thread),
             received,
         };
-        (server, ended)
+        (server, enough)
     }
 
-    fn address(&self, mount: &str) -> String {
-        format!("rtsp://127.0.0.1:{}/{mount}", self.server.bound_port())
+    /// An address for `scheme`: `rtspt` is RTSP over TCP alone.
+    fn address(&self, scheme: &str, mount: &str) -> String {
+        format!("{scheme}://127.0.0.1:{}/{mount}", self.server.bound_port())
     }
 }
 

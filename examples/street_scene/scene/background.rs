@@ -45,10 +45,13 @@ fn cast(camera: &Camera, x: f32, y: f32) -> Rgb {
     let to_facade = FACADE / ray[2].max(1e-4);
     let height = origin[1] + ray[1] * to_facade;
     let (color, distance) = if height > 0.0 {
-        (facade::color(ray[0] * to_facade, height), to_facade)
+        (facade::color(origin[0] + ray[0] * to_facade, height), to_facade)
     } else {
         let to_ground = origin[1] / -ray[1];
-        (ground::color(ray[0] * to_ground, ray[2] * to_ground), to_ground)
+        (
+            ground::color(origin[0] + ray[0] * to_ground, ray[2] * to_ground),
+            to_ground,
+        )
     };
     let haze = 1.0 - (-(distance - 15.0).max(0.0) / 260.0).exp();
     color.mix(Rgb::hex(0xb8bfc6), haze)

@@ -3,10 +3,11 @@
 //! World coordinates in metres: x along the street (right), y up, z across it (away from the camera).
 
 /// Angle by which the view turns from straight across towards +x, in radians.
-const YAW: f32 = 0.42;
+const YAW: f32 = 0.20;
 /// Angle by which the view looks down, in radians.
 const PITCH: f32 = 0.30;
-/// Height of the camera above the ground, in metres.
+/// Place of the camera: x along the street and height above the ground, in metres; z is 0.
+const ALONG: f32 = 3.2;
 const HEIGHT: f32 = 7.0;
 /// Focal length as a share of the picture's width (or of 16/9 of its height, when that is more).
 const FOCAL: f32 = 0.9;
@@ -92,12 +93,12 @@ impl Camera {
     }
 
     pub fn position(&self) -> Point3 {
-        [0.0, HEIGHT, 0.0]
+        [ALONG, HEIGHT, 0.0]
     }
 
     /// Where a point of the world falls in the picture. Points behind the camera are held just in front of it.
     pub fn project(&self, p: Point3) -> Projected {
-        let d = [p[0], p[1] - HEIGHT, p[2]];
+        let d = [p[0] - ALONG, p[1] - HEIGHT, p[2]];
         let depth = dot(d, self.forward).max(0.5);
         Projected {
             x: self.width / 2.0 + self.focal * dot(d, self.right) / depth,

@@ -22,12 +22,12 @@ pub const FAR_LANE: f32 = 23.2;
 
 /// Trees at the kerb: x, z, height of the crown's centre, radius of the crown.
 pub const TREES: [(f32, f32, f32, f32); 3] = [
-    (1.2, 18.3, 4.6, 1.75),
-    (12.6, 18.3, 4.9, 1.9),
-    (25.5, 18.3, 4.7, 1.8),
+    (0.4, 18.3, 4.6, 1.75),
+    (10.6, 18.3, 4.9, 1.9),
+    (19.2, 18.3, 4.7, 1.8),
 ];
 /// Lamp posts: x, z.
-pub const LAMPS: [(f32, f32); 2] = [(7.3, 18.6), (19.5, 18.6)];
+pub const LAMPS: [(f32, f32); 2] = [(5.9, 18.6), (15.6, 18.6)];
 /// A bench and a litter bin at the lawn's edge: x, z.
 pub const BENCH: (f32, f32) = (11.6, 13.25);
 pub const BIN: (f32, f32) = (9.2, 13.2);

@@ -308,20 +308,21 @@ fn draw_wheels(
 }
 
 fn draw_lights(canvas: &mut Canvas<'_>, placed: &Placed<'_>, half: f32, side: f32) {
-    for near in [side * 0.95, -side * 0.95] {
-        // Only the end that faces the camera shows; the other is hidden behind the body.
-        let (end, color) = if placed.facing < 0.0 {
-            (half, Rgb::hex(0xf2efe0))
-        } else {
-            (-half, Rgb::hex(0xb3201c))
-        };
-        let toward = -near.signum() * 0.28;
-        let quad = [
-            placed.at(end, 0.62, near),
-            placed.at(end, 0.76, near),
-            placed.at(end, 0.76, near + toward),
-            placed.at(end, 0.62, near + toward),
-        ];
-        canvas.polygon(&quad, color);
+    for (end, color) in [(half, Rgb::hex(0xf2efe0)), (-half, Rgb::hex(0xb3201c))] {
+        let outward = placed.facing * end.signum();
+        let to_camera = placed.camera.position()[0] - (placed.x + placed.facing * end);
+        if to_camera * outward <= 0.0 {
+            continue;
+        }
+        for near in [side * 0.95, -side * 0.95] {
+            let inner = near - near.signum() * 0.28;
+            let quad = [
+                placed.at(end, 0.62, near),
+                placed.at(end, 0.76, near),
+                placed.at(end, 0.76, inner),
+                placed.at(end, 0.62, inner),
+            ];
+            canvas.polygon(&quad, color);
+        }
     }
 }
