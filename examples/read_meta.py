@@ -14,11 +14,16 @@ gi.require_version("Gst", "1.0")
 from gi.repository import Gst  # noqa: E402
 
 
+def say(line):
+    # One write a line: the streaming thread and the main thread both print, and print() writes the line's end apart.
+    sys.stdout.write(line + "\n")
+
+
 def on_buffer(_pad, info):
     meta = info.get_buffer().get_custom_meta("VaeAnomalyMeta")
     if meta:
         found = meta.get_structure()
-        print(f"frame {found.get_value('frame'):6}  score {found.get_value('score'):.2f}  {found.get_string('label')}")
+        say(f"frame {found.get_value('frame'):6}  score {found.get_value('score'):.2f}  {found.get_string('label')}")
     return Gst.PadProbeReturn.OK
 
 
@@ -44,7 +49,7 @@ def main():
             break
         structure = message.get_structure()
         if message.type == Gst.MessageType.ELEMENT and structure.has_name("vaeanomaly"):
-            print("message", structure.to_string())
+            say("message " + structure.to_string())
     pipeline.set_state(Gst.State.NULL)
     sys.exit(status)
 
