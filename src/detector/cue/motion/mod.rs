@@ -10,6 +10,7 @@ use self::maps::MotionMaps;
 use self::net::MotionNet;
 use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
+use crate::detector::clock::blend;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
 use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome, student_t_loss};
@@ -30,6 +31,10 @@ const REPLAY_AFTER: usize = 8;
 const SLOW_RATE: f64 = 0.01;
 /// Share of the latent divergence in the score.
 const KL_SHARE: f32 = 0.2;
+/// How much of the way to the newest gain of the net the running gain goes in a tick.
+const GAIN_RATE: f64 = 0.05;
+/// Scores below this count as this.
+const FLOOR: f64 = 0.1;
 
 /// Channels of target and condition.
 const CHANNELS: usize = 2;
@@ -50,9 +55,37 @@ pub(crate) struct Motion {
     rng: Rng,
     replay: Vec<Maps>,
     steps: u32,
+    gain: Gain,
     map: AnomalyMap,
     cells: Vec<f32>,
     sums: Vec<f32>,
+}
+
+/// What the net multiplies the largest place of its input by: a running mean of the logarithm.
+///
+/// The net predicts nothing at first and half of the motion two hundred ticks later, so that the score of the
+/// same street doubles while it learns. A history of such scores would call the street unusual for minutes; one of
+/// scores without this gain has the same level from the first second on.
+#[derive(Clone, Debug, Default)]
+struct Gain {
+    log: f64,
+    ticks: f64,
+}
+
+impl Gain {
+    /// Takes in the largest place of the net's `input` and that of the `output` made from it.
+    fn observe(&mut self, input: f64, output: f64, ticks: f64) {
+        let log = (output.max(FLOOR) / input.max(FLOOR)).ln();
+        if log.is_finite() {
+            let rate = blend(GAIN_RATE, ticks).max(ticks / (self.ticks + ticks));
+            self.ticks += ticks;
+            self.log += rate * (log - self.log);
+        }
+    }
+
+    fn factor(&self) -> f32 {
+        self.log.exp() as f32
+    }
 }
 
 impl Motion {
@@ -85,6 +118,7 @@ impl Motion {
             rng: Rng::seed_from_u64(seed ^ 0x6d6f_7469_6f6e),
             replay: Vec::new(),
             steps: 0,
+            gain: Gain::default(),
             map: AnomalyMap::new(width, height),
             cells: Vec::new(),
             sums: Vec::new(),
@@ -99,8 +133,20 @@ impl Motion {
         Tensor::from_vec(values, (batch, height, width, CHANNELS), &self.device)
     }
 
-    /// Per cell: half of target and prediction each, and the latent divergence.
-    fn judge(&mut self) -> Result<()> {
+    /// The largest 3x3 mean of the cells; leaves all of them in the map.
+    fn smooth(&mut self) -> f64 {
+        box_mean(
+            &self.cells,
+            self.maps.grid(),
+            3,
+            &mut self.sums,
+            &mut self.map.values,
+        );
+        f64::from(self.map.peak().1)
+    }
+
+    /// Per cell: half of target and prediction each, and the latent divergence; all without the net's [`Gain`].
+    fn judge(&mut self, ticks: f64, learn: bool) -> Result<f64> {
         let (width, height) = self.maps.grid();
         let pair_mean = |values: &[f32]| {
             values
@@ -109,8 +155,9 @@ impl Motion {
                 .collect::<Vec<_>>()
         };
         self.cells = pair_mean(self.maps.targets());
+        let input = self.smooth();
         if self.networks == Networks::Off {
-            return Ok(());
+            return Ok(input);
         }
         let target = self.tensor(self.maps.targets().to_vec())?;
         let condition = self.tensor(self.maps.conditions().to_vec())?;
@@ -123,7 +170,13 @@ impl Motion {
                 self.cells[i] += prediction[i] + KL_SHARE * divergence[y / 2 * latent_width + x / 2];
             }
         }
-        Ok(())
+        let output = self.smooth();
+        if learn {
+            self.gain.observe(input, output, ticks);
+        }
+        let factor = self.gain.factor();
+        self.map.values.iter_mut().for_each(|value| *value /= factor);
+        Ok(output / f64::from(factor))
     }
 
     /// The slow net's prediction, and its posterior's divergence in every latent cell.
@@ -218,14 +271,14 @@ impl Cue for Motion {
 
     fn calibration(&self) -> CalibrationConfig {
         CalibrationConfig {
-            floor: 0.1,
-            mean: 5f64.ln(),
-            deviation: 0.25,
+            floor: FLOOR,
+            mean: 2.4f64.ln(),
+            deviation: 0.2,
             weight: 50.0,
             skip: 0.0,
             warm_up: 50.0,
             warm_up_seconds: 8.0,
-            settled_weight: 1000.0,
+            settled_weight: 400.0,
         }
     }
 
@@ -237,15 +290,7 @@ impl Cue for Motion {
         if !self.maps.observe(frame, learn) {
             return Ok(None);
         }
-        self.judge()?;
-        box_mean(
-            &self.cells,
-            self.maps.grid(),
-            3,
-            &mut self.sums,
-            &mut self.map.values,
-        );
-        Ok(Some(f64::from(self.map.peak().1)))
+        self.judge(frame.step.ticks, learn).map(Some)
     }
 
     fn learn(&mut self, _frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>> {
