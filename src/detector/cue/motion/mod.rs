@@ -1,16 +1,17 @@
 //! Motion: speed normalised by texture, judged by a grid VAE conditioned on the scene.
 
+mod gain;
 mod maps;
 mod net;
 
 use candle_core::{Device, Tensor};
 use rand::{Rng as _, SeedableRng};
 
+use self::gain::Gain;
 use self::maps::MotionMaps;
 use self::net::MotionNet;
 use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
-use crate::detector::clock::blend;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
 use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome, student_t_loss};
@@ -31,8 +32,6 @@ const REPLAY_AFTER: usize = 8;
 const SLOW_RATE: f64 = 0.01;
 /// Share of the latent divergence in the score.
 const KL_SHARE: f32 = 0.2;
-/// How much of the way to the newest gain of the net the running gain goes in a tick.
-const GAIN_RATE: f64 = 0.05;
 /// Scores below this count as this.
 const FLOOR: f64 = 0.1;
 
@@ -59,33 +58,6 @@ pub(crate) struct Motion {
     map: AnomalyMap,
     cells: Vec<f32>,
     sums: Vec<f32>,
-}
-
-/// What the net multiplies the largest place of its input by: a running mean of the logarithm.
-///
-/// The net predicts nothing at first and half of the motion two hundred ticks later, so that the score of the
-/// same street doubles while it learns. A history of such scores would call the street unusual for minutes; one of
-/// scores without this gain has the same level from the first second on.
-#[derive(Clone, Debug, Default)]
-struct Gain {
-    log: f64,
-    ticks: f64,
-}
-
-impl Gain {
-    /// Takes in the largest place of the net's `input` and that of the `output` made from it.
-    fn observe(&mut self, input: f64, output: f64, ticks: f64) {
-        let log = (output.max(FLOOR) / input.max(FLOOR)).ln();
-        if log.is_finite() {
-            let rate = blend(GAIN_RATE, ticks).max(ticks / (self.ticks + ticks));
-            self.ticks += ticks;
-            self.log += rate * (log - self.log);
-        }
-    }
-
-    fn factor(&self) -> f32 {
-        self.log.exp() as f32
-    }
 }
 
 impl Motion {
@@ -172,11 +144,13 @@ impl Motion {
         }
         let output = self.smooth();
         if learn {
-            self.gain.observe(input, output, ticks);
+            self.gain.observe(input.max(FLOOR), output.max(FLOOR), ticks);
         }
         let factor = self.gain.factor();
-        self.map.values.iter_mut().for_each(|value| *value /= factor);
-        Ok(output / f64::from(factor))
+        for value in &mut self.map.values {
+            *value = (f64::from(*value) / factor) as f32;
+        }
+        Ok(output / factor)
     }
 
     /// The slow net's prediction, and its posterior's divergence in every latent cell.
