@@ -11,6 +11,8 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "plugin")]
+mod buffer_times;
 pub mod detector;
 pub mod gate;
 pub mod metrics;

@@ -48,7 +48,10 @@ impl Progress {
     fn wait(&self, time: gst::ClockTime) -> bool {
         let offered = self.offered.lock().unwrap();
         let behind = |offered: &mut [gst::ClockTime; 2]| offered[0] < time;
-        let (_offered, waited) = self.changed.wait_timeout_while(offered, WATCHDOG, behind).unwrap();
+        let (_offered, waited) = self
+            .changed
+            .wait_timeout_while(offered, WATCHDOG, behind)
+            .unwrap();
         !waited.timed_out()
     }
 }

@@ -149,19 +149,11 @@ impl BaseTransformImpl for VaeAnomaly {
         let settings = lock(&self.settings).clone();
         let mut session = lock(&self.session).take().ok_or(gst::FlowError::NotNegotiated)?;
         let segment = self.time_segment();
-        let times = Times {
-            pts: buffer.pts(),
-            duration: buffer.duration(),
-            running_time: segment.to_running_time(buffer.pts()),
-        };
+        let times = session.times(buffer, &segment);
         let outcome = session.process(buffer, times, &settings);
         let verdict = match &outcome {
             Ok(outcome) => outcome.verdict,
             Err(_) => session.pass_unscored(times, &settings),
-        };
-        let times = Times {
-            duration: times.duration.or_else(|| session.nominal()),
-            ..times
         };
         *lock(&self.session) = Some(session);
 
@@ -271,9 +263,9 @@ impl VaeAnomaly {
             Verdict::Keep { resumes, .. } => {
                 if resumes {
                     let event = gst_video::DownstreamForceKeyUnitEvent::builder()
-                        .timestamp(times.pts)
-                        .stream_time(segment.to_stream_time(times.pts))
-                        .running_time(times.running_time)
+                        .timestamp(times.position)
+                        .stream_time(segment.to_stream_time(times.position))
+                        .running_time(times.running_time())
                         .all_headers(true)
                         .build();
                     src.push_event(event);
@@ -281,8 +273,8 @@ impl VaeAnomaly {
                 Ok(gst::FlowSuccess::Ok)
             }
             Verdict::Drop => {
-                if let Some(pts) = times.pts.filter(|_| settings.gap_events) {
-                    src.push_event(gst::event::Gap::builder(pts).duration(times.duration).build());
+                if let Some(start) = times.position.filter(|_| settings.gap_events) {
+                    src.push_event(gst::event::Gap::builder(start).duration(times.duration).build());
                 }
                 Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
             }
@@ -299,17 +291,12 @@ impl VaeAnomaly {
             (stats.tally, stats.state)
         };
         gst::debug!(CAT, imp = self, "stream ends in state {state:?}");
-        let times = Times {
-            pts: None,
-            duration: None,
-            running_time: None,
-        };
         let segment = self.time_segment();
         self.announce(
             &notice,
             &Context {
                 segment: &segment,
-                times,
+                times: Times::default(),
                 result: None,
                 tally,
             },

@@ -81,7 +81,7 @@ impl Context<'_> {
             s.set("state", state_name(result.state));
             set_region(s, result.region);
         }
-        set_times(s, self.segment, self.times.pts, self.times.running_time);
+        set_times(s, self.segment, self.times.pts, self.times.running_time());
         s.set("duration", self.times.duration);
     }
 

@@ -48,7 +48,6 @@ mod imp;
 mod pool;
 mod settings;
 mod stream;
-mod times;
 
 /// What a `vaeanomalygate` gives out.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, glib::Enum)]

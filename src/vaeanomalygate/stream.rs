@@ -6,8 +6,8 @@ use super::{
     actions::{Action, Clip, Gaps},
     findings::{Finding, Told},
     settings::Settings,
-    times::BufferTimes,
 };
+use crate::buffer_times::BufferTimes;
 use crate::gate::{FrameInfo, Gate, GatePolicy, Mark, Output, Reason, Span, Tally};
 
 /// Latency is told in steps of this, so that it is not told anew with every frame.
