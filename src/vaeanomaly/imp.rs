@@ -212,14 +212,14 @@ impl VaeAnomaly {
             tally,
         };
         for notice in notices {
-            self.announce(notice, &context, settings.post_messages);
+            self.announce(notice, &context, settings);
         }
     }
 
-    fn announce(&self, notice: &Notice, context: &Context<'_>, post: PostMessages) {
+    fn announce(&self, notice: &Notice, context: &Context<'_>, settings: &Settings) {
         let wanted = match notice {
-            Notice::Frame => post == PostMessages::All,
-            _ => post != PostMessages::None,
+            Notice::Frame => settings.post_messages == PostMessages::All,
+            _ => settings.post_messages != PostMessages::None,
         };
         if wanted {
             let structure = notice.structure(MESSAGE_NAME, context);
@@ -230,7 +230,9 @@ impl VaeAnomaly {
             let _ = self.obj().post_message(message);
         }
         if notice.goes_downstream() {
-            let structure = notice.structure(EVENT_NAME, context);
+            let mut structure = notice.structure(EVENT_NAME, context);
+            // So late begins are told at most: a gate holds frames back for that much longer.
+            structure.set("min-anomaly", settings.min_anomaly);
             self.obj()
                 .src_pad()
                 .push_event(gst::event::CustomDownstream::new(structure));
@@ -285,7 +287,7 @@ impl VaeAnomaly {
     fn finish(&self) {
         let notice = lock(&self.session).as_mut().and_then(Session::finish);
         let Some(notice) = notice else { return };
-        let post = lock(&self.settings).post_messages;
+        let settings = lock(&self.settings).clone();
         let (tally, state): (Tally, State) = {
             let stats = lock(&self.stats);
             (stats.tally, stats.state)
@@ -300,7 +302,7 @@ impl VaeAnomaly {
                 result: None,
                 tally,
             },
-            post,
+            &settings,
         );
     }
 }

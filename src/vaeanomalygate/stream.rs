@@ -93,7 +93,7 @@ impl Stream {
 
     /// Starts over with what another branch finds out.
     pub fn forget_marks(&mut self) {
-        *self.gate.timeline_mut() = Default::default();
+        self.gate.timeline_mut().restart();
     }
 
     /// No mark will follow.
