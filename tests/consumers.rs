@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use gst::prelude::*;
-
 mod gated;
 use gated::{Label, Seen};
 

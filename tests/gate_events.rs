@@ -6,7 +6,6 @@ mod common;
 mod gated;
 use common::rig;
 use common::synthetic::{Happening, Scene};
-use gated::Label;
 use gated::harness::*;
 
 fn tell(event: &str, fields: &[(&str, u64)]) -> gst::Event {

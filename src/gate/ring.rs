@@ -374,3 +374,7 @@ mod tests;
 #[cfg(test)]
 #[path = "ring_props.rs"]
 mod props;
+
+#[cfg(test)]
+#[path = "told_props.rs"]
+mod told;

@@ -6,6 +6,8 @@ pub mod record;
 #[path = "../../examples/street_scene/scene/mod.rs"]
 pub mod scene;
 
+/// Running the recipes of `pipelines/`.
+pub mod recipe;
 /// A harness around the element, and what came out of it.
 pub mod rig;
 /// A tiny synthetic camera for tests that need no street.
