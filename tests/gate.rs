@@ -31,6 +31,31 @@ fn encoded_frames_pass_from_the_key_frame_before_the_pre_roll() {
     assert_eq!(passed(&mut harness), [3, 4, 5, 6, 7, 8]);
 }
 
+/// As encoders give them out: decoding times before the segment, pictures sent before others that are shown first.
+#[test]
+fn reordered_frames_pass_with_all_that_are_shown_between_them() {
+    let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", H264);
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(1000 * MS);
+    harness.push_event(gst::event::Segment::new(&segment.upcast()));
+    // Groups of I P B B; the numbers tell when a picture is shown. The anomaly is the first B of the second group.
+    let shown = [0, 3, 1, 2, 4, 7, 5, 6, 8, 11, 9, 10];
+    for (decode, number) in shown.into_iter().enumerate() {
+        let label = if number == 5 {
+            Label::Anomaly(1)
+        } else {
+            Label::Normal
+        };
+        let mut frame = frame(number, number % 4 == 0, Some(label));
+        let fields = frame.get_mut().expect("a new buffer");
+        fields.set_pts((1000 + 100 * number) * MS);
+        fields.set_dts((800 + 100 * decode as u64) * MS);
+        harness.push(frame).expect("the frame is taken");
+    }
+    harness.push_event(gst::event::Eos::new());
+    assert_eq!(passed(&mut harness), [4, 7, 5, 6]);
+}
+
 #[test]
 fn a_clip_is_a_discontinuity_and_asks_an_encoder_for_a_key_frame() {
     let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", RAW);

@@ -145,8 +145,23 @@ fn too_many_bytes_shorten_the_pre_roll_and_say_so() {
     assert_eq!(warnings, 1, "once, not for every frame");
 }
 
+/// The frame as an element passes it on that cuts it out of its buffer: another buffer that keeps the first alive.
+fn cut_out(buffer: &gst::Buffer) -> gst::Buffer {
+    let mut part = gst::Buffer::new();
+    let fields = part.get_mut().expect("a new buffer");
+    let all = gst::BufferCopyFlags::MEMORY | gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META;
+    buffer.copy_into(fields, all, ..).expect("it can be shared");
+    gst::meta::ParentBufferMeta::add(fields, buffer);
+    part
+}
+
 #[test]
 fn a_pool_of_limited_size_does_not_run_dry() {
+    check_limited_pool(gst::Buffer::clone);
+    check_limited_pool(cut_out);
+}
+
+fn check_limited_pool(pass_on: impl Fn(&gst::Buffer) -> gst::Buffer) {
     let mut harness = harness("pre-roll=2000000000 keepalive-interval=0", RAW);
     let pool = gst::BufferPool::new();
     let mut config = pool.config();
@@ -169,7 +184,9 @@ fn a_pool_of_limited_size_does_not_run_dry() {
             Label::Normal
         };
         label.attach(fields);
-        harness.push(buffer).expect("the frame is taken");
+        let passed_on = pass_on(&buffer);
+        drop(buffer);
+        harness.push(passed_on).expect("the frame is taken");
     }
     assert_eq!(passed(&mut harness), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(stat(&harness, "frames-copied"), 9);

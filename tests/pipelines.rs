@@ -4,8 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::recipe::{assert_thinned, file_source, finish, folder, recipe};
-use common::{frame_times, short_scene, uri};
+use common::recipe::{assert_thinned, file_source, finish, folder, played, recipe};
+use common::short_scene;
 
 #[test]
 fn every_recipe_has_a_test() {
@@ -57,7 +57,7 @@ fn keep_anomalies() {
     let mut run = recipe("keep-anomalies");
     run.env("SOURCE", file_source()).env("OUT", &file);
     finish(run);
-    assert_thinned(&frame_times(&uri(&file)), labels.frames.len());
+    assert_thinned(&played(&file), labels.frames.len());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn two_cameras() {
         out.contains("camera-a state-changed:") && out.contains("camera-b state-changed:"),
         "{out}"
     );
-    let times = files.map(|file| frame_times(&uri(&file)));
+    let times = files.map(|file| played(&file));
     assert_thinned(&times[0], labels.frames.len());
     assert_eq!(times[0], times[1], "equal streams must be judged equally");
 }
