@@ -249,7 +249,7 @@ fn without_learning_nothing_changes() {
 
 #[test]
 fn every_threshold_mode_labels() {
-    let scene = Scene::quiet().with(40.0..42.0, Happening::Runner);
+    let scene = Scene::quiet().with(60.0..62.0, Happening::Runner);
     for mode in [
         ThresholdMode::Calibrated,
         ThresholdMode::Sigma,
@@ -259,18 +259,18 @@ fn every_threshold_mode_labels() {
         let tuning = Tuning {
             threshold_mode: mode,
             sigma: 3.0,
+            false_alarm_rate: 0.05,
             ..Tuning::default()
         };
-        let seen = watch(&mut detector(calibrated(MOTION)), &scene, 10.0, 0..420, &tuning);
+        let seen = watch(&mut detector(calibrated(MOTION)), &scene, 10.0, 0..620, &tuning);
         let flagged = |part: &[Prediction]| part.iter().filter(|p| p.label == Some(Label::Anomaly)).count();
-        let (normal, event) = (flagged(&seen[250..400]), flagged(&seen[400..]));
+        let (normal, event) = (flagged(&seen[450..600]), flagged(&seen[600..]));
         println!("{mode:?}: {normal} of 150 normal frames flagged, {event} of 20 of the event");
         assert!(event >= 10, "{mode:?}: {event} of 20 frames of the event flagged");
-        // The mode evt flags 10, far above its rate of one in a hundred: its tail is fitted to few scores that depend
-        // on each other. Lower this when it is mended.
-        assert!(normal <= 15, "{mode:?}: {normal} of 150 normal frames flagged");
+        // Three times the rate: the 300 scores of the window depend on each other.
+        assert!(normal <= 22, "{mode:?}: {normal} of 150 normal frames flagged");
         if mode != ThresholdMode::Calibrated {
-            assert_ne!(seen[399].threshold, tuning.threshold, "{mode:?}");
+            assert_ne!(seen[599].threshold, tuning.threshold, "{mode:?}");
         }
     }
 }
@@ -311,23 +311,20 @@ fn the_frame_rate_changes_little() {
     };
     let (ten, thirty) = (run(10.0), run(30.0));
     let pairs: Vec<(&Prediction, &Prediction)> = (260..400).map(|i| (&ten[i], &thirty[3 * i])).collect();
-    let differences: Vec<f64> = pairs
+    let (quiet, event) = pairs.split_at(100);
+    let mean = quiet
         .iter()
         .map(|(a, b)| (a.raw_score - b.raw_score).abs())
-        .collect();
-    let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-    let agree = pairs.iter().filter(|(a, b)| a.label == b.label).count();
-    println!(
-        "10 and 30 frames/s: raw scores differ by {mean:.3} in the mean, {:.3} at most; {agree} of {} labels agree",
-        differences.iter().copied().fold(0.0, f64::max),
-        pairs.len()
-    );
-    // 0.79 was measured: more than the conversion to tenths of a second should leave. Lower this when it is mended.
-    assert!(mean < 1.0, "raw scores differ by {mean} in the mean");
+        .sum::<f64>()
+        / quiet.len() as f64;
+    println!("10 and 30 frames/s: raw scores of normal frames differ by {mean:.3} in the mean");
+    assert!(mean < 0.25, "raw scores differ by {mean} in the mean");
+    // The event's scores are far beyond the scale's end, and the smoothing sees three times as many of them.
+    let agree = event.iter().filter(|(a, b)| a.label == b.label).count();
     assert!(
-        agree * 10 >= pairs.len() * 9,
+        agree * 10 >= event.len() * 9,
         "{agree} of {} labels agree",
-        pairs.len()
+        event.len()
     );
 }
 

@@ -130,7 +130,7 @@ fn runner(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     let (z, facing, speed) = (
         random.range(14.2, 16.4),
         direction(random),
-        random.range(4.4, 5.2),
+        random.range(5.4, 6.4),
     );
     vec![Actor::new(
         Figure::Person { look, running: true },
@@ -139,8 +139,8 @@ fn runner(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
 }
 
 fn trespasser(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
-    let look = Look::random(random);
-    let z = random.range(10.6, 11.8);
+    let look = Look::bright(random);
+    let z = random.range(10.2, 11.2);
     let (left, right) = camera.span(z, 1.0);
     let middle = left + (right - left) * random.range(0.4, 0.6);
     let (from, to) = if random.chance(0.5) {

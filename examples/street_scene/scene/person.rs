@@ -10,8 +10,8 @@ use super::random::Random;
 const SKIN: [u32; 5] = [0xe3b694, 0xcf9a74, 0xa9714c, 0x7a4c30, 0xf0c8a8];
 const HAIR: [u32; 6] = [0x1d1713, 0x3a2718, 0x5b3d22, 0x8a6a3c, 0x77736e, 0x2a211c];
 const TOPS: [u32; 14] = [
-    0x2b3a55, 0x6b2d2d, 0x3f4f3a, 0x8a8478, 0x20242a, 0xb5a27c, 0x4d3a5c, 0x95584a, 0x31606b, 0xc2bfb6,
-    0x5b5d63, 0x7d6f3c, 0x9c3f3a, 0x3a5f8a,
+    0x2b3a55, 0x5b3533, 0x3f4f3a, 0x8a8478, 0x20242a, 0xb5a27c, 0x4d3a5c, 0x7f5a50, 0x31606b, 0xa9a69e,
+    0x5b5d63, 0x7d6f3c, 0x7a4642, 0x46607c,
 ];
 const TROUSERS: [u32; 7] = [
     0x23293a, 0x33373b, 0x4b4338, 0x1b1c20, 0x5d6b80, 0x6d6353, 0x2f3f56,
@@ -68,10 +68,16 @@ impl Look {
         }
     }
 
+    /// Somebody in a bright jacket, unlike everybody else.
+    pub fn bright(random: &mut Random) -> Self {
+        let mut look = Self::random(random);
+        look.top = Rgb::hex(random.pick(&[0xd9502c, 0xe0c22e, 0xe8e6e0]));
+        look
+    }
+
     /// Somebody dressed for running.
     pub fn runner(random: &mut Random) -> Self {
-        let mut look = Self::random(random);
-        look.top = Rgb::hex(random.pick(&[0xd9502c, 0xe0c22e, 0x2f9a5a]));
+        let mut look = Self::bright(random);
         look.hem = 0.45;
         look.bag = Bag::None;
         look

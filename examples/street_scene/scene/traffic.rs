@@ -10,9 +10,9 @@ use super::vehicle::{Body, Vehicle};
 
 /// The street is already alive when the recording begins: seconds of traffic before it.
 const BEFORE: f64 = 75.0;
-/// Walkers a second on the promenade and on the far pavement.
-const PROMENADE_RATE: f32 = 0.34;
-const FAR_RATE: f32 = 0.22;
+/// Seconds between walkers (or pairs) on the promenade and on the far pavement: at least, and on average in addition.
+const PROMENADE_GAP: (f32, f32) = (1.6, 1.8);
+const FAR_GAP: (f32, f32) = (1.6, 3.0);
 /// Speed of cars in this traffic-calmed street, in metres a second.
 const CAR_SPEED: f32 = 3.0;
 /// Seconds between cars of one lane: at least, and on average in addition.
@@ -44,7 +44,7 @@ pub const PARKED: [(f32, f32, f32, Vehicle); 4] = [
         -1.0,
         Vehicle {
             body: Body::Hatchback,
-            paint: Rgb::hex(0x6a2a28),
+            paint: Rgb::hex(0x5c5a56),
         },
     ),
     (
@@ -63,11 +63,11 @@ pub fn normal(camera: &Camera, seed: u64, duration: f64) -> Vec<Actor> {
     let mut actors = Vec::new();
     let near = (PROMENADE + 2.4, KERB - 1.1);
     let far = (FAR_PAVEMENT + 0.5, FACADE - 0.6);
-    for (stream, (rate, (from, to))) in [(1, (PROMENADE_RATE, near)), (2, (FAR_RATE, far))] {
+    for (stream, gap, (from, to)) in [(1, PROMENADE_GAP, near), (2, FAR_GAP, far)] {
         let mut random = Random::new(seed, stream);
         let mut t = -BEFORE;
         while t < duration {
-            t += f64::from(random.wait(rate));
+            t += f64::from(gap.0 + random.wait(1.0 / gap.1));
             let z = random.range(from, to);
             actors.extend(walkers(camera, &mut random, t, z, to));
         }

@@ -28,20 +28,12 @@ pub struct Vehicle {
 }
 
 impl Vehicle {
+    /// One of the cars that pass; vans are only parked.
     pub fn random(random: &mut Random) -> Self {
-        let body = random.pick(&[
-            Body::Hatchback,
-            Body::Hatchback,
-            Body::Saloon,
-            Body::Saloon,
-            Body::Van,
-        ]);
-        let paint = if body == Body::Van {
-            Rgb::hex(0x8d9092)
-        } else {
-            Rgb::hex(random.pick(&PAINTS))
-        };
-        Self { body, paint }
+        Self {
+            body: random.pick(&[Body::Hatchback, Body::Saloon]),
+            paint: Rgb::hex(random.pick(&PAINTS)),
+        }
     }
 
     /// Length, height and width in metres.

@@ -235,7 +235,7 @@ impl Cue for Appearance {
             skip: 50.0,
             warm_up: 150.0,
             warm_up_seconds: 0.0,
-            settled_weight: 300.0,
+            settled_weight: 600.0,
         }
     }
 

@@ -1,11 +1,13 @@
 //! Motion: speed normalised by texture, judged by a grid VAE conditioned on the scene.
 
+mod gain;
 mod maps;
 mod net;
 
 use candle_core::{Device, Tensor};
 use rand::{Rng as _, SeedableRng};
 
+use self::gain::Gain;
 use self::maps::MotionMaps;
 use self::net::MotionNet;
 use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
@@ -30,6 +32,8 @@ const REPLAY_AFTER: usize = 8;
 const SLOW_RATE: f64 = 0.01;
 /// Share of the latent divergence in the score.
 const KL_SHARE: f32 = 0.2;
+/// Scores below this count as this.
+const FLOOR: f64 = 0.1;
 
 /// Channels of target and condition.
 const CHANNELS: usize = 2;
@@ -50,6 +54,7 @@ pub(crate) struct Motion {
     rng: Rng,
     replay: Vec<Maps>,
     steps: u32,
+    gain: Gain,
     map: AnomalyMap,
     cells: Vec<f32>,
     sums: Vec<f32>,
@@ -85,6 +90,7 @@ impl Motion {
             rng: Rng::seed_from_u64(seed ^ 0x6d6f_7469_6f6e),
             replay: Vec::new(),
             steps: 0,
+            gain: Gain::default(),
             map: AnomalyMap::new(width, height),
             cells: Vec::new(),
             sums: Vec::new(),
@@ -99,8 +105,20 @@ impl Motion {
         Tensor::from_vec(values, (batch, height, width, CHANNELS), &self.device)
     }
 
-    /// Per cell: half of target and prediction each, and the latent divergence.
-    fn judge(&mut self) -> Result<()> {
+    /// The largest 3x3 mean of the cells; leaves all of them in the map.
+    fn smooth(&mut self) -> f64 {
+        box_mean(
+            &self.cells,
+            self.maps.grid(),
+            3,
+            &mut self.sums,
+            &mut self.map.values,
+        );
+        f64::from(self.map.peak().1)
+    }
+
+    /// Per cell: half of target and prediction each, and the latent divergence; all without the net's [`Gain`].
+    fn judge(&mut self, ticks: f64, learn: bool) -> Result<f64> {
         let (width, height) = self.maps.grid();
         let pair_mean = |values: &[f32]| {
             values
@@ -109,8 +127,9 @@ impl Motion {
                 .collect::<Vec<_>>()
         };
         self.cells = pair_mean(self.maps.targets());
+        let input = self.smooth();
         if self.networks == Networks::Off {
-            return Ok(());
+            return Ok(input);
         }
         let target = self.tensor(self.maps.targets().to_vec())?;
         let condition = self.tensor(self.maps.conditions().to_vec())?;
@@ -123,7 +142,15 @@ impl Motion {
                 self.cells[i] += prediction[i] + KL_SHARE * divergence[y / 2 * latent_width + x / 2];
             }
         }
-        Ok(())
+        let output = self.smooth();
+        if learn {
+            self.gain.observe(input.max(FLOOR), output.max(FLOOR), ticks);
+        }
+        let factor = self.gain.factor();
+        for value in &mut self.map.values {
+            *value = (f64::from(*value) / factor) as f32;
+        }
+        Ok(output / factor)
     }
 
     /// The slow net's prediction, and its posterior's divergence in every latent cell.
@@ -218,14 +245,14 @@ impl Cue for Motion {
 
     fn calibration(&self) -> CalibrationConfig {
         CalibrationConfig {
-            floor: 0.1,
-            mean: 5f64.ln(),
-            deviation: 0.25,
+            floor: FLOOR,
+            mean: 2.4f64.ln(),
+            deviation: 0.2,
             weight: 50.0,
             skip: 0.0,
             warm_up: 50.0,
             warm_up_seconds: 8.0,
-            settled_weight: 1000.0,
+            settled_weight: 400.0,
         }
     }
 
@@ -237,15 +264,7 @@ impl Cue for Motion {
         if !self.maps.observe(frame, learn) {
             return Ok(None);
         }
-        self.judge()?;
-        box_mean(
-            &self.cells,
-            self.maps.grid(),
-            3,
-            &mut self.sums,
-            &mut self.map.values,
-        );
-        Ok(Some(f64::from(self.map.peak().1)))
+        self.judge(frame.step.ticks, learn).map(Some)
     }
 
     fn learn(&mut self, _frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>> {
