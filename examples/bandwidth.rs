@@ -6,8 +6,11 @@
 //!
 //! One run over the video, three recordings with the same encoder settings: everything; normal frames dropped before
 //! the encoder (as `drop-normal` of `vaeanomaly` does); everything encoded, then gated with a pre-roll. With
-//! `labels.csv` (`clip,frame,label`) it also tells how many labelled events were found and kept whole.
+//! `labels.csv` (`clip,frame,label`) it also tells, event by event, whether it was found and how much of it and of the
+//! time around it was kept. What the detector flagged, with its pre- and post-roll, must be kept to the last frame:
+//! that is counted apart from what the detector missed.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,7 +18,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use gst::prelude::*;
-use gstvaeanomaly::{FrameResult, State};
+use gstvaeanomaly::FrameResult;
+use gstvaeanomaly::detector::Label;
 
 /// Measure what dropping normal frames saves.
 #[derive(Parser, Debug)]
@@ -50,17 +54,18 @@ struct Args {
 #[derive(Default)]
 struct Seen {
     /// Running times in ns.
-    times: Vec<u64>,
+    times: HashSet<u64>,
     bytes: u64,
 }
 
-/// What the detector said of each frame.
-#[derive(Default)]
-struct Found {
-    times: Vec<u64>,
-    in_event: Vec<bool>,
-    /// First frame that was judged.
-    ready: Option<usize>,
+/// What the detector said of a frame.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// Running time in ns.
+    at: u64,
+    judged: bool,
+    anomalous: bool,
+    in_event: bool,
 }
 
 fn watch(
@@ -96,20 +101,18 @@ fn count(pipeline: &gst::Pipeline, element: &str) -> Result<Arc<Mutex<Seen>>> {
     Ok(seen)
 }
 
-fn find(pipeline: &gst::Pipeline) -> Result<Arc<Mutex<Found>>> {
-    let found = Arc::new(Mutex::new(Found::default()));
+fn find(pipeline: &gst::Pipeline) -> Result<Arc<Mutex<Vec<Frame>>>> {
+    let found = Arc::new(Mutex::new(Vec::new()));
     let list = Arc::clone(&found);
     watch(pipeline, "judged", move |buffer, at| {
-        let mut found = list.lock().expect("no watcher panics");
         let result = FrameResult::read(buffer);
-        let judged = result
-            .as_ref()
-            .is_some_and(|r| matches!(r.state, State::Detecting | State::Frozen));
-        if judged && found.ready.is_none() {
-            found.ready = Some(found.times.len());
-        }
-        found.times.extend(at);
-        found.in_event.push(result.is_some_and(|r| r.event_id.is_some()));
+        let label = result.as_ref().and_then(|result| result.label);
+        list.lock().expect("no watcher panics").push(Frame {
+            at: at.unwrap_or(0),
+            judged: label.is_some(),
+            anomalous: label == Some(Label::Anomaly),
+            in_event: result.is_some_and(|result| result.event_id.is_some()),
+        });
     })?;
     Ok(found)
 }
@@ -188,37 +191,76 @@ fn read_events(file: &Path, clip: Option<&str>) -> Result<Vec<Range<usize>>> {
     Ok(events)
 }
 
-/// What became of the labelled events.
-fn report_events(events: &[Range<usize>], found: &Found, kept: &Seen) {
-    let is_kept = |frame: &usize| {
-        found
-            .times
-            .get(*frame)
-            .is_some_and(|time| kept.times.contains(time))
+/// The frames of the detector's own events, each from its first to its last anomalous frame.
+fn flagged(frames: &[Frame]) -> Vec<Range<usize>> {
+    let mut events: Vec<Range<usize>> = Vec::new();
+    let mut run = None;
+    for (index, frame) in frames.iter().enumerate() {
+        if !frame.anomalous {
+            run = None;
+            continue;
+        }
+        // The first frames of a run come before its event opens.
+        let start = *run.get_or_insert(index);
+        match events.last_mut() {
+            Some(event) if frame.in_event && event.end >= start => event.end = index + 1,
+            _ if frame.in_event => events.push(start..index + 1),
+            _ => {}
+        }
+    }
+    events
+}
+
+/// How many frames the gate had to keep for the detector's events, and how many of these it did not keep.
+fn check_gate(args: &Args, frames: &[Frame], kept: &Seen) -> (usize, usize) {
+    let rolls = |event: &Range<usize>| {
+        let start = frames[event.start].at as f64 / 1e9 - args.pre_roll;
+        let end = frames
+            .get(event.end)
+            .map_or(f64::MAX, |next| next.at as f64 / 1e9);
+        start..end + args.post_roll
     };
-    let ready = found.ready.unwrap_or(found.times.len());
-    let judged: Vec<_> = events.iter().filter(|event| event.end > ready).collect();
-    let detected = |event: &Range<usize>| {
-        found
-            .in_event
-            .get(event.clone())
-            .is_some_and(|flags| flags.contains(&true))
+    let stretches: Vec<_> = flagged(frames).iter().map(rolls).collect();
+    let wanted = |frame: &&Frame| {
+        let at = frame.at as f64 / 1e9;
+        frame.in_event || stretches.iter().any(|stretch| stretch.contains(&at))
     };
-    let hits: Vec<_> = judged.iter().filter(|event| detected(event)).collect();
-    let whole = hits
+    let wanted: Vec<_> = frames.iter().filter(wanted).collect();
+    let lost = wanted.iter().filter(|frame| !kept.times.contains(&frame.at));
+    (wanted.len(), lost.count())
+}
+
+/// Whether every frame of an event was kept.
+fn is_whole(event: &Range<usize>, frames: &[Frame], kept: &Seen) -> bool {
+    let event = frames.get(event.clone()).unwrap_or_default();
+    !event.is_empty() && event.iter().all(|frame| kept.times.contains(&frame.at))
+}
+
+/// What became of one labelled event: when it was found, how much of it was kept, and of the time around it.
+fn report_event(event: &Range<usize>, frames: &[Frame], kept: &Seen) {
+    let seconds = |index: usize| frames.get(index).map_or(0.0, |frame| frame.at as f64 / 1e9);
+    let is_kept = |frame: &&Frame| kept.times.contains(&frame.at);
+    let during = &frames[event.start.min(frames.len())..event.end.min(frames.len())];
+    let found = during.iter().position(|frame| frame.in_event && frame.anomalous);
+    let found = found.map_or("not found".into(), |after| {
+        format!(
+            "found after {:.1} s",
+            seconds(event.start + after) - seconds(event.start)
+        )
+    });
+    let before = frames[..event.start].iter().rev().take_while(is_kept).count();
+    let after = frames[event.end.min(frames.len())..]
         .iter()
-        .filter(|event| (event.start..event.end).all(|frame| is_kept(&frame)))
+        .take_while(is_kept)
         .count();
-    println!();
     println!(
-        "labelled events: {} (of these {} after the warm-up)",
-        events.len(),
-        judged.len()
-    );
-    println!(
-        "found: {} of {}, kept from first to last frame: {whole}",
-        hits.len(),
-        judged.len()
+        "  {:.1} to {:.1} s: {found}, {} of {} frames kept, with {:.1} s before and {:.1} s after",
+        seconds(event.start),
+        seconds(event.end - 1),
+        during.iter().filter(is_kept).count(),
+        during.len(),
+        seconds(event.start) - seconds(event.start - before),
+        seconds(event.end - 1 + after) - seconds(event.end - 1),
     );
 }
 
@@ -244,26 +286,66 @@ fn main() -> Result<()> {
         .collect::<Result<_>>()?;
     play(&pipeline)?;
 
-    let all = seen[0].lock().expect("no watcher panics").bytes;
-    println!("| what is kept | frames | bytes | share | times smaller |");
-    println!("|---|---:|---:|---:|---:|");
-    for ((name, _), seen) in rows.iter().zip(&seen) {
-        let seen = seen.lock().expect("no watcher panics");
-        let share = seen.bytes as f64 / all.max(1) as f64;
+    let frames = std::mem::take(&mut *found.lock().expect("no watcher panics"));
+    let ready = frames
+        .iter()
+        .position(|frame| frame.judged)
+        .unwrap_or(frames.len());
+    let judged = |event: &Range<usize>| event.start >= ready && event.end <= frames.len();
+    let events: Option<Vec<_>> = events.map(|events| events.into_iter().filter(judged).collect());
+    let seen: Vec<Seen> = seen
+        .iter()
+        .map(|seen| std::mem::take(&mut *seen.lock().expect("no watcher panics")))
+        .collect();
+
+    println!("| what is kept | frames | bytes | share | times smaller | events kept whole |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for ((name, _), kept) in rows.iter().zip(&seen) {
+        let share = kept.bytes as f64 / seen[0].bytes.max(1) as f64;
+        let whole = |events: &Vec<_>| {
+            let whole = events
+                .iter()
+                .filter(|event| is_whole(event, &frames, kept))
+                .count();
+            format!("{whole} of {}", events.len())
+        };
         println!(
-            "| {name} | {} | {} | {:.1} % | {:.1} |",
-            seen.times.len(),
-            seen.bytes,
+            "| {name} | {} | {} | {:.1} % | {:.1} | {} |",
+            kept.times.len(),
+            kept.bytes,
             100.0 * share,
-            1.0 / share
+            1.0 / share,
+            events.as_ref().map_or("unknown".into(), whole),
         );
     }
-    if let Some(events) = events {
-        report_events(
-            &events,
-            &found.lock().expect("no watcher panics"),
-            &seen[2].lock().expect("no watcher panics"),
-        );
-    }
+    report(&args, &frames, events.as_deref().unwrap_or_default(), &seen[2]);
     Ok(())
+}
+
+/// How well the detector did, and whether the gate did what it was told to.
+fn report(args: &Args, frames: &[Frame], events: &[Range<usize>], gated: &Seen) {
+    let flagged = flagged(frames);
+    let (wanted, lost) = check_gate(args, frames, gated);
+    println!();
+    println!(
+        "The detector told of {} events; of their {wanted} frames, rolls included, the gate lost {lost}.",
+        flagged.len()
+    );
+    if events.is_empty() {
+        return;
+    }
+    let overlaps = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+    let hits = events
+        .iter()
+        .filter(|event| flagged.iter().any(|found| overlaps(event, found)));
+    let alarms = flagged
+        .iter()
+        .filter(|found| !events.iter().any(|event| overlaps(event, found)));
+    println!(
+        "Labelled events after the warm-up: {} of {} found; {} false alarms.",
+        hits.count(),
+        events.len(),
+        alarms.count()
+    );
+    events.iter().for_each(|event| report_event(event, frames, gated));
 }

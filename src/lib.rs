@@ -11,6 +11,8 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "plugin")]
+mod buffer_times;
 pub mod detector;
 pub mod gate;
 pub mod metrics;
@@ -20,6 +22,12 @@ mod plugin;
 pub mod vaeanomaly;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
+
+/// Every tensor operation allocates its result. glibc gives such blocks back to the system at once, and page faults then
+/// cost as much as the arithmetic.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(feature = "plugin")]
 pub use plugin::plugin_register_static;

@@ -184,9 +184,11 @@ impl<T> Gate<T> {
 
     /// Forgets everything, also what it holds: after a flush or a stop.
     pub fn restart(&mut self) {
-        let longest_hold = self.longest_hold;
+        let mut timeline = std::mem::take(&mut self.timeline);
+        timeline.restart();
         *self = Gate {
-            longest_hold,
+            timeline,
+            longest_hold: self.longest_hold,
             ..Self::default()
         };
     }
@@ -372,3 +374,7 @@ mod tests;
 #[cfg(test)]
 #[path = "ring_props.rs"]
 mod props;
+
+#[cfg(test)]
+#[path = "told_props.rs"]
+mod told;

@@ -96,6 +96,8 @@ pub struct Timeline {
     /// Since when everything is protected, without a known end.
     ongoing_protection: Option<Duration>,
     judged: Option<Interval>,
+    /// How long after its start an event may still be told.
+    notice: Duration,
 }
 
 impl Timeline {
@@ -104,10 +106,18 @@ impl Timeline {
         Self::default()
     }
 
+    /// Forgets all times.
+    pub fn restart(&mut self) {
+        *self = Timeline {
+            notice: self.notice,
+            ..Self::default()
+        };
+    }
+
     /// Takes what was found out about one frame.
     pub fn note(&mut self, mark: &Mark) {
         if mark.span.jump {
-            *self = Self::default();
+            self.restart();
         }
         let interval = Interval::of(mark.span);
         if mark.protected {
@@ -134,6 +144,13 @@ impl Timeline {
         if self.judged.is_none_or(|judged| judged.start <= interval.start) {
             self.judged = Some(interval);
         }
+    }
+
+    /// Events are told at most this long after they started, as of the frames judged until then: marks say at once which
+    /// frames are anomalous, [`Timeline::open_event`] comes when an anomaly has lasted for
+    /// [`EventPolicy::min_anomaly`](super::EventPolicy::min_anomaly).
+    pub fn set_notice(&mut self, notice: Duration) {
+        self.notice = notice;
     }
 
     /// An event began at `start`; its end is told by [`Timeline::close_event`].
@@ -214,7 +231,8 @@ impl Timeline {
     /// The earliest start an event that is not known yet can have.
     pub fn frontier(&self) -> Duration {
         let judged = self.judged.map_or(Duration::ZERO, |judged| judged.end);
-        self.run.map_or(judged, |run| run.start.min(judged))
+        let told = judged.saturating_sub(self.notice);
+        self.run.map_or(told, |run| run.start.min(told))
     }
 
     /// Forgets what can matter to no frame from `oldest` on.
@@ -312,6 +330,23 @@ mod tests {
         assert_eq!(reason(&timeline, 1999), Some(Reason::Event));
         assert_eq!(reason(&timeline, 2149), Some(Reason::PostRoll));
         assert_eq!(reason(&timeline, 2150), None);
+    }
+
+    #[test]
+    fn an_event_told_late_reaches_back_to_its_start() {
+        let mut timeline = Timeline::new();
+        timeline.set_notice(ms(300));
+        timeline.note(&mark(1000, false, 0));
+        assert_eq!(timeline.frontier(), ms(800));
+        let jump = Span {
+            jump: true,
+            ..Span::new(ms(500), ms(100))
+        };
+        timeline.note(&Mark {
+            span: jump,
+            ..Mark::default()
+        });
+        assert_eq!(timeline.frontier(), ms(300), "it stays so when time jumps");
     }
 
     #[test]

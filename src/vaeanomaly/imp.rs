@@ -149,19 +149,11 @@ impl BaseTransformImpl for VaeAnomaly {
         let settings = lock(&self.settings).clone();
         let mut session = lock(&self.session).take().ok_or(gst::FlowError::NotNegotiated)?;
         let segment = self.time_segment();
-        let times = Times {
-            pts: buffer.pts(),
-            duration: buffer.duration(),
-            running_time: segment.to_running_time(buffer.pts()),
-        };
+        let times = session.times(buffer, &segment);
         let outcome = session.process(buffer, times, &settings);
         let verdict = match &outcome {
             Ok(outcome) => outcome.verdict,
             Err(_) => session.pass_unscored(times, &settings),
-        };
-        let times = Times {
-            duration: times.duration.or_else(|| session.nominal()),
-            ..times
         };
         *lock(&self.session) = Some(session);
 
@@ -220,14 +212,14 @@ impl VaeAnomaly {
             tally,
         };
         for notice in notices {
-            self.announce(notice, &context, settings.post_messages);
+            self.announce(notice, &context, settings);
         }
     }
 
-    fn announce(&self, notice: &Notice, context: &Context<'_>, post: PostMessages) {
+    fn announce(&self, notice: &Notice, context: &Context<'_>, settings: &Settings) {
         let wanted = match notice {
-            Notice::Frame => post == PostMessages::All,
-            _ => post != PostMessages::None,
+            Notice::Frame => settings.post_messages == PostMessages::All,
+            _ => settings.post_messages != PostMessages::None,
         };
         if wanted {
             let structure = notice.structure(MESSAGE_NAME, context);
@@ -238,7 +230,9 @@ impl VaeAnomaly {
             let _ = self.obj().post_message(message);
         }
         if notice.goes_downstream() {
-            let structure = notice.structure(EVENT_NAME, context);
+            let mut structure = notice.structure(EVENT_NAME, context);
+            // So late begins are told at most: a gate holds frames back for that much longer.
+            structure.set("min-anomaly", settings.min_anomaly);
             self.obj()
                 .src_pad()
                 .push_event(gst::event::CustomDownstream::new(structure));
@@ -271,9 +265,9 @@ impl VaeAnomaly {
             Verdict::Keep { resumes, .. } => {
                 if resumes {
                     let event = gst_video::DownstreamForceKeyUnitEvent::builder()
-                        .timestamp(times.pts)
-                        .stream_time(segment.to_stream_time(times.pts))
-                        .running_time(times.running_time)
+                        .timestamp(times.position)
+                        .stream_time(segment.to_stream_time(times.position))
+                        .running_time(times.running_time())
                         .all_headers(true)
                         .build();
                     src.push_event(event);
@@ -281,8 +275,8 @@ impl VaeAnomaly {
                 Ok(gst::FlowSuccess::Ok)
             }
             Verdict::Drop => {
-                if let Some(pts) = times.pts.filter(|_| settings.gap_events) {
-                    src.push_event(gst::event::Gap::builder(pts).duration(times.duration).build());
+                if let Some(start) = times.position.filter(|_| settings.gap_events) {
+                    src.push_event(gst::event::Gap::builder(start).duration(times.duration).build());
                 }
                 Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
             }
@@ -293,27 +287,22 @@ impl VaeAnomaly {
     fn finish(&self) {
         let notice = lock(&self.session).as_mut().and_then(Session::finish);
         let Some(notice) = notice else { return };
-        let post = lock(&self.settings).post_messages;
+        let settings = lock(&self.settings).clone();
         let (tally, state): (Tally, State) = {
             let stats = lock(&self.stats);
             (stats.tally, stats.state)
         };
         gst::debug!(CAT, imp = self, "stream ends in state {state:?}");
-        let times = Times {
-            pts: None,
-            duration: None,
-            running_time: None,
-        };
         let segment = self.time_segment();
         self.announce(
             &notice,
             &Context {
                 segment: &segment,
-                times,
+                times: Times::default(),
                 result: None,
                 tally,
             },
-            post,
+            &settings,
         );
     }
 }

@@ -9,7 +9,7 @@ use crate::gate::{EventInfo, Tally};
 
 /// Name of the messages' structure.
 pub const MESSAGE_NAME: &str = "vaeanomaly";
-/// Name of the serialised downstream event's structure; its fields are the messages'.
+/// Name of the serialised downstream event's structure; its fields are the messages', and the property `min-anomaly`.
 pub const EVENT_NAME: &str = "vaeanomaly-event";
 
 /// What the messages of one frame share.
@@ -81,7 +81,7 @@ impl Context<'_> {
             s.set("state", state_name(result.state));
             set_region(s, result.region);
         }
-        set_times(s, self.segment, self.times.pts, self.times.running_time);
+        set_times(s, self.segment, self.times.pts, self.times.running_time());
         s.set("duration", self.times.duration);
     }
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use gst::prelude::*;
-
 use super::State;
 use super::meta::FrameResult;
 use super::picture;
 use super::settings::Settings;
+use crate::buffer_times::BufferTimes;
 use crate::detector::{Detector, Label, Prediction, Region, SceneChange};
-use crate::gate::{Change, EventInfo, EventTracker, FrameClock, Mark, Retention, Sighting, Span, Verdict};
+use crate::gate::{Change, EventInfo, EventTracker, Mark, Retention, Sighting, Span, Verdict};
 
 /// Something to tell the application and the elements downstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,11 +23,23 @@ pub(super) enum Notice {
 }
 
 /// When a frame is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
+    /// Its own time.
     pub(super) pts: Option<gst::ClockTime>,
+    /// The same, or what its running time comes to where it has none.
+    pub(super) position: Option<gst::ClockTime>,
+    /// In the segment: its own or the nominal one.
     pub(super) duration: Option<gst::ClockTime>,
-    pub(super) running_time: Option<gst::ClockTime>,
+    /// In running time.
+    pub(super) span: Span,
+}
+
+impl Times {
+    /// When it is shown.
+    pub(super) fn running_time(&self) -> Option<gst::ClockTime> {
+        gst::ClockTime::try_from(self.span.start).ok()
+    }
 }
 
 /// All there is to say about a frame.
@@ -45,7 +56,7 @@ pub(super) struct Outcome {
 pub(super) struct Session {
     detector: Detector,
     info: gst_video::VideoInfo,
-    clock: FrameClock,
+    times: BufferTimes,
     tracker: EventTracker,
     retention: Retention,
     state: Option<State>,
@@ -59,10 +70,12 @@ impl Session {
             settings.config()?,
             (info.width() as usize, info.height() as usize),
         )?;
+        let mut times = BufferTimes::default();
+        times.set_frame_rate(Some(info.fps()));
         Ok(Self {
             detector,
             info,
-            clock: FrameClock::new(),
+            times,
             tracker: EventTracker::new(),
             retention: Retention::new(),
             state: None,
@@ -75,6 +88,7 @@ impl Session {
     pub(super) fn renegotiate(&mut self, info: gst_video::VideoInfo) -> crate::detector::Result<()> {
         self.detector
             .resize((info.width() as usize, info.height() as usize))?;
+        self.times.set_frame_rate(Some(info.fps()));
         self.info = info;
         Ok(())
     }
@@ -83,13 +97,20 @@ impl Session {
         &self.info
     }
 
-    /// The frame's nominal duration.
-    pub(super) fn nominal(&self) -> Option<gst::ClockTime> {
-        let fps = self.info.fps();
-        let (frames, seconds) = (u64::try_from(fps.numer()).ok()?, u64::try_from(fps.denom()).ok()?);
-        gst::ClockTime::SECOND
-            .mul_div_floor(seconds, frames.max(1))
-            .filter(|_| frames > 0)
+    /// When the next frame is shown; to be asked once for every frame.
+    pub(super) fn times(
+        &mut self,
+        buffer: &gst::BufferRef,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+    ) -> Times {
+        self.times.set_segment(segment.upcast_ref());
+        let span = self.times.span(buffer);
+        Times {
+            pts: buffer.pts(),
+            position: buffer.pts().or_else(|| self.times.position(span.start)),
+            duration: self.times.duration(buffer),
+            span,
+        }
     }
 
     /// Scores and learns from a frame and decides what becomes of it.
@@ -102,7 +123,7 @@ impl Session {
         times: Times,
         settings: &Settings,
     ) -> Result<Outcome, String> {
-        let nominal = self.nominal().map(Duration::from);
+        let nominal = self.times.frame_duration().map(Duration::from);
         let prediction = {
             let frame =
                 gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
@@ -117,7 +138,7 @@ impl Session {
                     .process(view, times.pts.map(Duration::from), nominal, &tuning)
             })?
         };
-        let span = self.span(times);
+        let span = times.span;
         let anomalous = prediction.label == Some(Label::Anomaly);
         let tracked = self.tracker.observe(
             &settings.event_policy(),
@@ -166,11 +187,10 @@ impl Session {
 
     /// What to do with a frame that could not be scored: it counts as protected, so that nothing is lost.
     pub(super) fn pass_unscored(&mut self, times: Times, settings: &Settings) -> Verdict {
-        let span = self.span(times);
         self.retention.decide(
             &settings.retention_policy(),
             &Mark {
-                span,
+                span: times.span,
                 protected: true,
                 ..Mark::default()
             },
@@ -189,16 +209,8 @@ impl Session {
     /// The next frame does not follow the last one.
     pub(super) fn restart(&mut self) {
         self.detector.restart();
-        self.clock.restart();
+        self.times.restart();
         self.retention.restart();
-    }
-
-    fn span(&mut self, times: Times) -> Span {
-        let duration = times.duration.or_else(|| self.nominal());
-        self.clock.span(
-            times.running_time.map(Duration::from),
-            duration.map(Duration::from),
-        )
     }
 
     fn observe_changes(&mut self, prediction: &Prediction) -> Vec<Notice> {

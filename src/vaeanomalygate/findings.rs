@@ -44,9 +44,17 @@ impl Finding {
     }
 }
 
+/// A `vaeanomaly-event`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    what: What,
+    /// How long an anomaly lasts before an event begins.
+    min_anomaly: Option<Duration>,
+}
+
 /// What a `vaeanomaly-event` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Told {
+enum What {
     /// An event began with an anomalous frame at this running time.
     Begin(Duration),
     /// The last anomalous frame of an event ended at this running time.
@@ -72,34 +80,39 @@ impl Told {
                 .map(Duration::from)
         };
         let at = time("running-time");
-        match fields.get::<&str>("event").ok()? {
-            "anomaly-begin" => Some(Told::Begin(at?)),
-            "anomaly-end" => Some(Told::End(
-                at?.saturating_add(time("duration").unwrap_or_default()),
-            )),
+        let what = match fields.get::<&str>("event").ok()? {
+            "anomaly-begin" => What::Begin(at?),
+            "anomaly-end" => What::End(at?.saturating_add(time("duration").unwrap_or_default())),
             "state-changed" => {
                 let judges = |state: &str| matches!(state, "detecting" | "frozen");
-                Some(Told::State {
+                What::State {
                     protected: !judges(fields.get::<&str>("state").ok()?),
                     at,
-                })
+                }
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Told {
+            what,
+            min_anomaly: time("min-anomaly"),
+        })
     }
 
     /// Tells it on; `now` is when the stream is.
     pub fn tell(&self, timeline: &mut Timeline, now: Duration) {
-        match *self {
-            Told::Begin(start) => {
+        if let Some(min_anomaly) = self.min_anomaly {
+            timeline.set_notice(min_anomaly);
+        }
+        match self.what {
+            What::Begin(start) => {
                 timeline.protect(start.min(now), false);
                 timeline.open_event(start);
             }
-            Told::End(end) => {
+            What::End(end) => {
                 timeline.protect(end.min(now), false);
                 timeline.close_event(end);
             }
-            Told::State { protected, at } => timeline.protect(at.unwrap_or(now), protected),
+            What::State { protected, at } => timeline.protect(at.unwrap_or(now), protected),
         }
     }
 }

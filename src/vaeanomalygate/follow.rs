@@ -5,8 +5,8 @@ use std::thread::ThreadId;
 
 use gst::prelude::*;
 
-use super::{findings::Finding, times::BufferTimes};
-use crate::gate::Mark;
+use super::findings::Finding;
+use crate::{buffer_times::BufferTimes, gate::Mark};
 
 /// What the other branch tells.
 #[derive(Debug, Clone, Copy)]

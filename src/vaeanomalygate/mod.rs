@@ -28,6 +28,9 @@
 //! * Frames are held for up to the pre-roll plus one group of pictures, in `follow` also for as long as the other
 //!   branch takes. The answer to the LATENCY query includes that; branches to be muxed with this one need queues of that
 //!   length. Sinks that do not synchronise, as `filesink` by default, delay no other branch.
+//! * Sound that is muxed with a gated picture waits for the picture's next frame: for up to the keep-alive interval, or the
+//!   distance of key frames where that is longer, and with `mp4mux` for twice as long, because it times every sample by the
+//!   one after it. Halve `keepalive-interval` there.
 //! * Frames held are references. Only where a buffer comes from a pool that makes so many buffers and no more is it
 //!   copied, so that the pool does not run dry.
 //! * With `keepalive-interval=0` nothing passes before the first event: a sink behind it in a pipeline that is not live
@@ -45,7 +48,6 @@ mod imp;
 mod pool;
 mod settings;
 mod stream;
-mod times;
 
 /// What a `vaeanomalygate` gives out.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, glib::Enum)]

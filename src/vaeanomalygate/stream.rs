@@ -6,8 +6,8 @@ use super::{
     actions::{Action, Clip, Gaps},
     findings::{Finding, Told},
     settings::Settings,
-    times::BufferTimes,
 };
+use crate::buffer_times::BufferTimes;
 use crate::gate::{FrameInfo, Gate, GatePolicy, Mark, Output, Reason, Span, Tally};
 
 /// Latency is told in steps of this, so that it is not told anew with every frame.
@@ -93,7 +93,7 @@ impl Stream {
 
     /// Starts over with what another branch finds out.
     pub fn forget_marks(&mut self) {
-        *self.gate.timeline_mut() = Default::default();
+        self.gate.timeline_mut().restart();
     }
 
     /// No mark will follow.

@@ -6,6 +6,8 @@ pub mod record;
 #[path = "../../examples/street_scene/scene/mod.rs"]
 pub mod scene;
 
+/// Running the recipes of `pipelines/`.
+pub mod recipe;
 /// A harness around the element, and what came out of it.
 pub mod rig;
 /// A tiny synthetic camera for tests that need no street.
@@ -39,7 +41,7 @@ pub fn short_scene() -> &'static (PathBuf, Labels) {
         let mut scene = Scene::new(&short_config()).expect("the configuration is good");
         let labels = Labels::new(&scene, f64::from(FPS));
         // The version of the crate is part of the name; change the suffix when the scene changes.
-        let file = scratch("scenes").join(concat!("short-", env!("CARGO_PKG_VERSION"), "-3.mkv"));
+        let file = scratch("scenes").join(concat!("short-", env!("CARGO_PKG_VERSION"), "-4.mkv"));
         if !file.exists() {
             record_to(&mut scene, labels.frames.len(), &file);
         }

@@ -1,6 +1,8 @@
 //! What the tests of the gate share: labelled frames without a detector, and reading files back.
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
+pub mod harness;
+
 use std::sync::{Arc, Mutex, Once};
 
 use gst::glib::object::IsA;

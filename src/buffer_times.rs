@@ -1,4 +1,4 @@
-//! Running times of buffers, as the state machine wants them.
+//! Running times of buffers, as the state machine of [`crate::gate`] wants them; both elements take them from here.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const JUMP: Duration = Duration::from_secs(1);
 
 /// Follows a stream's segment and frame rate and gives every buffer its place in running time.
 #[derive(Debug, Default)]
-pub(super) struct BufferTimes {
+pub(crate) struct BufferTimes {
     clock: FrameClock,
     segment: Segment,
     frame_duration: Option<gst::ClockTime>,
@@ -30,11 +30,16 @@ impl BufferTimes {
         true
     }
 
-    /// Takes the frame rate of new caps; 0/1 means that frames last as long as their buffers say.
+    /// Takes the frame rate of new caps.
     pub fn set_caps(&mut self, caps: &gst::CapsRef) {
         let rate = caps
             .structure(0)
             .and_then(|fields| fields.get::<gst::Fraction>("framerate").ok());
+        self.set_frame_rate(rate);
+    }
+
+    /// Takes a new frame rate; none, or 0/1, means that frames last as long as their buffers say.
+    pub fn set_frame_rate(&mut self, rate: Option<gst::Fraction>) {
         self.frame_duration = rate.filter(|rate| rate.numer() > 0).and_then(|rate| {
             gst::ClockTime::SECOND.mul_div_round(
                 u64::try_from(rate.denom()).ok()?,
@@ -43,9 +48,19 @@ impl BufferTimes {
         });
     }
 
+    /// How long a frame lasts at the frame rate, where there is one.
+    pub fn frame_duration(&self) -> Option<gst::ClockTime> {
+        self.frame_duration
+    }
+
+    /// How long the buffer's frame lasts in the segment: as its buffer says, or else as the frame rate does.
+    pub fn duration(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+        buffer.duration().or(self.frame_duration)
+    }
+
     /// When the buffer's frame is shown.
     pub fn span(&mut self, buffer: &gst::BufferRef) -> Span {
-        let duration = buffer.duration().or(self.frame_duration);
+        let duration = self.duration(buffer);
         let from = buffer.pts().or(buffer.dts());
         let place = from.and_then(|from| self.place(from, duration));
         let mut span = match place {

@@ -1,0 +1,269 @@
+//! The gate as an element: flush, caps, latency, pools, bounds, properties, messages.
+
+use gst::prelude::*;
+
+mod gated;
+use gated::harness::*;
+use gated::{Label, init};
+
+#[test]
+fn the_end_of_the_stream_drains_and_a_flush_discards() {
+    for flush in [false, true] {
+        let mut harness = harness("pre-roll=1000000000 keepalive-interval=0", RAW);
+        feed(&mut harness, 0, "NNN");
+        assert_eq!(stat(&harness, "frames-held"), 3);
+        if flush {
+            harness.push_event(gst::event::FlushStart::new());
+            harness.push_event(gst::event::FlushStop::new(true));
+        } else {
+            harness.push_event(gst::event::Eos::new());
+        }
+        assert_eq!(stat(&harness, "frames-held"), 0);
+        assert_eq!(stat(&harness, "frames-dropped"), if flush { 0 } else { 3 });
+        assert!(passed(&mut harness).is_empty());
+        let ended = events(&mut harness)
+            .iter()
+            .any(|event| event.type_() == gst::EventType::Eos);
+        assert_eq!(ended, !flush);
+    }
+}
+
+#[test]
+fn a_stream_goes_on_after_a_flush() {
+    let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
+    feed(&mut harness, 50, "NNN");
+    harness.push_event(gst::event::FlushStart::new());
+    harness.push_event(gst::event::FlushStop::new(true));
+    harness.push_event(gst::event::Segment::new(
+        &gst::FormattedSegment::<gst::ClockTime>::new(),
+    ));
+    feed(&mut harness, 0, "NNNANN");
+    harness.push_event(gst::event::Eos::new());
+    assert_eq!(passed(&mut harness), [2, 3]);
+}
+
+#[test]
+fn time_that_jumps_back_starts_over() {
+    let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
+    feed(&mut harness, 100, "NNNAN");
+    feed(&mut harness, 0, "NNNAN");
+    harness.push_event(gst::event::Eos::new());
+    assert_eq!(passed(&mut harness), [102, 103, 2, 3]);
+}
+
+#[test]
+fn new_caps_keep_their_place_between_frames() {
+    let mut harness = harness("pre-roll=1000000000 post-roll=0 keepalive-interval=0", RAW);
+    feed(&mut harness, 0, "N");
+    let wider = RAW
+        .replace("width=16", "width=32")
+        .parse::<gst::Caps>()
+        .expect("caps");
+    harness.push_event(gst::event::Caps::new(&wider));
+    let pad = harness
+        .element()
+        .and_then(|element| element.static_pad("src"))
+        .expect("a source pad");
+    let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let list = std::sync::Arc::clone(&order);
+    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(mask, move |_, info| {
+        match &info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => {
+                list.lock().unwrap().push(format!("{}", number(buffer)))
+            }
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Caps => {
+                list.lock().unwrap().push("caps".into());
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+    feed(&mut harness, 1, "A");
+    assert_eq!(*order.lock().unwrap(), ["0", "caps", "1"]);
+}
+
+#[test]
+fn the_latency_is_the_longest_hold() {
+    let mut harness = harness("pre-roll=2000000000 keepalive-interval=0", H264);
+    let latency = |harness: &gst_check::Harness| {
+        let pad = harness
+            .element()
+            .and_then(|element| element.static_pad("src"))
+            .expect("a source pad");
+        let mut query = gst::query::Latency::new();
+        assert!(pad.query(&mut query));
+        query.result().1
+    };
+    assert_eq!(latency(&harness), 2000 * MS);
+    // One group of 4 s: its first frame waits until the next group is old enough.
+    feed(
+        &mut harness,
+        0,
+        &format!("N{}N{}", "n".repeat(39), "n".repeat(39)),
+    );
+    assert!(
+        latency(&harness) >= 4000 * MS && latency(&harness) <= 6500 * MS,
+        "{}",
+        latency(&harness)
+    );
+    harness
+        .element()
+        .expect("an element")
+        .set_property_from_str("retain", "all");
+    assert_eq!(latency(&harness), gst::ClockTime::ZERO);
+}
+
+#[test]
+fn retain_can_change_while_playing() {
+    let mut harness = harness("pre-roll=200000000 keepalive-interval=0", H264);
+    feed(&mut harness, 0, "NnnNn");
+    harness
+        .element()
+        .expect("an element")
+        .set_property_from_str("retain", "all");
+    feed(&mut harness, 5, "n");
+    assert_eq!(
+        passed(&mut harness),
+        [0, 1, 2, 3, 4, 5],
+        "what was held belongs to it"
+    );
+}
+
+#[test]
+fn too_many_bytes_shorten_the_pre_roll_and_say_so() {
+    let mut harness = harness(
+        "pre-roll=10000000000 max-pre-roll-bytes=40 keepalive-interval=0",
+        RAW,
+    );
+    let bus = gst::Bus::new();
+    harness.element().expect("an element").set_bus(Some(&bus));
+    feed(&mut harness, 0, "NNNNNNNNNNA");
+    assert!(stat(&harness, "bytes-held") <= 40);
+    assert_eq!(passed(&mut harness), [5, 6, 7, 8, 9, 10]);
+    let warnings = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning])).count();
+    assert_eq!(warnings, 1, "once, not for every frame");
+}
+
+/// The frame as an element passes it on that cuts it out of its buffer: another buffer that keeps the first alive.
+fn cut_out(buffer: &gst::Buffer) -> gst::Buffer {
+    let mut part = gst::Buffer::new();
+    let fields = part.get_mut().expect("a new buffer");
+    let all = gst::BufferCopyFlags::MEMORY | gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META;
+    buffer.copy_into(fields, all, ..).expect("it can be shared");
+    gst::meta::ParentBufferMeta::add(fields, buffer);
+    part
+}
+
+#[test]
+fn a_pool_of_limited_size_does_not_run_dry() {
+    check_limited_pool(gst::Buffer::clone);
+    check_limited_pool(cut_out);
+}
+
+fn check_limited_pool(pass_on: impl Fn(&gst::Buffer) -> gst::Buffer) {
+    let mut harness = harness("pre-roll=2000000000 keepalive-interval=0", RAW);
+    let pool = gst::BufferPool::new();
+    let mut config = pool.config();
+    let caps = RAW.parse::<gst::Caps>().expect("caps");
+    config.set_params(Some(&caps), 256, 0, 3);
+    pool.set_config(config).expect("a valid configuration");
+    pool.set_active(true).expect("it starts");
+    let params = gst::BufferPoolAcquireParams::with_flags(gst::BufferPoolAcquireFlags::DONTWAIT);
+    for index in 0..10u64 {
+        let mut buffer = pool.acquire_buffer(Some(&params)).expect("a free buffer");
+        let fields = buffer.get_mut().expect("a free buffer is writable");
+        fields
+            .copy_from_slice(0, &index.to_le_bytes())
+            .expect("it is large enough");
+        fields.set_pts(100 * index * MS);
+        fields.set_duration(100 * MS);
+        let label = if index == 9 {
+            Label::Anomaly(1)
+        } else {
+            Label::Normal
+        };
+        label.attach(fields);
+        let passed_on = pass_on(&buffer);
+        drop(buffer);
+        harness.push(passed_on).expect("the frame is taken");
+    }
+    assert_eq!(passed(&mut harness), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(stat(&harness, "frames-copied"), 9);
+    pool.set_active(false).expect("it stops");
+}
+
+#[test]
+fn frames_of_no_pool_are_held_by_reference() {
+    let mut harness = harness("pre-roll=2000000000", RAW);
+    feed(&mut harness, 0, "NNNN");
+    assert_eq!(stat(&harness, "frames-copied"), 0);
+}
+
+#[test]
+fn defaults_read_back_and_every_property_can_be_set() {
+    init();
+    let gate = gst::ElementFactory::make("vaeanomalygate")
+        .build()
+        .expect("the element");
+    let changes = [
+        ("pre-roll", "5000000000", "7"),
+        ("post-roll", "2000000000", "7"),
+        ("max-pre-roll-bytes", "67108864", "7"),
+        ("keepalive-interval", "1000000000", "7"),
+        ("gap-events", "true", "false"),
+        ("retain", "event", "all"),
+        ("follow", "NULL", "eye"),
+    ];
+    let text = |name: &str| {
+        let value = gate.property_value(name);
+        let known = value
+            .get::<Option<String>>()
+            .map(|text| text.unwrap_or_else(|| "NULL".into()));
+        known.unwrap_or_else(|_| value.serialize().expect("a plain value").to_string())
+    };
+    for (name, default, other) in changes {
+        assert_eq!(text(name), default, "{name}");
+        gate.set_property_from_str(name, other);
+        assert_eq!(text(name), other, "{name}");
+    }
+}
+
+#[test]
+fn audio_and_untimed_streams_are_refused() {
+    init();
+    for description in [
+        "audiotestsrc num-buffers=3 ! vaeanomalygate ! fakesink",
+        "fakesrc num-buffers=3 format=bytes ! vaeanomalygate ! fakesink",
+    ] {
+        let pipeline = gated::pipeline(description);
+        pipeline.set_state(gst::State::Playing).ok();
+        assert!(gated::wait(&pipeline).is_err(), "{description}");
+        pipeline.set_state(gst::State::Null).expect("it stops");
+    }
+}
+
+#[test]
+fn clips_are_told_of() {
+    let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
+    let bus = gst::Bus::new();
+    harness.element().expect("an element").set_bus(Some(&bus));
+    feed(&mut harness, 0, "NNNANNNA");
+    harness.push_event(gst::event::Eos::new());
+    let told: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]))
+        .filter_map(|message| {
+            let fields = message.structure()?.to_owned();
+            Some((
+                fields.get::<String>("event").ok()?,
+                fields.get::<gst::ClockTime>("running-time").ok()?.mseconds(),
+            ))
+        })
+        .collect();
+    let expected = [
+        ("clip-begin", 200),
+        ("clip-end", 400),
+        ("clip-begin", 600),
+        ("clip-end", 800),
+    ];
+    assert_eq!(told, expected.map(|(name, at)| (name.to_string(), at)));
+}
