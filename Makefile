@@ -47,11 +47,12 @@ deps:
 	  exit 1; \
 	fi
 
+# With the demo's programs: alone, the library would be built with other features of the same packages, and the demo
+# would build everything again.
 build: deps
-	$(CARGO) build --release --lib
-
-demo: deps
 	$(CARGO) build --release --lib --example street_scene --example demo_summary
+
+demo: build
 	@sh examples/demo.sh '$(VIDEO)' '$(DURATION)'
 
 evaluate: deps

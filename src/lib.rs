@@ -23,6 +23,12 @@ pub mod vaeanomaly;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
 
+/// Every tensor operation allocates its result. glibc gives such blocks back to the system at once, and page faults then
+/// cost as much as the arithmetic.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(feature = "plugin")]
 pub use plugin::plugin_register_static;
 #[cfg(feature = "plugin")]

@@ -150,20 +150,20 @@ fn finish(args: &Args, summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-/// The frame of each event's peak; of many events the strongest twelve, in order of time.
+/// The frame to show of each event; of many events the strongest twelve, in order of time.
 fn tiles(args: &Args, summary: &Summary) -> Result<Vec<(Found, media::Picture)>> {
     const MOST: usize = 12;
     let mut chosen = summary.found.clone();
     chosen.sort_by(|a, b| b.peak.total_cmp(&a.peak));
     chosen.truncate(MOST);
-    chosen.sort_by(|a, b| a.peak_time.total_cmp(&b.peak_time));
-    let is_peak = |time: f64| chosen.iter().any(|found| (found.peak_time - time).abs() < 0.002);
+    chosen.sort_by(|a, b| a.shown_time.total_cmp(&b.shown_time));
+    let is_shown = |time: f64| chosen.iter().any(|found| (found.shown_time - time).abs() < 0.002);
     let mut pictures: Vec<media::Picture> = Vec::new();
-    media::decode(&args.source, is_peak, |picture| pictures.push(picture))?;
+    media::decode(&args.source, is_shown, |picture| pictures.push(picture))?;
     let tiles = chosen.into_iter().filter_map(|found| {
         let at = pictures
             .iter()
-            .position(|p| (found.peak_time - p.time).abs() < 0.002)?;
+            .position(|p| (found.shown_time - p.time).abs() < 0.002)?;
         Some((found, pictures.swap_remove(at)))
     });
     Ok(tiles.collect())

@@ -51,7 +51,7 @@ fn learning(summary: &Summary) -> Vec<(String, f64, f64)> {
     spans
 }
 
-/// Draws one tile an event: the frame of its peak with the strongest place marked.
+/// Draws one tile an event: its strongest frame with the place marked.
 pub fn write_sheet(summary: &Summary, tiles: &[(Found, Picture)], path: &Path) -> Result<()> {
     let Some((_, first)) = tiles.first() else {
         return Ok(());
@@ -110,7 +110,7 @@ fn mark(svg: &mut String, summary: &Summary, found: &Found, (x, y): (f32, f32), 
     } else {
         "#ff3b30"
     };
-    let caption = format!("{}   score {:.2}   {}", clock(found.peak_time), found.peak, what);
+    let caption = format!("{}   peak {:.2}   {}", clock(found.shown_time), found.peak, what);
     let _ = write!(
         svg,
         "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"4\" fill=\"none\" stroke=\"{color}\" \

@@ -12,7 +12,9 @@ pub struct Found {
     /// Highest score and when.
     pub peak: f64,
     pub peak_time: f64,
-    /// Where it was strongest at the peak: x, y, width, height in pixels.
+    /// The moment to show: the strongest at which the place is wholly in the picture, else the peak.
+    pub shown_time: f64,
+    /// Where it was strongest at that moment: x, y, width, height in pixels.
     pub place: [f64; 4],
     /// The planted anomaly it overlaps most, as an index; `None` where nothing was planted.
     pub planted: Option<usize>,
@@ -44,7 +46,11 @@ pub const POST_ROLL: f64 = 2.0;
 impl Summary {
     /// `spans` are the reported events: id, begin and end in seconds.
     pub fn new(frames: Vec<Frame>, spans: &[(u64, f64, f64)], planted: Vec<Planted>) -> Self {
-        let found = spans.iter().map(|&span| found(&frames, &planted, span)).collect();
+        let edge = frames.iter().map(|f| f.place[0] + f.place[2]).fold(0.0, f64::max);
+        let found = spans
+            .iter()
+            .map(|&span| found(&frames, &planted, span, edge))
+            .collect();
         let outcomes = planted.iter().map(|p| outcome(&frames, p)).collect();
         let normal: Vec<&Frame> = frames
             .iter()
@@ -77,11 +83,17 @@ impl Summary {
     }
 }
 
-fn found(frames: &[Frame], planted: &[Planted], (id, from, to): (u64, f64, f64)) -> Found {
-    let inside = frames
-        .iter()
-        .filter(|f| f.time >= from - 1e-6 && f.time <= to + 1e-6);
-    let peak = inside.max_by(|a, b| a.score.total_cmp(&b.score));
+/// `edge` is the right end of the rightmost place.
+fn found(frames: &[Frame], planted: &[Planted], (id, from, to): (u64, f64, f64), edge: f64) -> Found {
+    let strongest = |whole: bool| {
+        frames
+            .iter()
+            .filter(|f| f.time >= from - 1e-6 && f.time <= to + 1e-6)
+            .filter(|f| !whole || f.is_flagged() && f.place[0] > 0.0 && f.place[0] + f.place[2] < edge)
+            .max_by(|a, b| a.score.total_cmp(&b.score))
+    };
+    let peak = strongest(false);
+    let shown = strongest(true).or(peak);
     let overlap = |p: &Planted| (to.min(p.to) - from.max(p.from)).max(-1.0);
     let best = (0..planted.len()).max_by(|a, b| overlap(&planted[*a]).total_cmp(&overlap(&planted[*b])));
     Found {
@@ -90,7 +102,8 @@ fn found(frames: &[Frame], planted: &[Planted], (id, from, to): (u64, f64, f64))
         to,
         peak: peak.map_or(0.0, |f| f.score),
         peak_time: peak.map_or(from, |f| f.time),
-        place: peak.map_or([0.0; 4], |f| f.place),
+        shown_time: shown.map_or(from, |f| f.time),
+        place: shown.map_or([0.0; 4], |f| f.place),
         planted: best.filter(|i| overlap(&planted[*i]) > 0.0),
     }
 }
@@ -166,6 +179,21 @@ mod tests {
             (Some(0), None)
         );
         assert_eq!(summary.found[0].peak, 0.9);
+    }
+
+    #[test]
+    fn shows_the_strongest_frame_that_has_the_place_wholly_in_view() {
+        let mut frames: Vec<_> = (0..50).map(|i| frame(i, 0.7)).collect();
+        for (i, (score, left)) in [(0.6, 40.0), (0.8, 50.0), (0.9, 0.0), (0.95, 90.0)]
+            .into_iter()
+            .enumerate()
+        {
+            frames[20 + i].score = score;
+            frames[20 + i].place = [left, 5.0, 10.0, 10.0];
+        }
+        let found = &Summary::new(frames, &[(1, 2.0, 2.3)], Vec::new()).found[0];
+        assert_eq!((found.peak, found.peak_time), (0.95, 2.3));
+        assert_eq!((found.shown_time, found.place[0]), (2.1, 50.0));
     }
 
     #[test]

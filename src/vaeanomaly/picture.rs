@@ -40,8 +40,8 @@ pub(super) const SMALLEST: i32 = 16;
 pub(super) fn caps() -> gst::Caps {
     gst_video::VideoCapsBuilder::new()
         .format_list(FORMATS.map(|(video, _)| video))
-        .width_range(SMALLEST..i32::MAX)
-        .height_range(SMALLEST..i32::MAX)
+        .width_range(SMALLEST..=i32::MAX)
+        .height_range(SMALLEST..=i32::MAX)
         .build()
 }
 
