@@ -48,6 +48,9 @@ struct Args {
     /// Seconds kept after an event
     #[arg(long, default_value_t = 2.0)]
     post_roll: f64,
+    /// Seconds after which a frame passes when nothing happens (a key frame behind the encoder); 0 = never
+    #[arg(long, default_value_t = 1.0)]
+    keepalive: f64,
 }
 
 /// What went by at one place.
@@ -123,12 +126,14 @@ fn pipeline(args: &Args) -> Result<gst::Pipeline> {
     } = args;
     let nanoseconds = |seconds: f64| gst::ClockTime::from_seconds_f64(seconds).nseconds();
     let (pre, post) = (nanoseconds(args.pre_roll), nanoseconds(args.post_roll));
+    let alive = nanoseconds(args.keepalive);
     let line = format!(
         "filesrc name=video ! decodebin ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly {detector} \
          ! identity name=judged ! tee name=all \
-         all. ! queue ! {encoder} ! identity name=everything ! vaeanomalygate pre-roll={pre} post-roll={post} \
+         all. ! queue ! {encoder} ! identity name=everything ! vaeanomalygate pre-roll={pre} post-roll={post} keepalive-interval={alive} \
          ! fakesink name=gated sync=false async=false \
-         all. ! queue ! vaeanomalygate pre-roll=0 post-roll={post} ! {encoder} ! fakesink name=dropped sync=false async=false"
+         all. ! queue ! vaeanomalygate pre-roll=0 post-roll={post} keepalive-interval={alive} ! {encoder} \
+         ! fakesink name=dropped sync=false async=false"
     );
     let pipeline = gst::parse::launch(&line)?;
     let pipeline = pipeline
