@@ -248,9 +248,14 @@ fn pictures(page: &mut String, run: &Run, cards: &[Card], deviation: f64) {
             "Nothing was flagged.",
         ));
     }
+    let agreement = if deviation == 0.0 {
+        "its raw scores are exactly the element's".to_owned()
+    } else {
+        format!("its raw scores differ from the element's by at most {deviation:.1e}")
+    };
     let _ = write!(
         page,
-        "<p class=how>Maps and expectations come from a second pass of the same frames through the detector core; its \
-         raw scores differ from the element's by at most {deviation:.1e}.</p></section>"
+        "<p class=how>Maps and expectations come from a second pass of the same frames through the detector core; \
+         {agreement}.</p></section>"
     );
 }
