@@ -16,7 +16,7 @@ PACKAGES := gcc libc6-dev pkg-config \
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
 	fonts-dejavu-core python3-gi gir1.2-gstreamer-1.0
 
-.PHONY: help deps build demo evaluate test check clean
+.PHONY: help deps build demo evaluate bandwidth test check clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
@@ -24,6 +24,8 @@ help:
 	@echo "                          (a live source until Ctrl-C, or for DURATION=seconds)"
 	@echo "make evaluate             figures on a street scene: clean, disturbed, with parts taken away, as HTML and JSON"
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (train/ and test/, or all in it)"
+	@echo "make bandwidth            what dropping and gating save on ten minutes of the street, and what became of its events"
+	@echo "make bandwidth VIDEO=...  the same on a video file, with LABELS=labels.csv where there are any"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make test                 format, lints and all tests"
 	@echo "make deps                 install the Debian packages that are missing"
@@ -58,6 +60,22 @@ demo: build
 evaluate: deps
 	$(CARGO) build --release --lib --example street_scene --example evaluate
 	@sh examples/evaluate/run.sh '$(DATA)'
+
+# SETTINGS, say "--pre-roll 3 --keepalive 10"; `target/release/examples/bandwidth --help` lists them.
+SETTINGS ?=
+LABELS ?=
+STREET := target/bandwidth/street.mp4
+
+bandwidth: deps
+	$(CARGO) build --release --lib --example street_scene --example bandwidth
+	@if [ -n '$(VIDEO)' ]; then \
+	  set -- '$(VIDEO)'; [ -z '$(LABELS)' ] || set -- "$$@" --labels '$(LABELS)'; \
+	else \
+	  [ -s target/bandwidth/events.csv ] || \
+	    target/release/examples/street_scene --out target/bandwidth --lead-in 90 --events 5 --duration 600; \
+	  set -- $(STREET) --labels target/bandwidth/labels.csv; \
+	fi; \
+	target/release/examples/bandwidth "$$@" $(SETTINGS)
 
 # Without --release: CI has two cores, and one profile is enough.
 check: deps

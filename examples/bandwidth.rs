@@ -49,7 +49,7 @@ struct Args {
     #[arg(long, default_value_t = 2.0)]
     post_roll: f64,
     /// Seconds after which a frame passes when nothing happens (a key frame behind the encoder); 0 = never
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 10.0)]
     keepalive: f64,
 }
 
