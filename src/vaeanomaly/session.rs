@@ -8,7 +8,9 @@ use super::State;
 use super::meta::FrameResult;
 use super::picture;
 use super::settings::Settings;
-use crate::detector::{Detector, Label, Prediction, Region, SceneChange};
+use crate::detector::{
+    Decision, Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
+};
 use crate::gate::{Change, EventInfo, EventTracker, FrameClock, Mark, Retention, Sighting, Span, Verdict};
 
 /// Something to tell the application and the elements downstream.
@@ -17,6 +19,7 @@ pub(super) enum Notice {
     StateChanged { from: Option<State> },
     SceneChange(SceneChange),
     ViewBlocked,
+    EffortChanged { from: Effort, pace: Pace },
     Begin(EventInfo),
     Update(EventInfo, Region),
     End(EventInfo, Region),
@@ -31,11 +34,19 @@ pub(super) struct Times {
     pub(super) running_time: Option<gst::ClockTime>,
 }
 
+/// How late a frame came, where that can be measured, and what is done for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    pub(super) effort: Effort,
+    pub(super) lateness: Option<Duration>,
+}
+
 /// All there is to say about a frame.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) result: FrameResult,
     pub(super) prediction: Prediction,
+    pub(super) pace: Pace,
     pub(super) verdict: Verdict,
     pub(super) notices: Vec<Notice>,
 }
@@ -45,6 +56,9 @@ pub(super) struct Outcome {
 pub(super) struct Session {
     detector: Detector,
     info: gst_video::VideoInfo,
+    effort: EffortControl,
+    /// The last frame's, for one that comes too late to be scored.
+    last: Option<Prediction>,
     clock: FrameClock,
     tracker: EventTracker,
     retention: Retention,
@@ -62,6 +76,8 @@ impl Session {
         Ok(Self {
             detector,
             info,
+            effort: EffortControl::default(),
+            last: None,
             clock: FrameClock::new(),
             tracker: EventTracker::new(),
             retention: Retention::new(),
@@ -76,6 +92,7 @@ impl Session {
         self.detector
             .resize((info.width() as usize, info.height() as usize))?;
         self.info = info;
+        self.last = None;
         Ok(())
     }
 
@@ -100,23 +117,20 @@ impl Session {
         &mut self,
         buffer: &gst::BufferRef,
         times: Times,
+        lateness: Option<Duration>,
         settings: &Settings,
     ) -> Result<Outcome, String> {
-        let nominal = self.nominal().map(Duration::from);
-        let prediction = {
-            let frame =
-                gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
-                    format!(
-                        "the buffer of {} bytes cannot be mapped as a frame",
-                        buffer.size()
-                    )
-                })?;
-            let tuning = settings.tuning();
-            picture::with_view(&frame, |view| {
-                self.detector
-                    .process(view, times.pts.map(Duration::from), nominal, &tuning)
-            })?
+        let before = self.effort.effort();
+        let decision = self.decide(times, lateness, settings);
+        let pace = Pace {
+            effort: decision.effort,
+            lateness,
         };
+        let (prediction, scored) = match self.last.take() {
+            Some(last) if !decision.score => (self.repeat(last), false),
+            _ => (self.predict(buffer, times, pace.effort, settings)?, true),
+        };
+        self.last = Some(prediction.clone());
         let span = self.span(times);
         let anomalous = prediction.label == Some(Label::Anomaly);
         let tracked = self.tracker.observe(
@@ -138,6 +152,9 @@ impl Session {
             },
         );
         let mut notices = self.observe_changes(&prediction);
+        if pace.effort != before {
+            notices.push(Notice::EffortChanged { from: before, pace });
+        }
         for change in tracked.changes() {
             notices.push(self.event_notice(change, &prediction));
         }
@@ -155,13 +172,64 @@ impl Session {
             event_id: tracked.event_id,
             frame: prediction.frame,
             region: prediction.region,
+            scored,
         };
         Ok(Outcome {
             result,
             prediction,
+            pace,
             verdict,
             notices,
         })
+    }
+
+    /// Frames without a time decide nothing.
+    fn decide(&mut self, times: Times, lateness: Option<Duration>, settings: &Settings) -> Decision {
+        match times.running_time {
+            Some(at) => self
+                .effort
+                .decide(at.into(), lateness, settings.max_lateness.into()),
+            None => Decision {
+                effort: self.effort.effort(),
+                score: true,
+            },
+        }
+    }
+
+    /// Scores a frame and learns from it.
+    fn predict(
+        &mut self,
+        buffer: &gst::BufferRef,
+        times: Times,
+        effort: Effort,
+        settings: &Settings,
+    ) -> Result<Prediction, String> {
+        let nominal = self.nominal().map(Duration::from);
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
+            format!(
+                "the buffer of {} bytes cannot be mapped as a frame",
+                buffer.size()
+            )
+        })?;
+        let tuning = Tuning {
+            train: effort == Effort::Full,
+            ..settings.tuning()
+        };
+        picture::with_view(&frame, |view| {
+            self.detector
+                .process(view, times.pts.map(Duration::from), nominal, &tuning)
+        })
+    }
+
+    /// The result of the frame before once more, for a frame that nobody looked at.
+    fn repeat(&mut self, last: Prediction) -> Prediction {
+        Prediction {
+            frame: self.detector.skip(),
+            scene_change: None,
+            lessons: Vec::new(),
+            timings: Timings::default(),
+            ..last
+        }
     }
 
     /// What to do with a frame that could not be scored: it counts as protected, so that nothing is lost.
@@ -189,6 +257,7 @@ impl Session {
     /// The next frame does not follow the last one.
     pub(super) fn restart(&mut self) {
         self.detector.restart();
+        self.last = None;
         self.clock.restart();
         self.retention.restart();
     }
