@@ -16,7 +16,10 @@ PACKAGES := gcc libc6-dev pkg-config \
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
 	fonts-dejavu-core python3-gi gir1.2-gstreamer-1.0
 
-.PHONY: help deps build demo evaluate test check clean
+# Only for `make bench`: PyTorch in a virtual environment, and motioncells to compare with.
+BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
+
+.PHONY: help deps build demo evaluate bench bench-memory test check clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
@@ -24,6 +27,9 @@ help:
 	@echo "                          (a live source until Ctrl-C, or for DURATION=seconds)"
 	@echo "make evaluate             figures on a street scene: clean, disturbed, with parts taken away, as HTML and JSON"
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (train/ and test/, or all in it)"
+	@echo "make bench                what a frame costs here, beside PyTorch and other elements; target/bench/summary.json"
+	@echo "                          (TORCH_PYTHON=python to use a PyTorch that is installed)"
+	@echo "make bench-memory         100,000 frames: does the memory stay where it is?"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make test                 format, lints and all tests"
 	@echo "make deps                 install the Debian packages that are missing"
@@ -57,6 +63,13 @@ demo: deps
 evaluate: deps
 	$(CARGO) build --release --lib --example street_scene --example evaluate
 	@sh examples/evaluate/run.sh '$(DATA)'
+
+bench: PACKAGES += $(BENCH_PACKAGES)
+bench: deps
+	@CARGO='$(CARGO)' sh tests/bench/run.sh
+
+bench-memory: deps
+	$(CARGO) bench --bench memory -- --frames 100000
 
 # Without --release: CI has two cores, and one profile is enough.
 check: deps
