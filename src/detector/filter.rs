@@ -24,29 +24,33 @@ pub(crate) fn box_mean_sampled(
     sums: &mut Vec<f32>,
     out: &mut Vec<f32>,
 ) {
-    let reach = (side / 2) as isize;
+    let reach = side / 2;
     let scale = 1.0 / (side * side) as f32;
     out.clear();
+    // The sums of a column's rows with what is mirrored at both ends, then those of whole boxes.
+    sums.resize(2 * (width + reach), 0.0);
+    let (columns, boxes) = sums.split_at_mut(width + 2 * reach);
     for y in (offset..height).step_by(step) {
-        sums.clear();
-        sums.resize(width, 0.0);
-        for dy in -reach..=reach {
-            let row = reflect(y as isize + dy, height) * width;
-            for (sum, v) in sums.iter_mut().zip(&picture[row..row + width]) {
-                *sum += v;
-            }
+        let inner = &mut columns[reach..reach + width];
+        inner.fill(0.0);
+        for dy in 0..side {
+            let row = reflect((y + dy) as isize - reach as isize, height) * width;
+            add(inner, &picture[row..row + width]);
         }
-        for x in (offset..width).step_by(step) {
-            let total: f32 = if x >= reach as usize && x + (reach as usize) < width {
-                sums[x - reach as usize..=x + reach as usize].iter().sum()
-            } else {
-                (-reach..=reach)
-                    .map(|dx| sums[reflect(x as isize + dx, width)])
-                    .sum()
-            };
-            out.push(total * scale);
+        for i in 0..reach {
+            columns[i] = columns[reach + reflect(i as isize - reach as isize, width)];
+            columns[reach + width + i] = columns[reach + reflect((width + i) as isize, width)];
         }
+        boxes.fill(0.0);
+        for dx in 0..side {
+            add(boxes, &columns[dx..dx + width]);
+        }
+        out.extend(boxes.iter().skip(offset).step_by(step).map(|total| total * scale));
     }
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
 }
 
 /// Mean over `side x side` boxes around every pixel.
@@ -63,24 +67,40 @@ pub(crate) fn box_mean(
 /// Strength of the edges: `sqrt(gx^2 + gy^2) / 8` with 3x3 Sobel kernels.
 pub(crate) fn edges(picture: &[f32], (width, height): (usize, usize), out: &mut Vec<f32>) {
     out.clear();
-    out.reserve(width * height);
-    for y in 0..height {
+    out.resize(width * height, 0.0);
+    for (y, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
         let row = |dy: isize| {
             let start = reflect(y as isize + dy, height) * width;
             &picture[start..start + width]
         };
-        let (above, here, below) = (row(-1), row(0), row(1));
-        let at = |l: usize, m: usize, r: usize| {
-            let gx = (above[r] - above[l]) + 2.0 * (here[r] - here[l]) + (below[r] - below[l]);
-            let gy = (below[l] - above[l]) + 2.0 * (below[m] - above[m]) + (below[r] - above[r]);
-            (gx * gx + gy * gy).sqrt() / 8.0
-        };
-        out.push(at(reflect(-1, width), 0, reflect(1, width)));
-        out.extend((1..width.saturating_sub(1)).map(|x| at(x - 1, x, x + 1)));
-        if width > 1 {
-            out.push(at(width - 2, width - 1, reflect(width as isize, width)));
+        let rows = [row(-1), row(0), row(1)];
+        let last = width - 1;
+        for (x, l, r) in [
+            (0, reflect(-1, width), reflect(1, width)),
+            (
+                last,
+                reflect(last as isize - 1, width),
+                reflect(width as isize, width),
+            ),
+        ] {
+            out[x] = edge([l, x, r].map(|x| rows.map(|row| row[x])));
+        }
+        // Three views of each row, one pixel apart: nothing is looked up, so that registers can be filled.
+        let inner = width.saturating_sub(2);
+        let [above, here, below] = rows.map(|row| [&row[..inner], &row[last.min(1)..], &row[last.min(2)..]]);
+        let [l, m, r] = [0, 1, 2].map(|i| [above[i], here[i], below[i]].map(|row| &row[..inner]));
+        for (x, out) in out[last.min(1)..][..inner].iter_mut().enumerate() {
+            *out = edge([l, m, r].map(|column| column.map(|row| row[x])));
         }
     }
+}
+
+/// Strength of the edge in three columns of three pixels.
+#[inline(always)]
+fn edge([l, m, r]: [[f32; 3]; 3]) -> f32 {
+    let gx = (r[0] - l[0]) + 2.0 * (r[1] - l[1]) + (r[2] - l[2]);
+    let gy = (l[2] - l[0]) + 2.0 * (m[2] - m[0]) + (r[2] - r[0]);
+    (gx * gx + gy * gy).sqrt() / 8.0
 }
 
 /// The value below which a share of the values lies, linear between ranks. `scratch` is overwritten.
@@ -176,6 +196,27 @@ mod tests {
             (out[2 * 6] - 4.0).abs() < 1e-5,
             "no slope across the mirrored border"
         );
+    }
+
+    #[test]
+    fn edges_at_every_pixel_of_every_width() {
+        for (width, height) in [(1, 1), (1, 4), (2, 3), (3, 2), (17, 4), (40, 5)] {
+            let p: Vec<f32> = (0..width * height).map(|i| (i * i % 23) as f32 / 7.0).collect();
+            let mut out = Vec::new();
+            edges(&p, (width, height), &mut out);
+            assert_eq!(out.len(), p.len());
+            for (i, got) in out.into_iter().enumerate() {
+                let (x, y) = ((i % width) as isize, (i / width) as isize);
+                let at = |dx, dy| p[reflect(y + dy, height) * width + reflect(x + dx, width)];
+                let column = |dx| at(dx, -1) + 2.0 * at(dx, 0) + at(dx, 1);
+                let row = |dy| at(-1, dy) + 2.0 * at(0, dy) + at(1, dy);
+                let want = (column(1) - column(-1)).hypot(row(1) - row(-1)) / 8.0;
+                assert!(
+                    (got - want).abs() < 1e-5,
+                    "{x},{y} of {width}x{height}: {got}, {want}"
+                );
+            }
+        }
     }
 
     #[test]

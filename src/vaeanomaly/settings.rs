@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) post_roll: gst::ClockTime,
     pub(super) min_anomaly: gst::ClockTime,
     pub(super) merge_gap: gst::ClockTime,
+    pub(super) max_lateness: gst::ClockTime,
     pub(super) post_messages: PostMessages,
     pub(super) roi_meta: bool,
 }
@@ -52,6 +53,7 @@ impl Default for Settings {
             post_roll: 2 * gst::ClockTime::SECOND,
             min_anomaly: 300 * gst::ClockTime::MSECOND,
             merge_gap: 2 * gst::ClockTime::SECOND,
+            max_lateness: 100 * gst::ClockTime::MSECOND,
             post_messages: PostMessages::Events,
             roi_meta: true,
         }
