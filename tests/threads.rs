@@ -1,5 +1,6 @@
-//! The element computes in the streaming thread alone: no pool of threads appears behind the host's back. One test
-//! in a process of its own, because it counts the threads of the process.
+//! The element computes in the streaming thread alone: no pool of threads appears behind the host's back, as long as
+//! no training tensor has more than 65,536 values (the README's limits). One test in a process of its own, because it
+//! counts the threads of the process.
 
 mod common;
 

@@ -73,34 +73,36 @@ pub(crate) fn edges(picture: &[f32], (width, height): (usize, usize), out: &mut 
             let start = reflect(y as isize + dy, height) * width;
             &picture[start..start + width]
         };
-        let rows = [row(-1), row(0), row(1)];
+        let (above, here, below) = (row(-1), row(0), row(1));
+        let at = |l: usize, m: usize, r: usize| {
+            let gx = (above[r] - above[l]) + 2.0 * (here[r] - here[l]) + (below[r] - below[l]);
+            let gy = (below[l] - above[l]) + 2.0 * (below[m] - above[m]) + (below[r] - above[r]);
+            (gx * gx + gy * gy).sqrt() / 8.0
+        };
         let last = width - 1;
-        for (x, l, r) in [
-            (0, reflect(-1, width), reflect(1, width)),
-            (
-                last,
-                reflect(last as isize - 1, width),
-                reflect(width as isize, width),
-            ),
-        ] {
-            out[x] = edge([l, x, r].map(|x| rows.map(|row| row[x])));
-        }
-        // Three views of each row, one pixel apart: nothing is looked up, so that registers can be filled.
-        let inner = width.saturating_sub(2);
-        let [above, here, below] = rows.map(|row| [&row[..inner], &row[last.min(1)..], &row[last.min(2)..]]);
-        let [l, m, r] = [0, 1, 2].map(|i| [above[i], here[i], below[i]].map(|row| &row[..inner]));
-        for (x, out) in out[last.min(1)..][..inner].iter_mut().enumerate() {
-            *out = edge([l, m, r].map(|column| column.map(|row| row[x])));
+        out[0] = at(reflect(-1, width), 0, reflect(1, width));
+        out[last] = at(
+            reflect(last as isize - 1, width),
+            last,
+            reflect(width as isize, width),
+        );
+        if width > 2 {
+            inner_edges(&mut out[1..last], above, here, below);
         }
     }
 }
 
-/// Strength of the edge in three columns of three pixels.
-#[inline(always)]
-fn edge([l, m, r]: [[f32; 3]; 3]) -> f32 {
-    let gx = (r[0] - l[0]) + 2.0 * (r[1] - l[1]) + (r[2] - l[2]);
-    let gy = (l[2] - l[0]) + 2.0 * (m[2] - m[0]) + (r[2] - r[0]);
-    (gx * gx + gy * gy).sqrt() / 8.0
+/// The edges of a row but for its ends. Views of equal length, one pixel apart, let the compiler fill registers.
+fn inner_edges(out: &mut [f32], above: &[f32], here: &[f32], below: &[f32]) {
+    let n = out.len();
+    let (al, am, ar) = (&above[..n], &above[1..][..n], &above[2..][..n]);
+    let (hl, hr) = (&here[..n], &here[2..][..n]);
+    let (bl, bm, br) = (&below[..n], &below[1..][..n], &below[2..][..n]);
+    for x in 0..n {
+        let gx = (ar[x] - al[x]) + 2.0 * (hr[x] - hl[x]) + (br[x] - bl[x]);
+        let gy = (bl[x] - al[x]) + 2.0 * (bm[x] - am[x]) + (br[x] - ar[x]);
+        out[x] = (gx * gx + gy * gy).sqrt() / 8.0;
+    }
 }
 
 /// The value below which a share of the values lies, linear between ranks. `scratch` is overwritten.
