@@ -16,7 +16,10 @@ PACKAGES := gcc libc6-dev pkg-config \
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
 	fonts-dejavu-core python3-gi gir1.2-gstreamer-1.0
 
-.PHONY: help deps build demo evaluate bandwidth test check clean
+# Only for `make bench`: PyTorch in a virtual environment, and motioncells to compare with.
+BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
+
+.PHONY: help deps build demo evaluate bandwidth bench bench-memory test check clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
@@ -26,6 +29,9 @@ help:
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (train/ and test/, or all in it)"
 	@echo "make bandwidth            what dropping and gating save on ten minutes of the street, and what became of its events"
 	@echo "make bandwidth VIDEO=...  the same on a video file, with LABELS=labels.csv where there are any"
+	@echo "make bench                what a frame costs here, beside PyTorch and other elements; target/bench/summary.json"
+	@echo "                          (TORCH_PYTHON=python to use a PyTorch that is installed)"
+	@echo "make bench-memory         100,000 frames: does the memory stay where it is?"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make test                 format, lints and all tests"
 	@echo "make deps                 install the Debian packages that are missing"
@@ -76,6 +82,13 @@ bandwidth: deps
 	  set -- $(STREET) --labels target/bandwidth/labels.csv; \
 	fi; \
 	target/release/examples/bandwidth "$$@" $(SETTINGS)
+
+bench: PACKAGES += $(BENCH_PACKAGES)
+bench: deps
+	@CARGO='$(CARGO)' sh tests/bench/run.sh
+
+bench-memory: deps
+	$(CARGO) bench --bench memory -- --frames 100000
 
 # Without --release: CI has two cores, and one profile is enough.
 check: deps

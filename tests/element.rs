@@ -58,6 +58,7 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
             second.to_value(),
         ),
         ("merge-gap", playing, (2 * second).to_value(), 5u64.to_value()),
+        ("max-lateness", playing, (second / 10).to_value(), 0u64.to_value()),
         ("roi-meta", playing, true.to_value(), false.to_value()),
     ]
 }
@@ -269,7 +270,7 @@ fn every_buffer_carries_every_field() {
     for (i, buffer) in buffers.iter().enumerate() {
         let meta = gst::meta::CustomMeta::from_buffer(buffer, gstvaeanomaly::META_NAME).unwrap();
         let s = meta.structure();
-        assert_eq!((s.name().as_str(), s.n_fields()), ("VaeAnomalyMeta", 12));
+        assert_eq!((s.name().as_str(), s.n_fields()), ("VaeAnomalyMeta", 13));
         for name in ["score", "raw-score", "threshold"] {
             assert!(s.get::<f64>(name).unwrap().is_finite(), "{name} of frame {i}");
         }
@@ -293,6 +294,7 @@ fn every_buffer_carries_every_field() {
 
         let found = FrameResult::read(buffer).expect("the typed reader reads it");
         assert_eq!(found.score, s.get::<f64>("score").unwrap());
+        assert!(found.scored && s.get::<bool>("scored").unwrap());
         assert_eq!(found.region.width as usize, place[2]);
         assert_eq!(found.label == Some(Label::Anomaly), label == "anomaly");
         assert_eq!(found.score > 0.5, found.raw_score > found.threshold);
@@ -352,6 +354,9 @@ fn stats_count_what_happened() {
         ("bytes-in", bytes),
         ("bytes-out", bytes),
         ("unscored", 0),
+        ("skipped", 0),
+        ("untrained-late", 0),
+        ("lateness", 0),
         ("refused-steps", 0),
     ] {
         assert_eq!(s.get::<u64>(name), Ok(value), "{name} of {s}");

@@ -73,6 +73,7 @@ fn inspect_shows_the_element_and_every_property() {
         "post-roll",
         "min-anomaly",
         "merge-gap",
+        "max-lateness",
         "post-messages",
         "roi-meta",
         "state",

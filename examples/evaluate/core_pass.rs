@@ -35,6 +35,7 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
     };
     let tuning = Tuning {
         learn: element.property("learn"),
+        train: true,
         learning_rate: real("learning-rate"),
         train_interval: number("train-interval"),
         kl_weight: real("kl-weight"),

@@ -83,11 +83,12 @@ impl Channel {
         eager: bool,
     ) -> Result<Option<Lesson>> {
         self.wait(frame.step);
-        let due = if eager || self.cue.lessons() < EAGER_LESSONS {
+        let turn = if eager || self.cue.lessons() < EAGER_LESSONS {
             self.ticks_waited > 0.99
         } else {
             self.frames_waited >= tuning.train_interval
         };
+        let due = turn && tuning.train;
         let (ticks, seconds) = (self.ticks_waited.min(1.0), self.seconds_waited);
         let lesson = if due { self.cue.learn(frame, tuning)? } else { None };
         match (self.cue.calibrates_on(), self.last) {

@@ -108,6 +108,8 @@ pub enum ThresholdMode {
 pub struct Tuning {
     /// Train and update the statistics; false freezes both.
     pub learn: bool,
+    /// Let the nets train; false leaves the weights alone while the statistics go on.
+    pub train: bool,
     /// Step size of the appearance net once warmed up; the motion net takes twice as much.
     pub learning_rate: f64,
     /// One training step every n-th frame once warmed up.
@@ -132,6 +134,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             learn: true,
+            train: true,
             learning_rate: 5e-4,
             train_interval: 5,
             kl_weight: 0.03,

@@ -128,6 +128,13 @@ impl Detector {
         self.judge.restart();
     }
 
+    /// Passes over a frame: it is counted, nothing else. Returns its number.
+    pub fn skip(&mut self) -> u64 {
+        let frame = self.frames;
+        self.frames += 1;
+        frame
+    }
+
     /// Scores a frame, then learns from it. `time` is its presentation time; `nominal`, the interval between
     /// frames, is used where times are missing.
     ///
@@ -157,10 +164,8 @@ impl Detector {
         } else {
             Label::Normal
         };
-        let frame = self.frames;
-        self.frames += 1;
         Ok(Prediction {
-            frame,
+            frame: self.skip(),
             raw_score: verdict.raw_score,
             threshold: verdict.threshold,
             score: to_unit(verdict.raw_score, verdict.threshold),

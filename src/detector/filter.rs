@@ -24,29 +24,33 @@ pub(crate) fn box_mean_sampled(
     sums: &mut Vec<f32>,
     out: &mut Vec<f32>,
 ) {
-    let reach = (side / 2) as isize;
+    let reach = side / 2;
     let scale = 1.0 / (side * side) as f32;
     out.clear();
+    // The sums of a column's rows with what is mirrored at both ends, then those of whole boxes.
+    sums.resize(2 * (width + reach), 0.0);
+    let (columns, boxes) = sums.split_at_mut(width + 2 * reach);
     for y in (offset..height).step_by(step) {
-        sums.clear();
-        sums.resize(width, 0.0);
-        for dy in -reach..=reach {
-            let row = reflect(y as isize + dy, height) * width;
-            for (sum, v) in sums.iter_mut().zip(&picture[row..row + width]) {
-                *sum += v;
-            }
+        let inner = &mut columns[reach..reach + width];
+        inner.fill(0.0);
+        for dy in 0..side {
+            let row = reflect((y + dy) as isize - reach as isize, height) * width;
+            add(inner, &picture[row..row + width]);
         }
-        for x in (offset..width).step_by(step) {
-            let total: f32 = if x >= reach as usize && x + (reach as usize) < width {
-                sums[x - reach as usize..=x + reach as usize].iter().sum()
-            } else {
-                (-reach..=reach)
-                    .map(|dx| sums[reflect(x as isize + dx, width)])
-                    .sum()
-            };
-            out.push(total * scale);
+        for i in 0..reach {
+            columns[i] = columns[reach + reflect(i as isize - reach as isize, width)];
+            columns[reach + width + i] = columns[reach + reflect((width + i) as isize, width)];
         }
+        boxes.fill(0.0);
+        for dx in 0..side {
+            add(boxes, &columns[dx..dx + width]);
+        }
+        out.extend(boxes.iter().skip(offset).step_by(step).map(|total| total * scale));
     }
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
 }
 
 /// Mean over `side x side` boxes around every pixel.
@@ -63,8 +67,8 @@ pub(crate) fn box_mean(
 /// Strength of the edges: `sqrt(gx^2 + gy^2) / 8` with 3x3 Sobel kernels.
 pub(crate) fn edges(picture: &[f32], (width, height): (usize, usize), out: &mut Vec<f32>) {
     out.clear();
-    out.reserve(width * height);
-    for y in 0..height {
+    out.resize(width * height, 0.0);
+    for (y, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
         let row = |dy: isize| {
             let start = reflect(y as isize + dy, height) * width;
             &picture[start..start + width]
@@ -75,11 +79,29 @@ pub(crate) fn edges(picture: &[f32], (width, height): (usize, usize), out: &mut 
             let gy = (below[l] - above[l]) + 2.0 * (below[m] - above[m]) + (below[r] - above[r]);
             (gx * gx + gy * gy).sqrt() / 8.0
         };
-        out.push(at(reflect(-1, width), 0, reflect(1, width)));
-        out.extend((1..width.saturating_sub(1)).map(|x| at(x - 1, x, x + 1)));
-        if width > 1 {
-            out.push(at(width - 2, width - 1, reflect(width as isize, width)));
+        let last = width - 1;
+        out[0] = at(reflect(-1, width), 0, reflect(1, width));
+        out[last] = at(
+            reflect(last as isize - 1, width),
+            last,
+            reflect(width as isize, width),
+        );
+        if width > 2 {
+            inner_edges(&mut out[1..last], above, here, below);
         }
+    }
+}
+
+/// The edges of a row but for its ends. Views of equal length, one pixel apart, let the compiler fill registers.
+fn inner_edges(out: &mut [f32], above: &[f32], here: &[f32], below: &[f32]) {
+    let n = out.len();
+    let (al, am, ar) = (&above[..n], &above[1..][..n], &above[2..][..n]);
+    let (hl, hr) = (&here[..n], &here[2..][..n]);
+    let (bl, bm, br) = (&below[..n], &below[1..][..n], &below[2..][..n]);
+    for x in 0..n {
+        let gx = (ar[x] - al[x]) + 2.0 * (hr[x] - hl[x]) + (br[x] - bl[x]);
+        let gy = (bl[x] - al[x]) + 2.0 * (bm[x] - am[x]) + (br[x] - ar[x]);
+        out[x] = (gx * gx + gy * gy).sqrt() / 8.0;
     }
 }
 
@@ -176,6 +198,27 @@ mod tests {
             (out[2 * 6] - 4.0).abs() < 1e-5,
             "no slope across the mirrored border"
         );
+    }
+
+    #[test]
+    fn edges_at_every_pixel_of_every_width() {
+        for (width, height) in [(1, 1), (1, 4), (2, 3), (3, 2), (17, 4), (40, 5)] {
+            let p: Vec<f32> = (0..width * height).map(|i| (i * i % 23) as f32 / 7.0).collect();
+            let mut out = Vec::new();
+            edges(&p, (width, height), &mut out);
+            assert_eq!(out.len(), p.len());
+            for (i, got) in out.into_iter().enumerate() {
+                let (x, y) = ((i % width) as isize, (i / width) as isize);
+                let at = |dx, dy| p[reflect(y + dy, height) * width + reflect(x + dx, width)];
+                let column = |dx| at(dx, -1) + 2.0 * at(dx, 0) + at(dx, 1);
+                let row = |dy| at(-1, dy) + 2.0 * at(0, dy) + at(1, dy);
+                let want = (column(1) - column(-1)).hypot(row(1) - row(-1)) / 8.0;
+                assert!(
+                    (got - want).abs() < 1e-5,
+                    "{x},{y} of {width}x{height}: {got}, {want}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod channel;
 mod clock;
 mod config;
 mod cue;
+mod effort;
 mod engine;
 mod error;
 mod filter;
@@ -32,6 +33,7 @@ mod vae;
 
 pub use config::{Config, Cues, Networks, ThresholdMode, Tuning};
 pub use cue::{CueKind, Lesson};
+pub use effort::{Decision, Delay, Effort, EffortControl};
 pub use engine::{Detector, Label, Prediction, SceneChange, Timings};
 pub use error::{Error, Result};
 pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};

@@ -9,6 +9,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_transform::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 
+use super::lateness::Lateness;
 use super::message::{Context, EVENT_NAME, MESSAGE_NAME};
 use super::session::{Notice, Outcome, Session, Times};
 use super::settings::{Settings, check_device};
@@ -31,12 +32,13 @@ pub struct VaeAnomaly {
     settings: Mutex<Settings>,
     session: Mutex<Option<Session>>,
     stats: Mutex<Stats>,
+    lateness: Lateness,
     /// Whether the application was told that frames cannot be scored.
     warned: std::sync::atomic::AtomicBool,
 }
 
 /// A poisoned lock still holds whole values here: each is written in one piece.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -107,6 +109,7 @@ impl BaseTransformImpl for VaeAnomaly {
             .config()
             .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
         *lock(&self.stats) = Stats::default();
+        self.lateness.reset();
         self.warned.store(false, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
@@ -134,6 +137,7 @@ impl BaseTransformImpl for VaeAnomaly {
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Eos(_) => self.finish(),
+            gst::EventView::Segment(_) => self.lateness.reset(),
             gst::EventView::FlushStop(_) => {
                 self.finish();
                 if let Some(session) = lock(&self.session).as_mut() {
@@ -145,12 +149,25 @@ impl BaseTransformImpl for VaeAnomaly {
         self.parent_sink_event(event)
     }
 
+    fn src_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Qos(qos) => self.lateness.report(qos),
+            gst::EventView::Latency(_) => self.lateness.reset(),
+            _ => {}
+        }
+        self.parent_src_event(event)
+    }
+
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
         let mut session = lock(&self.session).take().ok_or(gst::FlowError::NotNegotiated)?;
         let segment = self.time_segment();
         let times = session.times(buffer, &segment);
-        let outcome = session.process(buffer, times, &settings);
+        let lateness = match settings.max_lateness.is_zero() {
+            true => None,
+            false => self.lateness.measure(&*self.obj(), times.running_time()),
+        };
+        let outcome = session.process(buffer, times, lateness, &settings);
         let verdict = match &outcome {
             Ok(outcome) => outcome.verdict,
             Err(_) => session.pass_unscored(times, &settings),
@@ -185,12 +202,7 @@ impl VaeAnomaly {
         times: Times,
         settings: &Settings,
     ) {
-        let Outcome {
-            result,
-            prediction,
-            notices,
-            ..
-        } = outcome;
+        let Outcome { result, notices, .. } = outcome;
         gst::log!(CAT, imp = self, "{result:?}");
         if let Err(e) = result.write(buffer) {
             gst::error!(CAT, imp = self, "cannot attach metadata: {e}");
@@ -201,7 +213,7 @@ impl VaeAnomaly {
         }
         let tally = {
             let mut stats = lock(&self.stats);
-            stats.count(prediction, anomalous);
+            stats.count(outcome);
             notices.iter().for_each(|n| stats.count_notice(n));
             stats.tally
         };
@@ -228,6 +240,15 @@ impl VaeAnomaly {
                 .src(&*self.obj())
                 .build();
             let _ = self.obj().post_message(message);
+        }
+        if let Notice::EffortChanged { from, pace } = notice {
+            let (from, to) = (from.as_str(), pace.effort.as_str());
+            gst::debug!(
+                CAT,
+                imp = self,
+                "effort {to} after {from}, lateness {:?}",
+                pace.lateness
+            );
         }
         if notice.goes_downstream() {
             let mut structure = notice.structure(EVENT_NAME, context);

@@ -30,6 +30,7 @@ impl Notice {
             Self::Begin(_) => "anomaly-begin",
             Self::Update(..) => "anomaly-update",
             Self::End(..) => "anomaly-end",
+            Self::EffortChanged { .. } => "effort-changed",
             Self::Frame => "frame",
         }
     }
@@ -52,6 +53,11 @@ impl Notice {
                     SceneChange::NewScene => "new-scene",
                 },
             ),
+            Self::EffortChanged { from, pace } => {
+                s.set("effort", pace.effort.as_str());
+                s.set("old-effort", from.as_str());
+                s.set("lateness", pace.lateness.unwrap_or_default().as_nanos() as u64);
+            }
             Self::ViewBlocked | Self::Frame => {}
             Self::Begin(event) => context.describe_event(&mut s, event, None),
             Self::Update(event, region) => context.describe_event(&mut s, event, Some(*region)),
@@ -72,6 +78,7 @@ impl Context<'_> {
         if let Some(result) = self.result {
             s.set("event-id", result.event_id.map_or(0, std::num::NonZeroU64::get));
             s.set("frame", result.frame);
+            s.set("scored", result.scored);
             s.set("score", result.score);
             s.set("peak-score", result.score);
             s.set("raw-score", result.raw_score);

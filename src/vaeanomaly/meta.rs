@@ -41,6 +41,8 @@ pub struct FrameResult {
     pub frame: u64,
     /// The strongest place, in the picture's pixels.
     pub region: Region,
+    /// False where the frame came too late to be looked at and carries the result of the frame before.
+    pub scored: bool,
 }
 
 /// The label's name in metadata and messages.
@@ -103,6 +105,7 @@ impl FrameResult {
         s.set("y", self.region.y);
         s.set("width", self.region.width);
         s.set("height", self.region.height);
+        s.set("scored", self.scored);
     }
 
     fn from_structure(s: &gst::StructureRef) -> Option<Self> {
@@ -134,6 +137,7 @@ impl FrameResult {
                 width: s.get("width").ok()?,
                 height: s.get("height").ok()?,
             },
+            scored: s.get("scored").unwrap_or(true),
         })
     }
 }
@@ -170,6 +174,7 @@ mod tests {
                 width: 3,
                 height: 4,
             },
+            scored: true,
         }
     }
 

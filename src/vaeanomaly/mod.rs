@@ -8,6 +8,7 @@
 //! ```
 
 mod imp;
+mod lateness;
 mod message;
 mod meta;
 mod picture;

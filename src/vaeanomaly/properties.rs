@@ -274,6 +274,14 @@ fn dropping(d: &Settings) -> Vec<glib::ParamSpec> {
 
 fn reporting(d: &Settings) -> Vec<glib::ParamSpec> {
     vec![
+        time(
+            "max-lateness",
+            "Maximum lateness",
+            "When frames of a live source (or, by the reports of a sink that keeps time, of any other) keep coming \
+             later than this, in ns, training stops, and if that is not enough every other frame passes unscored, \
+             until they are on time again (0 = whatever happens, all is done)",
+            d.max_lateness,
+        ),
         glib::ParamSpecEnum::builder_with_default("post-messages", d.post_messages)
             .nick("Post messages")
             .blurb("Which element messages 'vaeanomaly' are posted on the bus")
@@ -336,6 +344,7 @@ impl Settings {
             "post-roll" => self.post_roll = clock_time(value),
             "min-anomaly" => self.min_anomaly = clock_time(value),
             "merge-gap" => self.merge_gap = clock_time(value),
+            "max-lateness" => self.max_lateness = clock_time(value),
             "post-messages" => self.post_messages = get(value),
             "roi-meta" => self.roi_meta = get(value),
             _ => unreachable!("no writable property {name}"),
@@ -368,6 +377,7 @@ impl Settings {
             "post-roll" => self.post_roll.nseconds().to_value(),
             "min-anomaly" => self.min_anomaly.nseconds().to_value(),
             "merge-gap" => self.merge_gap.nseconds().to_value(),
+            "max-lateness" => self.max_lateness.nseconds().to_value(),
             "post-messages" => self.post_messages.to_value(),
             "roi-meta" => self.roi_meta.to_value(),
             _ => unreachable!("no settable property {name}"),

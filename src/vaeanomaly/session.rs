@@ -7,7 +7,9 @@ use super::meta::FrameResult;
 use super::picture;
 use super::settings::Settings;
 use crate::buffer_times::BufferTimes;
-use crate::detector::{Detector, Label, Prediction, Region, SceneChange};
+use crate::detector::{
+    Decision, Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
+};
 use crate::gate::{Change, EventInfo, EventTracker, Mark, Retention, Sighting, Span, Verdict};
 
 /// Something to tell the application and the elements downstream.
@@ -16,6 +18,7 @@ pub(super) enum Notice {
     StateChanged { from: Option<State> },
     SceneChange(SceneChange),
     ViewBlocked,
+    EffortChanged { from: Effort, pace: Pace },
     Begin(EventInfo),
     Update(EventInfo, Region),
     End(EventInfo, Region),
@@ -42,11 +45,19 @@ impl Times {
     }
 }
 
+/// How late a frame came, where that can be measured, and what is done for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    pub(super) effort: Effort,
+    pub(super) lateness: Option<Duration>,
+}
+
 /// All there is to say about a frame.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) result: FrameResult,
     pub(super) prediction: Prediction,
+    pub(super) pace: Pace,
     pub(super) verdict: Verdict,
     pub(super) notices: Vec<Notice>,
 }
@@ -57,6 +68,9 @@ pub(super) struct Session {
     detector: Detector,
     info: gst_video::VideoInfo,
     times: BufferTimes,
+    effort: EffortControl,
+    /// The last frame's, for one that comes too late to be scored.
+    last: Option<Prediction>,
     tracker: EventTracker,
     retention: Retention,
     state: Option<State>,
@@ -76,6 +90,8 @@ impl Session {
             detector,
             info,
             times,
+            effort: EffortControl::default(),
+            last: None,
             tracker: EventTracker::new(),
             retention: Retention::new(),
             state: None,
@@ -90,6 +106,7 @@ impl Session {
             .resize((info.width() as usize, info.height() as usize))?;
         self.times.set_frame_rate(Some(info.fps()));
         self.info = info;
+        self.last = None;
         Ok(())
     }
 
@@ -121,23 +138,20 @@ impl Session {
         &mut self,
         buffer: &gst::BufferRef,
         times: Times,
+        lateness: Option<Duration>,
         settings: &Settings,
     ) -> Result<Outcome, String> {
-        let nominal = self.times.frame_duration().map(Duration::from);
-        let prediction = {
-            let frame =
-                gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
-                    format!(
-                        "the buffer of {} bytes cannot be mapped as a frame",
-                        buffer.size()
-                    )
-                })?;
-            let tuning = settings.tuning();
-            picture::with_view(&frame, |view| {
-                self.detector
-                    .process(view, times.pts.map(Duration::from), nominal, &tuning)
-            })?
+        let before = self.effort.effort();
+        let decision = self.decide(times, lateness, settings);
+        let pace = Pace {
+            effort: decision.effort,
+            lateness,
         };
+        let (prediction, scored) = match self.last.take() {
+            Some(last) if !decision.score => (self.repeat(last), false),
+            _ => (self.predict(buffer, times, pace.effort, settings)?, true),
+        };
+        self.last = Some(prediction.clone());
         let span = times.span;
         let anomalous = prediction.label == Some(Label::Anomaly);
         let tracked = self.tracker.observe(
@@ -159,6 +173,9 @@ impl Session {
             },
         );
         let mut notices = self.observe_changes(&prediction);
+        if pace.effort != before {
+            notices.push(Notice::EffortChanged { from: before, pace });
+        }
         for change in tracked.changes() {
             notices.push(self.event_notice(change, &prediction));
         }
@@ -176,13 +193,64 @@ impl Session {
             event_id: tracked.event_id,
             frame: prediction.frame,
             region: prediction.region,
+            scored,
         };
         Ok(Outcome {
             result,
             prediction,
+            pace,
             verdict,
             notices,
         })
+    }
+
+    /// Frames without a time decide nothing.
+    fn decide(&mut self, times: Times, lateness: Option<Duration>, settings: &Settings) -> Decision {
+        match times.running_time() {
+            Some(at) => self
+                .effort
+                .decide(at.into(), lateness, settings.max_lateness.into()),
+            None => Decision {
+                effort: self.effort.effort(),
+                score: true,
+            },
+        }
+    }
+
+    /// Scores a frame and learns from it.
+    fn predict(
+        &mut self,
+        buffer: &gst::BufferRef,
+        times: Times,
+        effort: Effort,
+        settings: &Settings,
+    ) -> Result<Prediction, String> {
+        let nominal = self.times.frame_duration().map(Duration::from);
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
+            format!(
+                "the buffer of {} bytes cannot be mapped as a frame",
+                buffer.size()
+            )
+        })?;
+        let tuning = Tuning {
+            train: effort == Effort::Full,
+            ..settings.tuning()
+        };
+        picture::with_view(&frame, |view| {
+            self.detector
+                .process(view, times.pts.map(Duration::from), nominal, &tuning)
+        })
+    }
+
+    /// The result of the frame before once more, for a frame that nobody looked at.
+    fn repeat(&mut self, last: Prediction) -> Prediction {
+        Prediction {
+            frame: self.detector.skip(),
+            scene_change: None,
+            lessons: Vec::new(),
+            timings: Timings::default(),
+            ..last
+        }
     }
 
     /// What to do with a frame that could not be scored: it counts as protected, so that nothing is lost.
@@ -209,6 +277,7 @@ impl Session {
     /// The next frame does not follow the last one.
     pub(super) fn restart(&mut self) {
         self.detector.restart();
+        self.last = None;
         self.times.restart();
         self.retention.restart();
     }

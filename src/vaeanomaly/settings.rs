@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) post_roll: gst::ClockTime,
     pub(super) min_anomaly: gst::ClockTime,
     pub(super) merge_gap: gst::ClockTime,
+    pub(super) max_lateness: gst::ClockTime,
     pub(super) post_messages: PostMessages,
     pub(super) roi_meta: bool,
 }
@@ -50,8 +51,9 @@ impl Default for Settings {
             keepalive_interval: gst::ClockTime::SECOND,
             gap_events: true,
             post_roll: 2 * gst::ClockTime::SECOND,
-            min_anomaly: 300 * gst::ClockTime::MSECOND,
+            min_anomaly: 500 * gst::ClockTime::MSECOND,
             merge_gap: 2 * gst::ClockTime::SECOND,
+            max_lateness: 100 * gst::ClockTime::MSECOND,
             post_messages: PostMessages::Events,
             roi_meta: true,
         }

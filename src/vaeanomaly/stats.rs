@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::State;
-use super::session::Notice;
-use crate::detector::{CueKind, Lesson, Prediction};
+use super::session::{Notice, Outcome};
+use crate::detector::{CueKind, Effort, Label, Lesson};
 use crate::gate::Tally;
 
 /// Frames that the times per stage reach back.
@@ -46,6 +46,10 @@ pub(super) struct Stats {
     anomalous: u64,
     events: u64,
     unscored: u64,
+    skipped: u64,
+    spared: u64,
+    effort: Effort,
+    lateness: Duration,
     threshold: f64,
     appearance: Lesson,
     motion: Lesson,
@@ -55,9 +59,22 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    pub(super) fn count(&mut self, prediction: &Prediction, anomalous: bool) {
+    pub(super) fn count(&mut self, outcome: &Outcome) {
+        let Outcome {
+            result,
+            prediction,
+            pace,
+            ..
+        } = outcome;
         self.frames += 1;
-        self.anomalous += u64::from(anomalous);
+        self.anomalous += u64::from(result.label == Some(Label::Anomaly));
+        self.spared += u64::from(pace.effort != Effort::Full);
+        self.effort = pace.effort;
+        self.lateness = pace.lateness.unwrap_or_default();
+        if !result.scored {
+            self.skipped += 1;
+            return;
+        }
         self.threshold = prediction.threshold;
         self.state = prediction.state.into();
         self.trained += u64::from(!prediction.lessons.is_empty());
@@ -90,6 +107,10 @@ impl Stats {
         gst::Structure::builder("vaeanomaly-stats")
             .field("frames", self.frames)
             .field("unscored", self.unscored)
+            .field("skipped", self.skipped)
+            .field("untrained-late", self.spared)
+            .field("effort", self.effort.as_str())
+            .field("lateness", self.lateness.as_nanos() as u64)
             .field("trained", self.trained)
             .field("refused-steps", self.refused)
             .field("anomalous", self.anomalous)

@@ -59,23 +59,38 @@ impl Camera {
     }
 }
 
+/// Elements that learn at the same time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// All elements.
 pub struct Crowd {
     cameras: Vec<Camera>,
 }
 
 impl Crowd {
-    /// Teaches one element after the other and sees how the memory grows.
+    /// Teaches one element, then the others beside it, and sees how the memory grows.
     pub fn learn(figures: &mut Figures) -> Self {
-        let mut memory = Vec::new();
-        let mut cameras = Vec::new();
-        for number in 0..MOST {
-            cameras.push(Camera::learn(number));
-            memory.push(resident_mb());
+        let mut cameras = vec![Camera::learn(0)];
+        let first = resident_mb();
+        let others: Vec<usize> = (1..MOST).collect();
+        for numbers in others.chunks(cores()) {
+            std::thread::scope(|scope| {
+                let learning: Vec<_> = numbers
+                    .iter()
+                    .map(|&n| scope.spawn(move || Camera::learn(n)))
+                    .collect();
+                cameras.extend(
+                    learning
+                        .into_iter()
+                        .map(|camera| camera.join().expect("it learns")),
+                );
+            });
         }
-        let each = (memory[MOST - 1] - memory[0]) / (MOST - 1) as f64;
+        let each = (resident_mb() - first) / (MOST - 1) as f64;
         figures.part("Memory, replay full");
-        figures.row("process with one element", format!("{:.0} MB", memory[0]));
+        figures.row("process with one element", format!("{first:.0} MB"));
         figures.row("every element more", format!("{each:.1} MB"));
         figures.field("rss_per_element_mb", Some(each));
         for (number, camera) in cameras.iter_mut().enumerate() {

@@ -15,7 +15,10 @@ pub struct Pictures {
 impl Pictures {
     /// `seed` makes another camera.
     pub fn new(width: usize, height: usize, seed: usize) -> Self {
-        assert!(width % 4 == 0 && height % 2 == 0, "strides without padding");
+        assert!(
+            width.is_multiple_of(4) && height.is_multiple_of(2),
+            "strides without padding"
+        );
         let frames = (0..LOOP).map(|i| picture(width, height, seed, i)).collect();
         Self {
             width,

@@ -1,0 +1,185 @@
+//! Frames that come late: what is left out, what is told, and that it is taken up again. Time is the test's.
+
+mod common;
+
+use common::rig::{self, Rig};
+use common::synthetic::Scene;
+use gst::prelude::*;
+use gstvaeanomaly::FrameResult;
+
+const FPS: u32 = 10;
+/// What the source in front of the element says its frames may be old.
+const LATENCY: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+/// A camera by the test's clock.
+struct Camera {
+    rig: Rig,
+    next: u64,
+}
+
+impl Camera {
+    fn new(properties: &[(&str, &str)]) -> Self {
+        let mut rig = Rig::new(properties);
+        rig.harness.use_testclock();
+        rig.harness.set_upstream_latency(LATENCY);
+        rig.harness.set_src_caps(rig::grey_caps(FPS));
+        Self { rig, next: 0 }
+    }
+
+    /// Pushes frames that are all as old as this when they come.
+    fn show(&mut self, frames: u64, age: gst::ClockTime) -> Vec<FrameResult> {
+        for _ in 0..frames {
+            let now = rig::frame_time(FPS, self.next) + age;
+            // The first frames after a delay would set the clock back: they come at once.
+            let clock = self.rig.harness.testclock().unwrap();
+            self.rig.harness.set_time(now.max(clock.time())).unwrap();
+            self.rig.push(rig::grey_frame(&Scene::quiet(), FPS, self.next));
+            self.next += 1;
+        }
+        self.rig.take_results()
+    }
+
+    fn stat(&self, name: &str) -> u64 {
+        self.rig.stats().get(name).unwrap()
+    }
+
+    fn effort(&self) -> String {
+        self.rig.stats().get("effort").unwrap()
+    }
+
+    /// `old-effort` and `effort` of the messages since the last call.
+    fn changes(&self) -> Vec<(String, String)> {
+        let messages = self.rig.take_messages();
+        let field = |s: &gst::StructureRef, name| s.get::<String>(name).unwrap();
+        rig::of_kind(&messages, "effort-changed")
+            .into_iter()
+            .map(|s| (field(s, "old-effort"), field(s, "effort")))
+            .collect()
+    }
+}
+
+fn pair(from: &str, to: &str) -> (String, String) {
+    (from.to_owned(), to.to_owned())
+}
+
+fn ms(ms: u64) -> gst::ClockTime {
+    gst::ClockTime::from_mseconds(ms)
+}
+
+#[test]
+fn a_late_camera_is_scored_only_then_every_other_frame_and_recovers() {
+    let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
+    camera.show(5, LATENCY);
+    camera.show(25, LATENCY + ms(100));
+    assert_eq!(
+        (camera.effort().as_str(), camera.stat("lateness")),
+        ("full", 100_000_000)
+    );
+    assert_eq!(camera.changes(), []);
+    let trained = camera.stat("trained");
+    assert!(trained > 20, "{trained}");
+
+    // Half a second of 10 frames a second: the sixth late frame is not trained on.
+    let results = camera.show(6, LATENCY + ms(101));
+    assert!(results.iter().all(|r| r.scored));
+    assert_eq!(camera.changes(), [pair("full", "score-only")]);
+    assert_eq!(camera.stat("trained"), trained + 5);
+
+    // Another second.
+    camera.show(9, LATENCY + ms(200));
+    assert_eq!(camera.changes(), []);
+    let results = camera.show(11, LATENCY + ms(200));
+    assert_eq!(camera.changes(), [pair("score-only", "every-other-frame")]);
+    assert_eq!(camera.stat("trained"), trained + 5);
+    let scored: Vec<bool> = results.iter().map(|r| r.scored).collect();
+    let want = (0..11).map(|i| i % 2 == 1);
+    assert_eq!(scored, want.collect::<Vec<_>>(), "the first of these is skipped");
+    assert_eq!((camera.stat("skipped"), camera.stat("untrained-late")), (6, 21));
+    assert_eq!(camera.stat("frames"), 56);
+    for (before, skipped) in results.iter().zip(&results[1..]).filter(|(_, r)| !r.scored) {
+        let same = FrameResult {
+            frame: before.frame + 1,
+            scored: false,
+            ..before.clone()
+        };
+        assert_eq!(*skipped, same, "the result of the frame before");
+    }
+
+    let results = camera.show(60, LATENCY);
+    let back = [
+        pair("every-other-frame", "score-only"),
+        pair("score-only", "full"),
+    ];
+    assert_eq!(camera.changes(), back);
+    assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
+    assert!(results[45..].iter().all(|r| r.scored));
+    assert!(camera.stat("trained") > trained + 10, "trains again");
+    let numbers: Vec<u64> = results.iter().map(|r| r.frame).collect();
+    assert_eq!(numbers, (56..116).collect::<Vec<_>>(), "every frame is counted");
+}
+
+#[test]
+fn zero_switches_it_off_even_when_it_saves() {
+    let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
+    camera.show(5, LATENCY);
+    camera.show(40, ms(900));
+    assert_eq!(camera.effort(), "every-other-frame");
+    camera.rig.element.set_property("max-lateness", 0u64);
+    let results = camera.show(20, ms(900));
+    assert!(results.iter().all(|r| r.scored));
+    assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
+}
+
+#[test]
+fn a_source_that_keeps_its_latency_to_itself_is_not_late() {
+    let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
+    camera.show(60, ms(2000));
+    assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
+    camera.show(30, ms(2200));
+    assert_eq!(camera.effort(), "every-other-frame", "later than it used to be");
+}
+
+#[test]
+fn what_is_late_is_told_only_to_those_who_listen() {
+    let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion"), ("post-messages", "none")]);
+    camera.show(5, LATENCY);
+    camera.show(30, ms(900));
+    assert_eq!(camera.effort(), "every-other-frame");
+    assert!(camera.rig.take_messages().is_empty());
+}
+
+#[test]
+fn a_file_is_never_late_but_for_a_sink_that_keeps_time() {
+    // One nanosecond: any measurement at all would be too late.
+    let properties = [("warm-up", "10"), ("cues", "motion"), ("max-lateness", "1")];
+    let mut rig = Rig::new(&properties);
+    rig.harness.set_live(false);
+    rig.harness.use_testclock();
+    rig.harness.set_src_caps(rig::grey_caps(FPS));
+    rig.harness.set_time(gst::ClockTime::from_seconds(1000)).unwrap();
+    let effort = |rig: &Rig| rig.stats().get::<String>("effort").unwrap();
+    rig.show(&Scene::quiet(), FPS, 0..30);
+    assert_eq!(effort(&rig), "full");
+
+    let report = |rig: &mut Rig, kind, late: i64, frame| {
+        let event = gst::event::Qos::builder(kind, 1.0, late)
+            .timestamp(rig::frame_time(FPS, frame))
+            .build();
+        assert!(rig.harness.push_upstream_event(event));
+    };
+    report(&mut rig, gst::QOSType::Throttle, 500_000_000, 30);
+    report(&mut rig, gst::QOSType::Overflow, -500_000_000, 30);
+    rig.show(&Scene::quiet(), FPS, 30..45);
+    assert_eq!(effort(&rig), "full", "throttled or early is not late");
+
+    report(&mut rig, gst::QOSType::Underflow, 500_000_000, 45);
+    rig.show(&Scene::quiet(), FPS, 45..55);
+    assert_eq!(effort(&rig), "score-only");
+    assert_eq!(rig.stats().get("lateness"), Ok(500_000_000u64));
+
+    // The report is two seconds old at frame 65; two more seconds of calm follow.
+    rig.show(&Scene::quiet(), FPS, 55..66);
+    assert_ne!(effort(&rig), "full");
+    rig.show(&Scene::quiet(), FPS, 66..110);
+    assert_eq!(effort(&rig), "full", "an old report tells nothing");
+}
