@@ -33,8 +33,8 @@ struct Args {
     /// Which clip of the ground truth the video is; may be left out where there is only one
     #[arg(long)]
     clip: Option<String>,
-    /// Settings of vaeanomaly, say "threshold=2 cues=motion"; what lasts for less than min-anomaly makes no event
-    #[arg(long, default_value = "min-anomaly=1000000000")]
+    /// Settings of vaeanomaly, say "threshold=2 cues=motion"
+    #[arg(long, default_value = "")]
     detector: String,
     /// Encoder and parser; key frames may come at most every pre-roll
     #[arg(

@@ -33,8 +33,8 @@ struct Args {
     /// Seconds kept after an event
     #[arg(long, default_value_t = 2.0)]
     post_roll: f64,
-    /// Settings of vaeanomaly, say "threshold=2 cues=motion"; what lasts for less than min-anomaly makes no file
-    #[arg(long, default_value = "min-anomaly=1000000000")]
+    /// Settings of vaeanomaly, say "threshold=2 cues=motion"
+    #[arg(long, default_value = "")]
     detector: String,
 }
 

@@ -3,7 +3,6 @@
 #   SOURCE  launch fragment that gives video (default: the first camera)
 #   SINK    where the live picture goes (default: a window)
 #   OUT     file to write    PRE_ROLL  nanoseconds kept before an event
-# What lasts for less than a second makes no recording; what lasts longer has its pre-roll from its first moment on.
 # A key frame every half minute shows that the recorder lives: key frames are large, more of them cost what is saved.
 set -eu
 SOURCE=${SOURCE:-"v4l2src ! decodebin"}
@@ -11,7 +10,7 @@ SINK=${SINK:-"autovideosink"}
 OUT=${OUT:-events.mkv}
 PRE_ROLL=${PRE_ROLL:-5000000000}
 
-gst-launch-1.0 -e $SOURCE ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly min-anomaly=1000000000 ! tee name=all \
+gst-launch-1.0 -e $SOURCE ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly ! tee name=all \
   all. ! queue ! videoconvert ! $SINK \
   all. ! queue ! x264enc tune=zerolatency pass=qual quantizer=23 speed-preset=veryfast key-int-max=20 ! h264parse \
   ! vaeanomalygate pre-roll="$PRE_ROLL" post-roll=2000000000 keepalive-interval=30000000000 \

@@ -3,7 +3,6 @@
 #   IN      rtsp:// address of the camera
 #   SOURCE  instead of IN: launch fragment that gives H.264 (say filesrc location=street.mp4 ! qtdemux)
 #   OUT     file to write    PRE_ROLL  nanoseconds kept before an event
-# What lasts for less than a second makes no recording; what lasts longer has its pre-roll from its first moment on.
 # A key frame every half minute shows that the recorder lives: key frames are large, more of them cost what is saved.
 set -eu
 if [ -z "${SOURCE:-}" ]; then
@@ -15,6 +14,6 @@ PRE_ROLL=${PRE_ROLL:-5000000000}
 
 gst-launch-1.0 -e $SOURCE ! h264parse ! tee name=camera \
   camera. ! queue ! avdec_h264 ! videoconvert ! video/x-raw,format=I420 \
-  ! vaeanomaly name=eye min-anomaly=1000000000 ! fakesink sync=false \
+  ! vaeanomaly name=eye ! fakesink sync=false \
   camera. ! queue ! vaeanomalygate follow=eye pre-roll="$PRE_ROLL" post-roll=2000000000 keepalive-interval=30000000000 \
   ! matroskamux ! filesink location="$OUT"
