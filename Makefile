@@ -100,7 +100,7 @@ check: deps
 
 test: check
 	$(CARGO) build --lib --examples
-	G_DEBUG=fatal_warnings $(CARGO) test
+	G_DEBUG=fatal_warnings $(CARGO) test --no-fail-fast
 
 clean:
 	$(CARGO) clean

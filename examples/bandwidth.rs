@@ -49,7 +49,7 @@ struct Args {
     #[arg(long, default_value_t = 2.0)]
     post_roll: f64,
     /// Seconds after which a frame passes when nothing happens (a key frame behind the encoder); 0 = never
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 30.0)]
     keepalive: f64,
 }
 
@@ -130,8 +130,8 @@ fn pipeline(args: &Args) -> Result<gst::Pipeline> {
     let line = format!(
         "filesrc name=video ! decodebin ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly {detector} \
          ! identity name=judged ! tee name=all \
-         all. ! queue ! {encoder} ! identity name=everything ! vaeanomalygate pre-roll={pre} post-roll={post} keepalive-interval={alive} \
-         ! fakesink name=gated sync=false async=false \
+         all. ! queue ! {encoder} ! identity name=everything \
+         ! vaeanomalygate pre-roll={pre} post-roll={post} keepalive-interval={alive} ! fakesink name=gated sync=false async=false \
          all. ! queue ! vaeanomalygate pre-roll=0 post-roll={post} keepalive-interval={alive} ! {encoder} \
          ! fakesink name=dropped sync=false async=false"
     );

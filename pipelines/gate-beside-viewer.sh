@@ -3,7 +3,7 @@
 #   SOURCE  launch fragment that gives video (default: the first camera)
 #   SINK    where the live picture goes (default: a window)
 #   OUT     file to write    PRE_ROLL  nanoseconds kept before an event
-# A key frame every ten seconds shows that the recorder lives: key frames are large, more of them cost what is saved.
+# A key frame every half minute shows that the recorder lives: key frames are large, more of them cost what is saved.
 set -eu
 SOURCE=${SOURCE:-"v4l2src ! decodebin"}
 SINK=${SINK:-"autovideosink"}
@@ -13,5 +13,5 @@ PRE_ROLL=${PRE_ROLL:-5000000000}
 gst-launch-1.0 -e $SOURCE ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly ! tee name=all \
   all. ! queue ! videoconvert ! $SINK \
   all. ! queue ! x264enc tune=zerolatency pass=qual quantizer=23 speed-preset=veryfast key-int-max=20 ! h264parse \
-  ! vaeanomalygate pre-roll="$PRE_ROLL" post-roll=2000000000 keepalive-interval=10000000000 \
+  ! vaeanomalygate pre-roll="$PRE_ROLL" post-roll=2000000000 keepalive-interval=30000000000 \
   ! matroskamux ! filesink location="$OUT"
