@@ -39,7 +39,7 @@ pub(crate) struct Tape(Vec<Step>);
 
 impl Tape {
     /// Runs `forward` and records the operations of this module's layers and losses that lead from trained
-    /// values to its result; not those of a recording inside.
+    /// values to its result. Recordings do not nest: one inside leaves the outer one's tape empty.
     pub(crate) fn record<R, E>(
         forward: impl FnOnce() -> std::result::Result<R, E>,
     ) -> std::result::Result<(R, Self), E> {
@@ -49,9 +49,9 @@ impl Tape {
         Ok((result?, Self(steps)))
     }
 
-    /// Differentiates `loss`, once what the layers keep to themselves is cleared.
+    /// Differentiates `loss`; layers add the gradients of weight and bias to their slots.
     ///
-    /// Gives the gradients of everything that no recorded operation made: of variables, and of results of
+    /// Gives the gradients of everything else that no recorded operation made: of variables, and of results of
     /// other operations, where the walk ends too early.
     pub(super) fn backward(self, loss: &Tensor) -> Result<HashMap<TensorId, Tensor>> {
         let mut gradients = HashMap::from([(loss.id(), loss.ones_like()?)]);
