@@ -1,14 +1,14 @@
-//! The element computes in the streaming thread alone: no pool of threads appears behind the host's back, as long as
-//! no training tensor has more than 65,536 values (the README's limits). One test in a process of its own, because it
-//! counts the threads of the process.
+//! The element computes in the streaming thread alone: no pool of threads appears behind the host's back, whatever the
+//! settings. One test in a process of its own, because it counts the threads of the process.
 
 mod common;
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::mpsc::{Sender, channel};
 
 use common::rig::{self, Rig};
-use common::synthetic::Scene;
+use common::synthetic::{SIZE, Scene};
 
 /// Names of the threads of this process, with how often each occurs.
 fn threads() -> BTreeMap<String, usize> {
@@ -30,6 +30,34 @@ fn work() -> Rig {
     rig
 }
 
+/// Settings with which tensors of training and scoring have more values than Candle's own operations take in one thread.
+const LARGE: [&[(&str, &str)]; 4] = [
+    &[],
+    &[("model-width", "128")],
+    &[("net-arch", "[(32,5,2),(8,3,2)]"), ("dropout", "0.5")],
+    &[("net-arch", "[(16,3,1),(16,3,4)]"), ("dropout", "0.5")],
+];
+
+/// As [`work`] on upright video of 360x640, until the nets train on frames of the past as well.
+fn work_upright(properties: &[(&str, &str)]) {
+    const FRAMES: u64 = 14;
+    const UPRIGHT: (usize, usize) = (360, 640);
+    let mut rig = Rig::new(properties);
+    let (width, height) = UPRIGHT;
+    let caps = format!("video/x-raw,format=GRAY8,width={width},height={height},framerate=10/1");
+    rig.harness.set_src_caps(gst::Caps::from_str(&caps).unwrap());
+    for i in 0..FRAMES {
+        let scene = Scene::quiet().picture(i as f64 / 10.0);
+        let row = |y: usize| (0..width).map(move |x| y * SIZE.1 / height * SIZE.0 + x * SIZE.0 / width);
+        let pixels: Vec<u8> = (0..height).flat_map(row).map(|i| scene[i]).collect();
+        let mut buffer = gst::Buffer::from_mut_slice(pixels);
+        buffer.get_mut().unwrap().set_pts(rig::frame_time(10, i));
+        rig.push(buffer);
+    }
+    let stats = rig.stats();
+    assert!(stats.get::<u64>("trained").unwrap() >= FRAMES - 2, "{stats}");
+}
+
 #[test]
 fn elements_bring_no_threads() {
     rig::init();
@@ -37,6 +65,10 @@ fn elements_bring_no_threads() {
     let before = threads();
     let one = work();
     assert_eq!(threads(), before, "one element");
+    for properties in LARGE {
+        work_upright(properties);
+        assert_eq!(threads(), before, "upright video with {properties:?}");
+    }
 
     // Four elements, each with its streaming thread, as they run side by side.
     let now = std::thread::scope(|scope| {

@@ -76,7 +76,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::detector::nn::Parameters;
+use crate::detector::nn::{Parameters, Tape};
 
 /// `sin(rate * i + phase)`, row by row.
 fn sine(count: usize, rate: f64, phase: f64) -> impl Iterator<Item = f64> {
@@ -102,15 +102,22 @@ pub(super) fn set_weights(params: &Parameters) {
     }
 }
 
-/// Compares a loss, and the sum of each parameter's gradient times `cos(i / 2)`, with the script's.
-pub(super) fn assert_pytorchs(params: &Parameters, loss: Result<Tensor>, want: f64, slopes: &[f64]) {
-    let loss = loss.unwrap();
+/// Compares a loss, and the sum of each parameter's gradient times `cos(i / 2)`, with the script's; and all gradients
+/// with those of Candle's own walk.
+pub(super) fn assert_pytorchs(
+    params: &Parameters,
+    loss: impl FnOnce() -> Result<Tensor>,
+    want: f64,
+    slopes: &[f64],
+) {
+    let (loss, tape) = Tape::record(loss).unwrap();
     let got = f64::from(loss.to_scalar::<f32>().unwrap());
     assert!(
         (got - want).abs() < 1e-5 * want.abs(),
         "loss {got}, PyTorch {want}"
     );
-    let gradients = params.backward(&loss).unwrap().clone();
+    let gradients = params.backward(tape, &loss).unwrap().clone();
+    assert_eq!(gradients, *params.backward_by_candle(&loss).unwrap());
     let mut start = 0;
     assert_eq!(params.iter().count(), slopes.len());
     for ((name, var), want) in params.iter().zip(slopes) {

@@ -75,24 +75,21 @@ impl Adam {
         Ok(())
     }
 
-    /// Differentiates `loss` and moves `params` one step.
-    ///
-    /// A parameter that the loss does not depend on has a gradient of zero.
+    /// Moves `params` one step down the `gradients` of `loss`, which are in the order of the parameters.
     pub(crate) fn minimise(
         &mut self,
         params: &Parameters,
         loss: &Tensor,
+        gradients: &[f32],
         learning_rate: f64,
     ) -> Result<StepOutcome> {
-        let gradients = params.backward(loss)?;
-        let grad_norm = norm(&gradients);
+        let grad_norm = norm(gradients);
         if !grad_norm.is_finite() || !loss.to_scalar::<f32>()?.is_finite() {
             return Ok(StepOutcome::Refused);
         }
         self.steps = self.steps.saturating_add(1);
         let rates = self.rates(grad_norm, learning_rate);
-        let (mut first, mut second, mut gradient) =
-            (&mut self.first[..], &mut self.second[..], &gradients[..]);
+        let (mut first, mut second, mut gradient) = (&mut self.first[..], &mut self.second[..], gradients);
         for (_, var) in params.iter() {
             let count = var.elem_count();
             let moments = RefCell::new((split(&mut first, count), split(&mut second, count)));

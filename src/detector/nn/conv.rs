@@ -6,6 +6,7 @@ use super::conv_op::{ConvOp, EnlargeOp};
 use super::convolve::Convolve;
 use super::enlarge::Enlarge;
 use super::params::GradientSlot;
+use super::tape::reshape;
 use super::{Init, Parameters, Rng};
 
 /// What follows a layer's sum.
@@ -143,7 +144,7 @@ impl Conv {
         let [height, width] = sizes.output();
         let slot = self.affine.slot.clone();
         let y = ConvOp { sizes, slot }.apply(x, &self.affine)?;
-        y.reshape((batch, height, width, outputs))
+        reshape(&y, (batch, height, width, outputs))
     }
 
     /// Enlarges a picture by two as [`upsample2x`] does, crops it to `size` (height, width), puts the
@@ -167,7 +168,7 @@ impl Conv {
         let extra = extra.map(Tensor::contiguous).transpose()?;
         let slot = self.affine.slot.clone();
         let y = EnlargeOp { sizes, extra, slot }.apply(x, &self.affine)?;
-        y.reshape(shape)
+        reshape(&y, shape)
     }
 
     fn enlarge(&self, x: &Tensor, size: [usize; 2], extra: Option<&Tensor>) -> Result<Enlarge> {
@@ -273,12 +274,9 @@ impl Linear {
             padding: 0,
             slope: self.activation.slope(),
         };
-        ConvOp {
-            sizes,
-            slot: self.affine.slot.clone(),
-        }
-        .apply(x, &self.affine)?
-        .reshape((batch, outputs))
+        let slot = self.affine.slot.clone();
+        let y = ConvOp { sizes, slot }.apply(x, &self.affine)?;
+        reshape(&y, (batch, outputs))
     }
 }
 

@@ -10,6 +10,7 @@ use super::convolve::{Convolve, Saved, Sums};
 use super::enlarge::Enlarge;
 use super::params::GradientSlot;
 use super::storage::{slice, with_slices};
+use super::tape::apply3;
 
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
@@ -22,7 +23,7 @@ pub(super) struct ConvOp {
 impl ConvOp {
     /// All results in one dimension.
     pub(super) fn apply(self, x: &Tensor, Affine { weight, bias, .. }: &Affine) -> Result<Tensor> {
-        x.contiguous()?.apply_op3(weight, bias, self)
+        apply3([&x.contiguous()?, weight, bias], self)
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) struct EnlargeOp {
 impl EnlargeOp {
     /// All results in one dimension.
     pub(super) fn apply(self, x: &Tensor, Affine { weight, bias, .. }: &Affine) -> Result<Tensor> {
-        x.contiguous()?.apply_op3(weight, bias, self)
+        apply3([&x.contiguous()?, weight, bias], self)
     }
 
     fn with_extra<R>(&self, work: impl FnOnce(&[f32]) -> R) -> Result<R> {

@@ -1,12 +1,13 @@
-//! The small operations between and behind the layers, each with its gradient, as one pass.
+//! Sampling and the losses, each with its gradient, as one pass.
 //!
 //! With Candle's own operations every one of them is a handful of whole tensors each way.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::math::{exp, ln};
 use super::simd::vectorized;
 use super::storage::{slice, with_slices};
+use super::tape::apply2;
 
 /// Mean over all values of `2 log(1 + r^2 / (3 scale^2))` with `r = prediction - target`: the negative
 /// log-likelihood of a Student t distribution with three degrees of freedom, without its constant.
@@ -21,9 +22,11 @@ pub(crate) fn student_t_loss(prediction: &Tensor, target: &Tensor, scale: f64) -
         bail!("the target of a loss gets no gradient: detach it");
     }
     let spread = (1.0 / (3.0 * scale * scale)) as f32;
-    prediction
-        .contiguous()?
-        .apply_op2(&target.contiguous()?, StudentT { spread })
+    apply2(
+        &prediction.contiguous()?,
+        &target.contiguous()?,
+        StudentT { spread },
+    )
 }
 
 /// `mean + exp(log_var / 2) * noise` (Kingma & Welling 2014, section 2.4); the noise gets no gradient.
@@ -34,8 +37,11 @@ pub(crate) fn reparameterize(mean: &Tensor, log_var: &Tensor, noise: &Tensor) ->
     same_shape(mean, log_var)?;
     same_shape(mean, noise)?;
     let noise = noise.contiguous()?.detach();
-    mean.contiguous()?
-        .apply_op2(&log_var.contiguous()?, Reparameterize { noise })
+    apply2(
+        &mean.contiguous()?,
+        &log_var.contiguous()?,
+        Reparameterize { noise },
+    )
 }
 
 /// `KL(q || N(0, 1)) = 1/2 sum(mean^2 + exp(log_var) - 1 - log_var)` over the last dimension, in nats
@@ -58,26 +64,10 @@ pub(crate) fn kl_loss(mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
     let dims = mean.dims();
     let count = dims[..dims.len().saturating_sub(1)].iter().product::<usize>();
     let share = 1.0 / count as f32;
-    mean.contiguous()?.apply_op2(&log_var.contiguous()?, Kl { share })
+    apply2(&mean.contiguous()?, &log_var.contiguous()?, Kl { share })
 }
 
-/// Limits values to `low..=high`; those beyond get no gradient.
-pub(crate) fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Clamp { low, high })
-}
-
-/// Adds a picture to each of a batch.
-///
-/// # Shapes
-/// `[B, ..]`, `[1, ..]` -> `[B, ..]`
-pub(crate) fn add_to_each(x: &Tensor, picture: &Tensor) -> Result<Tensor> {
-    if x.dims().get(1..) != picture.dims().get(1..) || picture.dims().first() != Some(&1) {
-        bail!("{:?} cannot be added to each of {:?}", picture.shape(), x.shape());
-    }
-    x.contiguous()?.apply_op2(&picture.contiguous()?, AddToEach)
-}
-
-fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
+pub(super) fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
     if a.dims() != b.dims() {
         bail!("shapes differ: {:?} and {:?}", a.shape(), b.shape());
     }
@@ -85,15 +75,15 @@ fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
 }
 
 /// A result like its first argument.
-fn like(values: Vec<f32>, layout: &Layout) -> (CpuStorage, Shape) {
+pub(super) fn like(values: Vec<f32>, layout: &Layout) -> (CpuStorage, Shape) {
     (CpuStorage::F32(values), layout.shape().clone())
 }
 
-fn scalar(value: f64) -> (CpuStorage, Shape) {
+pub(super) fn scalar(value: f64) -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![value as f32]), Shape::from(()))
 }
 
-fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
+pub(super) fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
     Tensor::from_vec(values, like.shape(), like.device()).map(Some)
 }
 
@@ -244,75 +234,6 @@ impl CustomOp2 for KlEach {
     }
 }
 
-struct Clamp {
-    low: f32,
-    high: f32,
-}
-
-impl CustomOp1 for Clamp {
-    fn name(&self) -> &'static str {
-        "clamp"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        // Unlike the minimum of a number and NaN, this is NaN where the value is.
-        let out = slice(x, layout)?
-            .iter()
-            .map(|x| x.clamp(self.low, self.high))
-            .collect();
-        Ok(like(out, layout))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with_slices([x, gradient], |[x, gradient]| {
-            let inside = |x: f32| x >= self.low && x <= self.high;
-            let pass = |(&x, &g): (&f32, &f32)| if inside(x) { g } else { 0.0 };
-            x.iter().zip(gradient).map(pass).collect()
-        })?;
-        tensor(dx, x)
-    }
-}
-
-struct AddToEach;
-
-impl CustomOp2 for AddToEach {
-    fn name(&self) -> &'static str {
-        "add to each"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        p: &CpuStorage,
-        pl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let mut out = slice(x, xl)?.to_vec();
-        let picture = slice(p, pl)?;
-        for out in out.chunks_exact_mut(picture.len().max(1)) {
-            add(out, picture);
-        }
-        Ok(like(out, xl))
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        p: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dp = with_slices([gradient], |[gradient]| {
-            let mut out = vec![0.0; p.elem_count()];
-            for gradient in gradient.chunks_exact(out.len().max(1)) {
-                add(&mut out, gradient);
-            }
-            out
-        })?;
-        Ok((Some(gradient.clone()), tensor(dp, p)?))
-    }
-}
-
 /// Sums of this many values are kept in single precision.
 const BLOCK: usize = 1024;
 const LANES: usize = 16;
@@ -382,7 +303,7 @@ vectorized! {
 }
 
 vectorized! {
-    fn multiply<'a>(out: &'a mut [f32], by: &'a [f32]) -> () {
+    pub(super) fn multiply<'a>(out: &'a mut [f32], by: &'a [f32]) -> () {
         out.iter_mut().zip(by).for_each(|(o, b)| *o *= b);
     }
 }

@@ -6,25 +6,31 @@ mod adam;
 mod conv;
 mod conv_op;
 mod convolve;
+mod elementwise;
 mod enlarge;
 mod frame;
 mod kernel;
 mod loss;
 mod math;
 mod narrow;
+mod nearest;
 mod packed;
 mod params;
 mod parity;
 mod simd;
 mod storage;
 mod tables;
+mod tape;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
-pub(crate) use loss::{add_to_each, clamp, kl, kl_loss, reparameterize, student_t_loss};
+pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
+pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
+pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
+pub(crate) use tape::{Tape, reshape};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.
 pub(crate) type Rng = rand_xoshiro::Xoshiro256PlusPlus;

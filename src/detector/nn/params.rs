@@ -7,8 +7,10 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Shape, Tensor,
 use rand::Rng as _;
 
 use super::Rng;
+use super::loss::add;
 use super::simd::vectorized;
-use super::storage::{slice, slice_mut};
+use super::storage::{slice, slice_mut, with_slices};
+use super::tape::Tape;
 
 /// How a new parameter starts.
 #[derive(Clone, Copy, Debug)]
@@ -119,22 +121,38 @@ impl Parameters {
         }
     }
 
-    /// Differentiates `loss` and gives all gradients, in the order of the parameters.
+    /// Differentiates `loss`, to which the operations on `tape` led, and gives all gradients, in the order of
+    /// the parameters.
     ///
-    /// Layers add theirs to their slots as Candle walks the graph; what other operations left in Candle's
-    /// store is added to that.
-    pub(crate) fn backward(&self, loss: &Tensor) -> Result<MutexGuard<'_, Vec<f32>>> {
+    /// # Errors
+    /// An operation between the parameters and the loss is not on the tape.
+    pub(crate) fn backward(&self, tape: Tape, loss: &Tensor) -> Result<MutexGuard<'_, Vec<f32>>> {
+        self.gradients.lock().fill(0.0);
+        let mut rest = tape.backward(loss)?;
+        let all = self.collect(|var| rest.remove(&var.id()))?;
+        if !rest.is_empty() {
+            bail!("{} gradients end before they reach a parameter", rest.len());
+        }
+        Ok(all)
+    }
+
+    /// As [`Parameters::backward`] with Candle's own walk, for operations of any kind.
+    #[cfg(test)]
+    pub(crate) fn backward_by_candle(&self, loss: &Tensor) -> Result<MutexGuard<'_, Vec<f32>>> {
         self.gradients.lock().fill(0.0);
         let store = loss.backward()?;
+        self.collect(|var| store.get(var).cloned())
+    }
+
+    /// Layers added their gradients to their slots; others are added to that.
+    fn collect(&self, mut other: impl FnMut(&Tensor) -> Option<Tensor>) -> Result<MutexGuard<'_, Vec<f32>>> {
         let mut all = self.gradients.lock();
         let mut start = 0;
         for (_, var) in self.iter() {
             let range = start..start + var.elem_count();
             start = range.end;
-            if let Some(gradient) = store.get(var) {
-                super::storage::with_slices([gradient], |[g]| {
-                    all[range].iter_mut().zip(g).for_each(|(a, g)| *a += g);
-                })?;
+            if let Some(gradient) = other(var) {
+                with_slices([&gradient], |[gradient]| add(&mut all[range], gradient))?;
             }
         }
         Ok(all)

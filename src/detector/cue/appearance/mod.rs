@@ -11,7 +11,9 @@ use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
-use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome, student_t_loss};
+use crate::detector::nn::{
+    Adam, AdamConfig, Parameters, Rng, StepOutcome, Tape, student_t_loss, weighted_sum,
+};
 use crate::detector::vae::{dropout_mask, normal};
 use crate::detector::{AnomalyMap, NetArch, Result, Tuning};
 
@@ -194,12 +196,16 @@ impl Appearance {
 
     /// One step of the optimiser.
     pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
-        let (reconstruction, kl) = self.losses(x, tuning.dropout)?;
-        let loss = (&reconstruction + (&kl * tuning.kl_weight)?)?;
+        let ((reconstruction, kl, loss), tape) = Tape::record(|| -> Result<_> {
+            let (reconstruction, kl) = self.losses(x, tuning.dropout)?;
+            let loss = weighted_sum([(&reconstruction, 1.0), (&kl, tuning.kl_weight)])?;
+            Ok((reconstruction, kl, loss))
+        })?;
         let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
-        let Learner { params, adam, .. } = self.learner()?;
-        let outcome = adam.minimise(params, &loss, pace * tuning.learning_rate)?;
         self.steps += 1;
+        let Learner { params, adam, .. } = self.learner()?;
+        let gradients = params.backward(tape, &loss)?;
+        let outcome = adam.minimise(params, &loss, &gradients, pace * tuning.learning_rate)?;
         Ok(Lesson {
             loss: f64::from(loss.to_scalar::<f32>()?),
             reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),

@@ -3,7 +3,10 @@
 use candle_core::{Result, Tensor};
 
 use super::{AppearanceConfig, CHANNELS};
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, add_to_each, clamp};
+use crate::detector::nn::{
+    Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, add_to_each, apply_mask, clamp, enlarge,
+    reshape,
+};
 use crate::detector::vae::Posterior;
 
 const ACT: Activation = Activation::LeakyRelu(0.1);
@@ -130,9 +133,9 @@ impl AppearanceNet {
         for stage in &self.encoder {
             x = stage.forward(&x)?;
         }
-        let mut x = x.flatten_from(1)?;
+        let mut x = reshape(&x, ((), self.features()))?;
         if let Some(mask) = mask {
-            x = (x * mask)?;
+            x = apply_mask(&x, mask)?;
         }
         Ok(Posterior {
             mean: self.mean.forward(&x)?,
@@ -144,30 +147,12 @@ impl AppearanceNet {
     /// `[B, K]` -> `[B, H, W, 3]`
     pub(super) fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let (height, width, channels) = self.top;
-        let mut x = self
-            .widen
-            .forward(latent)?
-            .reshape(((), height, width, channels))?;
+        let mut x = reshape(&self.widen.forward(latent)?, ((), height, width, channels))?;
         for stage in &self.decoder {
             x = stage.forward(&x)?;
         }
         add_to_each(&x, &self.scene)
     }
-}
-
-/// Nearest-neighbour enlargement.
-///
-/// # Shapes
-/// `[B, H, W, C]` -> `[B, factor H, factor W, C]`
-fn enlarge(x: &Tensor, factor: usize) -> Result<Tensor> {
-    if factor == 1 {
-        return Ok(x.clone());
-    }
-    let (b, h, w, c) = x.dims4()?;
-    let repeated = x
-        .reshape((b, h, 1, w, 1, c))?
-        .broadcast_as((b, h, factor, w, factor, c))?;
-    repeated.reshape((b, factor * h, factor * w, c))
 }
 
 #[cfg(test)]
@@ -176,7 +161,7 @@ mod tests {
     use super::*;
     use crate::detector::config::Networks;
     use crate::detector::cue::reference::{assert_pytorchs, set_weights, wave};
-    use crate::detector::nn::student_t_loss;
+    use crate::detector::nn::{Tape, student_t_loss, weighted_sum};
     use candle_core::Device;
     use rand::SeedableRng;
 
@@ -213,22 +198,23 @@ mod tests {
             ("[(4,3,4)]", (16, 4)),
             ("[(4,3,1)]", (16, 7)),
         ] {
-            let (_, net) = net(arch, size);
-            let x = Tensor::zeros((2, size.1, size.0, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
-            let posterior = net.encode(&x, None).unwrap();
-            assert_eq!(posterior.mean.dims(), [2, 16], "{arch}");
-            let loss = net
-                .decode(&posterior.mean)
-                .unwrap()
-                .sqr()
-                .unwrap()
-                .sum_all()
-                .unwrap();
-            loss.backward().unwrap();
-            assert_eq!(
-                net.decode(&posterior.mean).unwrap().dims(),
-                [2, size.1, size.0, 3],
-                "{arch}"
+            let (params, net) = net(arch, size);
+            let shape = [2, size.1, size.0, 3];
+            let (x, mask) = (wave(&shape, 0.37), wave(&[2, net.features()], 0.5));
+            let forward = || {
+                let posterior = net.encode(&x, Some(&mask))?;
+                assert_eq!(posterior.mean.dims(), [2, 16], "{arch}");
+                let picture = net.decode(&posterior.mean)?;
+                assert_eq!(picture.dims(), shape, "{arch}");
+                student_t_loss(&picture, &x, 0.2)
+            };
+            let (loss, tape) = Tape::record(forward).unwrap();
+            let gradients = params.backward(tape, &loss).unwrap().clone();
+            assert_eq!(gradients, *params.backward_by_candle(&loss).unwrap(), "{arch}");
+            let first = params.iter().next().unwrap().1.elem_count();
+            assert!(
+                gradients[..first].iter().any(|g| *g != 0.0),
+                "{arch}: the first layer learns"
             );
         }
     }
@@ -242,7 +228,7 @@ mod tests {
             let posterior = net.encode(&x, None)?;
             let sample = posterior.reparameterize(&wave(&[2, 3], 0.91))?;
             let likelihood = student_t_loss(&net.decode(&sample)?, &x, 0.2)?;
-            likelihood + (posterior.kl_loss()? * 0.03)?
+            weighted_sum([(&likelihood, 1.0), (&posterior.kl_loss()?, 0.03)])
         };
         let slopes = [
             -0.00036334036,
@@ -261,6 +247,6 @@ mod tests {
             -0.10534644,
             -0.026046687,
         ];
-        assert_pytorchs(&params, loss(), 2.7990277748786356, &slopes);
+        assert_pytorchs(&params, loss, 2.7990277748786356, &slopes);
     }
 }

@@ -14,7 +14,9 @@ use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
-use crate::detector::nn::{Adam, AdamConfig, Parameters, Rng, StepOutcome, student_t_loss};
+use crate::detector::nn::{
+    Adam, AdamConfig, Parameters, Rng, StepOutcome, Tape, student_t_loss, weighted_sum,
+};
 use crate::detector::vae::{Posterior, dropout_mask, normal};
 use crate::detector::{AnomalyMap, Result, Tuning};
 
@@ -189,7 +191,7 @@ impl Motion {
         }
     }
 
-    /// Mean over batch and cells of the likelihood terms, and mean over batch and latent cells of the KL.
+    /// Mean over batch, channels and cells of the likelihood terms, and mean over batch and latent cells of the KL.
     fn losses(&mut self, target: &Tensor, condition: &Tensor, dropout: f64) -> Result<(Tensor, Tensor)> {
         let (batch, height, width, _) = target.dims4()?;
         let latent = [batch, height.div_ceil(2), width.div_ceil(2)];
@@ -202,8 +204,8 @@ impl Motion {
             &self.device,
         )?;
         let prediction = self.net.decode(&posterior.reparameterize(&noise)?, condition)?;
-        let reconstruction = (student_t_loss(&prediction, target, 1.0)? * CHANNELS as f64)?;
-        Ok((reconstruction, posterior.kl_loss()?))
+        let likelihood = student_t_loss(&prediction, target, 1.0)?;
+        Ok((likelihood, posterior.kl_loss()?))
     }
 
     /// One step of the optimiser.
@@ -213,16 +215,21 @@ impl Motion {
         condition: &Tensor,
         tuning: &Tuning,
     ) -> Result<Lesson> {
-        let (reconstruction, kl) = self.losses(target, condition, tuning.dropout)?;
-        let loss = (&reconstruction + (&kl * (KL_WEIGHT * tuning.kl_weight))?)?;
+        let ((likelihood, kl, loss), tape) = Tape::record(|| -> Result<_> {
+            let (likelihood, kl) = self.losses(target, condition, tuning.dropout)?;
+            let kl_weight = KL_WEIGHT * tuning.kl_weight;
+            let loss = weighted_sum([(&likelihood, CHANNELS as f64), (&kl, kl_weight)])?;
+            Ok((likelihood, kl, loss))
+        })?;
         let pace = if self.maps.ticks() < FAST_TICKS {
             FAST_RATE
         } else {
             RATE
         };
-        let outcome = self
-            .adam
-            .minimise(&self.params, &loss, pace * tuning.learning_rate)?;
+        let gradients = self.params.backward(tape, &loss)?;
+        let rate = pace * tuning.learning_rate;
+        let outcome = self.adam.minimise(&self.params, &loss, &gradients, rate)?;
+        drop(gradients);
         self.steps += 1;
         let refused = outcome == StepOutcome::Refused;
         if !refused {
@@ -231,7 +238,7 @@ impl Motion {
         }
         Ok(Lesson {
             loss: f64::from(loss.to_scalar::<f32>()?),
-            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
+            reconstruction: CHANNELS as f64 * f64::from(likelihood.to_scalar::<f32>()?),
             kl: f64::from(kl.to_scalar::<f32>()?),
             refused,
         })

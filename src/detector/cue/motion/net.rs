@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng, clamp};
+use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng, apply_mask, clamp};
 use crate::detector::vae::Posterior;
 
 /// Latent values per latent cell.
@@ -85,7 +85,7 @@ impl MotionNet {
             x = stage.forward(&x)?;
         }
         if let Some(mask) = mask {
-            x = (x * mask)?;
+            x = apply_mask(&x, mask)?;
         }
         Ok(Posterior {
             mean: self.mean.forward(&x)?,
@@ -109,7 +109,7 @@ impl MotionNet {
 mod tests {
     use super::*;
     use crate::detector::cue::reference::{assert_pytorchs, set_weights, wave};
-    use crate::detector::nn::student_t_loss;
+    use crate::detector::nn::{student_t_loss, weighted_sum};
     use candle_core::Device;
     use rand::SeedableRng;
 
@@ -136,7 +136,7 @@ mod tests {
             let posterior = net.encode(&y, &c, None)?;
             let sample = posterior.reparameterize(&wave(&[2, 3, 3, 4], 0.91))?;
             let likelihood = student_t_loss(&net.decode(&sample, &c)?, &y, 1.0)?;
-            (likelihood * 2.0)? + (posterior.kl_loss()? * 0.1)?
+            weighted_sum([(&likelihood, 2.0), (&posterior.kl_loss()?, 0.1)])
         };
         let slopes = [
             0.042089395,
@@ -156,6 +156,6 @@ mod tests {
             0.11400513,
             0.11629895,
         ];
-        assert_pytorchs(&params, loss(), 0.713061267951029, &slopes);
+        assert_pytorchs(&params, loss, 0.713061267951029, &slopes);
     }
 }

@@ -1,4 +1,4 @@
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::super::{Adam, AdamConfig, Conv, Init, Parameters, StepOutcome};
 use super::{assert_close, random, rng, values};
@@ -13,6 +13,10 @@ const CONFIG: AdamConfig = AdamConfig {
 
 fn tensor(values: &[f32]) -> Tensor {
     Tensor::new(values, &Device::Cpu).unwrap()
+}
+
+fn minimise(adam: &mut Adam, params: &Parameters, loss: &Tensor, rate: f64) -> Result<StepOutcome> {
+    adam.minimise(params, loss, &params.backward_by_candle(loss)?, rate)
 }
 
 fn all_values(params: &Parameters) -> Vec<f32> {
@@ -51,7 +55,7 @@ fn steps_are_pytorchs() {
     for (step, (want, norm)) in expected.into_iter().enumerate() {
         let sum = ((&w * &x).unwrap().sum_all().unwrap() + b.sum_all().unwrap()).unwrap();
         let loss = (sum - step as f64).unwrap().sqr().unwrap();
-        let StepOutcome::Done { grad_norm } = adam.minimise(&params, &loss, 0.1).unwrap() else {
+        let StepOutcome::Done { grad_norm } = minimise(&mut adam, &params, &loss, 0.1).unwrap() else {
             panic!("step {step} was refused");
         };
         assert!(
@@ -90,7 +94,7 @@ fn a_layer_learns_what_another_does() {
     };
     let before = loss().unwrap().to_scalar::<f32>().unwrap();
     for _ in 0..300 {
-        adam.minimise(&params, &loss().unwrap(), 0.02).unwrap();
+        minimise(&mut adam, &params, &loss().unwrap(), 0.02).unwrap();
     }
     let after = loss().unwrap().to_scalar::<f32>().unwrap();
     assert!(after < 1e-3 * before, "{before} -> {after}");
@@ -101,7 +105,7 @@ fn what_is_not_finite_changes_nothing() {
     let (params, conv, x) = small_net();
     let mut adam = Adam::new(&params, CONFIG).unwrap();
     let loss = |x: &Tensor| conv.forward(x).unwrap().sqr().unwrap().sum_all().unwrap();
-    adam.minimise(&params, &loss(&x), 0.01).unwrap();
+    minimise(&mut adam, &params, &loss(&x), 0.01).unwrap();
     let (steps, first, second) = adam.state();
     let (first, second) = (first.to_vec(), second.to_vec());
     let before = all_values(&params);
@@ -109,21 +113,21 @@ fn what_is_not_finite_changes_nothing() {
     for bad in [f32::NAN, f32::INFINITY, 1e30] {
         let spoiled = x.affine(0.0, f64::from(bad)).unwrap();
         assert_eq!(
-            adam.minimise(&params, &loss(&spoiled), 0.01).unwrap(),
+            minimise(&mut adam, &params, &loss(&spoiled), 0.01).unwrap(),
             StepOutcome::Refused
         );
     }
     // A finite gradient of a loss that is not.
     let loss_only = (loss(&x) + f64::INFINITY).unwrap();
     assert_eq!(
-        adam.minimise(&params, &loss_only, 0.01).unwrap(),
+        minimise(&mut adam, &params, &loss_only, 0.01).unwrap(),
         StepOutcome::Refused
     );
     assert_eq!(all_values(&params), before);
     assert_eq!(adam.state(), (steps, &first[..], &second[..]));
 
     assert!(matches!(
-        adam.minimise(&params, &loss(&x), 0.01).unwrap(),
+        minimise(&mut adam, &params, &loss(&x), 0.01).unwrap(),
         StepOutcome::Done { .. }
     ));
     assert_ne!(all_values(&params), before);
@@ -142,7 +146,7 @@ fn goes_on_from_its_state() {
                 adam = other;
             }
             let loss = conv.forward(&x).unwrap().sqr().unwrap().sum_all().unwrap();
-            adam.minimise(&params, &loss, 0.01).unwrap();
+            minimise(&mut adam, &params, &loss, 0.01).unwrap();
         }
         all_values(&params)
     };
@@ -161,9 +165,9 @@ fn moments_without_gradients_fade_to_zero_and_not_to_denormals() {
     let w = params.add_values("w", 2, vec![1.0, 1.0]).unwrap();
     let mut adam = Adam::new(&params, CONFIG).unwrap();
     let loss = |x: &Tensor| (&w * x).unwrap().sum_all().unwrap();
-    adam.minimise(&params, &loss(&tensor(&[1.0, 1.0])), 1e-3).unwrap();
+    minimise(&mut adam, &params, &loss(&tensor(&[1.0, 1.0])), 1e-3).unwrap();
     for _ in 0..1000 {
-        adam.minimise(&params, &loss(&tensor(&[1.0, 0.0])), 1e-3).unwrap();
+        minimise(&mut adam, &params, &loss(&tensor(&[1.0, 0.0])), 1e-3).unwrap();
     }
     let (_, first, second) = adam.state();
     assert_eq!(first[1], 0.0);

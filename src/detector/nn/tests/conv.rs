@@ -70,7 +70,7 @@ fn check(spec: ConvSpec, batch: usize, height: usize, width: usize) {
         assert_close(&values(&got), &values(&want), 1e-5, &what);
 
         let loss = (&got * &pull).unwrap().sum_all().unwrap();
-        let all = params.backward(&loss).unwrap().clone();
+        let all = params.backward_by_candle(&loss).unwrap().clone();
         let (weight, bias) = all.split_at(vars[0].elem_count());
         assert_close(weight, &gradient(&vars[0]), 1e-4, &format!("weight of {what}"));
         assert_close(bias, &gradient(&vars[1]), 1e-4, &format!("bias of {what}"));
@@ -140,7 +140,7 @@ fn gradients_are_slopes() {
         let y = conv.forward(&x).unwrap();
         let pull = random(y.dims(), &mut rng);
         let loss = (y * &pull).unwrap().sum_all().unwrap();
-        let all = params.backward(&loss).unwrap().clone();
+        let all = params.backward_by_candle(&loss).unwrap().clone();
         let store = loss.backward().unwrap();
         let slope = || Ok(weighted(&conv.forward(&x)?, &pull));
         assert_slopes(&x, &values(store.get(&x).unwrap()), slope, "input");
@@ -171,7 +171,7 @@ fn a_dense_layer_agrees_with_candle() {
             let got = layer.forward(&x).unwrap();
             assert_close(&values(&got), &values(&want), 1e-5, &what);
             let loss = (got * &pull).unwrap().sum_all().unwrap();
-            let all = params.backward(&loss).unwrap().clone();
+            let all = params.backward_by_candle(&loss).unwrap().clone();
             let (weight, bias) = all.split_at(inputs * outputs);
             assert_close(weight, &values(wanted.get(&vars[0]).unwrap()), 1e-4, &what);
             assert_close(bias, &values(wanted.get(&vars[1]).unwrap()), 1e-4, &what);
@@ -205,13 +205,18 @@ fn a_layer_used_twice_sums_its_gradients() {
     let conv = Conv::new(&mut params, "conv", spec(3, 3, 3, 1, 1), &mut rng).unwrap();
     let x = random(&[1, 4, 4, 3], &mut rng);
     let once = conv.forward(&x).unwrap().sum_all().unwrap();
-    let single = params.backward(&once).unwrap().clone();
+    let single = params.backward_by_candle(&once).unwrap().clone();
     let twice = (conv.forward(&x).unwrap() + conv.forward(&x).unwrap())
         .unwrap()
         .sum_all()
         .unwrap();
     let double: Vec<f32> = single.iter().map(|g| 2.0 * g).collect();
-    assert_close(&params.backward(&twice).unwrap(), &double, 1e-6, "two uses");
+    assert_close(
+        &params.backward_by_candle(&twice).unwrap(),
+        &double,
+        1e-6,
+        "two uses",
+    );
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Case {
         let want = stepwise(&conv, &x, size, behind.as_ref()).unwrap();
         let pull = random(want.dims(), &mut rng(4));
         let loss = |y: &Tensor| (y * &pull).unwrap().sum_all().unwrap();
-        let wanted = params.backward(&loss(&want)).unwrap().clone();
+        let wanted = params.backward_by_candle(&loss(&want)).unwrap().clone();
         let wanted_x = values(loss(&want).backward().unwrap().get(&x).unwrap());
 
         on_every_level(|| {
@@ -75,7 +75,7 @@ impl Case {
             assert_close(&values(&got), &values(&want), 1e-5, &what);
             let got = loss(&got);
             assert_close(
-                &params.backward(&got).unwrap(),
+                &params.backward_by_candle(&got).unwrap(),
                 &wanted,
                 1e-4,
                 &format!("weights of {what}"),
@@ -158,7 +158,7 @@ fn gradients_are_slopes() {
     let forward = || conv.forward_enlarged(&x, case.size, Some(&extra));
     let pull = random(forward().unwrap().dims(), &mut rng(4));
     let loss = (forward().unwrap() * &pull).unwrap().sum_all().unwrap();
-    let all = params.backward(&loss).unwrap().clone();
+    let all = params.backward_by_candle(&loss).unwrap().clone();
     let dx = values(loss.backward().unwrap().get(&x).unwrap());
     let slope = || Ok(weighted(&forward()?, &pull));
     assert_slopes(&x, &dx, slope, "input");

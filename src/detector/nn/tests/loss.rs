@@ -1,7 +1,9 @@
 use candle_core::{D, Result, Tensor, Var};
 
 use super::super::simd::tests::on_every_level;
-use super::super::{add_to_each, clamp, kl, kl_loss, reparameterize, student_t_loss};
+use super::super::{
+    add_to_each, apply_mask, clamp, enlarge, kl, kl_loss, reparameterize, student_t_loss, weighted_sum,
+};
 use super::{assert_close, random, random_var, rng, values};
 
 /// Value and gradients of an operation, against those of `want`.
@@ -73,6 +75,27 @@ fn agree_with_candle() {
         || add_to_each(&a, &picture),
         || a.broadcast_add(&picture),
     );
+    check("mask", &[&a], || apply_mask(&a, &c), || a.as_tensor() * &c);
+    let (p, q) = (random_var(&[], r), random_var(&[], r));
+    check(
+        "weighted sum",
+        &[&p, &q],
+        || weighted_sum([(&p, 2.0), (&q, 0.03)]),
+        || (p.as_tensor() * 2.0)? + (q.as_tensor() * 0.03)?,
+    );
+}
+
+#[test]
+fn enlargement_agrees_with_candle() {
+    let x = random_var(&[2, 3, 4, 5], &mut rng(4));
+    for factor in 1..=4 {
+        let stock = || {
+            x.reshape((2, 3, 1, 4, 1, 5))?
+                .broadcast_as((2, 3, factor, 4, factor, 5))?
+                .reshape((2, 3 * factor, 4 * factor, 5))
+        };
+        check("enlargement", &[&x], || enlarge(&x, factor), stock);
+    }
 }
 
 #[test]
@@ -110,5 +133,6 @@ fn shapes_that_differ_are_refused() {
             .contains("[2, 3] and [3, 2]")
     );
     assert!(kl_loss(&a, &b).is_err() && reparameterize(&a, &a, &b).is_err() && add_to_each(&a, &b).is_err());
+    assert!(apply_mask(&a, &b).is_err() && weighted_sum([(&a, 1.0), (&a, 1.0)]).is_err());
     assert!(student_t_loss(&a, &random_var(&[2, 3], r), 1.0).is_err());
 }

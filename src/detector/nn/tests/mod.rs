@@ -4,6 +4,7 @@ mod adam;
 mod conv;
 mod enlarge;
 mod loss;
+mod tape;
 
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng as _, SeedableRng};
