@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use common::recipe::{finish_by_interrupt, folder, recipe};
+use common::recipe::{finish_by_interrupt, folder, recipe, stop};
 use common::{frame_times, short_scene, uri};
 use gst::prelude::*;
 use gst_rtsp_server::prelude::*;
@@ -38,7 +38,9 @@ fn rtsp_to_rtsp() {
     let mut run = recipe("rtsp-to-rtsp");
     run.env("IN", server.address("rtspt", "camera"))
         .env("OUT", server.address("rtsp", "published"));
-    finish_by_interrupt(run, enough);
+    // Now and then rtspclientsink 1.22 waits for its own RTCP thread when the stream ends, and so for ever. What it
+    // published until then is what counts here.
+    stop(run, enough);
     let received = server.received.load(Ordering::SeqCst) as usize;
     assert!(
         (30..short_scene().1.frames.len()).contains(&received),

@@ -12,6 +12,8 @@ use super::{command, frame_times, scratch, short_scene, uri};
 
 /// A recipe that hangs is killed after this time and fails.
 pub const WATCHDOG: Duration = Duration::from_secs(300);
+/// An interrupted recipe that has not ended after this long never will.
+const STOPPING: Duration = Duration::from_secs(45);
 
 /// The command that runs `pipelines/NAME.sh` with this build's plugin.
 pub fn recipe(name: &str) -> Command {
@@ -26,6 +28,11 @@ pub fn finish(command: Command) -> String {
     let (output, text) = run(command, None);
     assert!(output.status.success(), "{}\n{text}", output.status);
     text
+}
+
+/// Runs until the camera has sent enough, then stops the recipe as Ctrl-C does, or harder when that does not help.
+pub fn stop(command: Command, enough: mpsc::Receiver<()>) {
+    run(command, Some(enough));
 }
 
 /// Runs until the camera has sent enough, then stops the recipe as Ctrl-C does.
@@ -51,10 +58,12 @@ fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, 
             let sent = Command::new("kill").args([signal, &pid]).status();
             assert!(sent.is_ok(), "kill {signal} {pid}: {sent:?}");
         };
+        let mut patience = WATCHDOG;
         if interrupt.is_some_and(|enough| enough.recv_timeout(WATCHDOG).is_ok()) {
             kill("-INT");
+            patience = STOPPING;
         }
-        if watch.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if watch.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
             kill("-KILL");
         }
     });
