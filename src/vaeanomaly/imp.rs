@@ -1,6 +1,6 @@
 //! The subclass: life cycle, negotiation and the way of a buffer.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use gst::glib;
 use gst::prelude::*;
@@ -14,7 +14,7 @@ use super::message::{Context, EVENT_NAME, MESSAGE_NAME};
 use super::session::{Notice, Outcome, Session, Times};
 use super::settings::{Settings, check_device};
 use super::stats::Stats;
-use super::{PostMessages, State, meta, picture, properties};
+use super::{PostMessages, State, lock, meta, picture, properties};
 use crate::gate::{Tally, Verdict};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -35,11 +35,6 @@ pub struct VaeAnomaly {
     lateness: Lateness,
     /// Whether the application was told that frames cannot be scored.
     warned: std::sync::atomic::AtomicBool,
-}
-
-/// A poisoned lock still holds whole values here: each is written in one piece.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[glib::object_subclass]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::imp::lock;
+use super::lock;
 use crate::detector::Delay;
 
 /// A sink's report counts for frames this close to it.

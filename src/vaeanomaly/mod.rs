@@ -18,6 +18,8 @@ mod settings;
 mod stats;
 mod types;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use gst::glib;
 use gst::prelude::*;
 
@@ -48,4 +50,9 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         gst::Rank::NONE,
         VaeAnomaly::static_type(),
     )
+}
+
+/// A poisoned lock still holds whole values here: each is written in one piece.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

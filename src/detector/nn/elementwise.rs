@@ -2,8 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::loss::{add, like, multiply, same_shape, scalar, tensor};
-use super::storage::{slice, with_slices};
+use super::loss::{like, multiply, same_shape, scalar, tensor};
+use super::storage::{add, slice, with_slices};
 use super::tape::{apply1, apply2};
 
 /// Limits values to `low..=high`; those beyond get no gradient.

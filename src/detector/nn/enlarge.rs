@@ -9,9 +9,9 @@
 use super::convolve::{Saved, Sums};
 use super::frame::{Frame, Scratch, leading, pad_rows, sized, with_scratch};
 use super::kernel::{Cells, Correlate, Outer, Windows};
-use super::loss::add;
 use super::parity::{Parity, Source, parities, sources};
 use super::simd::dispatch;
+use super::storage::add;
 use super::tables::{add_columns, add_rows, add_transposed, before_activation, transpose};
 
 /// Sizes of one such layer. All places are (row, column).

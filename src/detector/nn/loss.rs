@@ -307,9 +307,3 @@ vectorized! {
         out.iter_mut().zip(by).for_each(|(o, b)| *o *= b);
     }
 }
-
-vectorized! {
-    pub(super) fn add<'a>(out: &'a mut [f32], from: &'a [f32]) -> () {
-        out.iter_mut().zip(from).for_each(|(o, f)| *o += f);
-    }
-}

@@ -2,8 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::loss::add;
-use super::storage::{slice, with_slices};
+use super::storage::{add, slice, with_slices};
 use super::tape::apply1;
 
 /// Repeats every row and column `factor` times.

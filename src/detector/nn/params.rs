@@ -7,9 +7,8 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Shape, Tensor,
 use rand::Rng as _;
 
 use super::Rng;
-use super::loss::add;
 use super::simd::vectorized;
-use super::storage::{slice, slice_mut, with_slices};
+use super::storage::{add, slice, slice_mut, with_slices};
 use super::tape::Tape;
 
 /// How a new parameter starts.

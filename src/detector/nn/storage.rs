@@ -2,6 +2,8 @@
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
+use super::simd::vectorized;
+
 /// The values of a contiguous `f32` storage.
 pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
@@ -45,4 +47,11 @@ pub(super) fn with_slices<const N: usize, R>(
         *to = slice(storage, layout)?;
     }
     Ok(work(slices))
+}
+
+vectorized! {
+    /// Adds `from` to `out`, value by value.
+    pub(super) fn add<'a>(out: &'a mut [f32], from: &'a [f32]) -> () {
+        out.iter_mut().zip(from).for_each(|(o, f)| *o += f);
+    }
 }

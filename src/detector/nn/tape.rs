@@ -12,8 +12,7 @@ use std::sync::Arc;
 use candle_core::shape::ShapeWithOneHole;
 use candle_core::{CustomOp1, CustomOp2, CustomOp3, Result, Tensor, TensorId};
 
-use super::loss::add;
-use super::storage::with_slices;
+use super::storage::{add, with_slices};
 
 type Op1 = Arc<Box<dyn CustomOp1 + Send + Sync>>;
 type Op2 = Arc<Box<dyn CustomOp2 + Send + Sync>>;
