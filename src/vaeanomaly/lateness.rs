@@ -78,9 +78,8 @@ impl Lateness {
     pub(super) fn measure(
         &self,
         element: &impl IsA<gst::Element>,
-        running_time: Option<gst::ClockTime>,
+        running_time: gst::ClockTime,
     ) -> Option<Duration> {
-        let running_time = running_time?;
         if matches!(lock(&self.0).source, Source::Unknown) {
             // No lock is held while the elements upstream answer.
             let source = ask(element);

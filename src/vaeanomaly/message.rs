@@ -102,7 +102,7 @@ impl Context<'_> {
             s,
             self.segment,
             self.segment.position_from_running_time(begin),
-            Some(begin),
+            begin,
         );
         s.set("duration", clock_time(event.duration()));
         if let Some(region) = region {
@@ -123,7 +123,7 @@ fn set_times(
     s: &mut gst::StructureRef,
     segment: &gst::FormattedSegment<gst::ClockTime>,
     pts: Option<gst::ClockTime>,
-    running_time: Option<gst::ClockTime>,
+    running_time: gst::ClockTime,
 ) {
     s.set("timestamp", pts);
     s.set("stream-time", segment.to_stream_time(pts));

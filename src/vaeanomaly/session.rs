@@ -8,7 +8,7 @@ use super::picture;
 use super::settings::Settings;
 use crate::buffer_times::BufferTimes;
 use crate::detector::{
-    Decision, Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
+    Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
 };
 use crate::gate::{Change, EventInfo, EventTracker, Mark, Retention, Sighting, Span, Verdict};
 
@@ -40,8 +40,8 @@ pub(super) struct Times {
 
 impl Times {
     /// When it is shown.
-    pub(super) fn running_time(&self) -> Option<gst::ClockTime> {
-        gst::ClockTime::try_from(self.span.start).ok()
+    pub(super) fn running_time(&self) -> gst::ClockTime {
+        gst::ClockTime::try_from(self.span.start).unwrap_or(gst::ClockTime::MAX)
     }
 }
 
@@ -142,7 +142,9 @@ impl Session {
         settings: &Settings,
     ) -> Result<Outcome, String> {
         let before = self.effort.effort();
-        let decision = self.decide(times, lateness, settings);
+        let decision = self
+            .effort
+            .decide(times.span.start, lateness, settings.max_lateness.into());
         let pace = Pace {
             effort: decision.effort,
             lateness,
@@ -202,19 +204,6 @@ impl Session {
             verdict,
             notices,
         })
-    }
-
-    /// Frames without a time decide nothing.
-    fn decide(&mut self, times: Times, lateness: Option<Duration>, settings: &Settings) -> Decision {
-        match times.running_time() {
-            Some(at) => self
-                .effort
-                .decide(at.into(), lateness, settings.max_lateness.into()),
-            None => Decision {
-                effort: self.effort.effort(),
-                score: true,
-            },
-        }
     }
 
     /// Scores a frame and learns from it.

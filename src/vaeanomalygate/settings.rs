@@ -120,7 +120,7 @@ impl Settings {
                 let name: Option<String> = value.get().expect("type checked upstream");
                 self.follow = name.filter(|name| !name.is_empty());
             }
-            _ => unimplemented!("property {name}"),
+            _ => unreachable!("no writable property {name}"),
         }
     }
 
@@ -134,7 +134,7 @@ impl Settings {
             "gap-events" => self.gap_events.to_value(),
             "retain" => self.retain.to_value(),
             "follow" => self.follow.to_value(),
-            _ => unimplemented!("property {name}"),
+            _ => unreachable!("no readable property {name}"),
         }
     }
 }
