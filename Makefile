@@ -19,7 +19,14 @@ PACKAGES := gcc libc6-dev pkg-config \
 # Only for `make bench`: PyTorch in a virtual environment, and motioncells to compare with.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
-.PHONY: help deps build demo evaluate bandwidth bench bench-memory test check clean
+# Only for `make cuda` and what builds on it: NVIDIA's compiler comes as Python packages.
+CUDA_PACKAGES := g++ python3 python3-pip
+# Runs a command with that compiler in its environment.
+TOOLKIT := sh src/cuda_link/toolkit.sh
+# Apart from the other builds: cargo would overwrite the one plugin with the other.
+CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
+
+.PHONY: help deps build cuda demo evaluate bandwidth bench bench-memory test check clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
@@ -33,6 +40,8 @@ help:
 	@echo "                          (TORCH_PYTHON=python to use a PyTorch that is installed)"
 	@echo "make bench-memory         100,000 frames: does the memory stay where it is?"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
+	@echo "make cuda                 the plugin that also trains on an NVIDIA GPU, target/cuda/release/libgstvaeanomaly.so;"
+	@echo "                          to build it needs neither a GPU nor CUDA, and it loads where there is none"
 	@echo "make test                 format, lints and all tests"
 	@echo "make deps                 install the Debian packages that are missing"
 
@@ -59,6 +68,10 @@ deps:
 # would build everything again.
 build: deps
 	$(CARGO) build --release --lib --example street_scene --example demo_summary
+
+cuda: PACKAGES += $(CUDA_PACKAGES)
+cuda: deps
+	$(TOOLKIT) $(CARGO) build --release --lib --features cuda --target-dir $(CUDA_TARGET)
 
 demo: build
 	@sh examples/demo.sh '$(VIDEO)' '$(DURATION)'
@@ -94,7 +107,7 @@ bench-memory: deps
 check: deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --all-targets --features static,capi,doc -- -D warnings
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
 	$(CARGO) check --lib --no-default-features
 
