@@ -111,7 +111,11 @@ impl Judge {
     /// # Errors
     /// The nets cannot be made on the CPU.
     pub(crate) fn follow_failure(&mut self) -> Result<Option<String>> {
-        let failures: Vec<String> = self.channels.iter_mut().filter_map(Channel::take_failure).collect();
+        let failures: Vec<String> = self
+            .channels
+            .iter_mut()
+            .filter_map(Channel::take_failure)
+            .collect();
         let failure = failures.into_iter().next();
         if failure.is_some() {
             for channel in &mut self.channels {

@@ -282,7 +282,10 @@ impl VaeAnomaly {
         gst::element_imp_warning!(
             self,
             gst::ResourceError::Failed,
-            ["{} failed, the model has moved to the CPU and goes on: {reason}", was.unwrap_or_default()]
+            [
+                "{} failed, the model has moved to the CPU and goes on: {reason}",
+                was.unwrap_or_default()
+            ]
         );
     }
 

@@ -5,6 +5,8 @@ mod appearance;
 mod motion;
 mod placed;
 #[cfg(test)]
+mod placed_tests;
+#[cfg(test)]
 mod reference;
 
 pub(crate) use appearance::{Appearance, AppearanceConfig};

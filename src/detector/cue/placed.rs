@@ -178,7 +178,10 @@ impl<L: Learner> Placed<L> {
 
     fn memory(&self) -> Result<Memory> {
         match self.fault {
-            Some(Fault { after: 0, readable: false }) => candle_core::bail!("injected fault"),
+            Some(Fault {
+                after: 0,
+                readable: false,
+            }) => candle_core::bail!("injected fault"),
             _ => self.learner.memory(),
         }
     }

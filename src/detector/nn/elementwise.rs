@@ -132,13 +132,18 @@ impl CustomOp2 for AddToEach {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let batch = [Argument::Size(gradient.dim(0)?)];
-        let dp = pass(Kernel("sum_of_each", &batch), p.shape(), [gradient], |[gradient]| {
-            let mut out = vec![0.0; p.elem_count()];
-            for gradient in gradient.chunks_exact(out.len().max(1)) {
-                add(&mut out, gradient);
-            }
-            out
-        })?;
+        let dp = pass(
+            Kernel("sum_of_each", &batch),
+            p.shape(),
+            [gradient],
+            |[gradient]| {
+                let mut out = vec![0.0; p.elem_count()];
+                for gradient in gradient.chunks_exact(out.len().max(1)) {
+                    add(&mut out, gradient);
+                }
+                out
+            },
+        )?;
         Ok((Some(gradient.clone()), Some(dp)))
     }
 }

@@ -286,7 +286,12 @@ impl CustomOp2 for KlEach {
     ) -> Result<(CudaStorage, Shape)> {
         let (outer, last) = ml.dims().split_at(ml.dims().len() - 1);
         let size = [Argument::Size(last[0])];
-        cuda::map(Kernel("kl_each", &size), &Shape::from(outer), [(m, ml), (v, vl)], None)
+        cuda::map(
+            Kernel("kl_each", &size),
+            &Shape::from(outer),
+            [(m, ml), (v, vl)],
+            None,
+        )
     }
 }
 

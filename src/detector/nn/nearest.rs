@@ -44,9 +44,12 @@ impl CustomOp1 for Nearest {
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, width, channels) = x.dims4()?;
         let sizes = [width, channels, self.factor].map(Argument::Size);
-        pass(Kernel("enlarge_slope", &sizes), x.shape(), [gradient], |[gradient]| {
-            gather(gradient, width * channels, channels, self.factor)
-        })
+        pass(
+            Kernel("enlarge_slope", &sizes),
+            x.shape(),
+            [gradient],
+            |[gradient]| gather(gradient, width * channels, channels, self.factor),
+        )
         .map(Some)
     }
 }

@@ -139,7 +139,11 @@ impl Parameters {
     /// There are more or fewer parameters.
     pub(crate) fn set_values(&self, values: &[f32]) -> Result<()> {
         if values.len() != self.count() {
-            bail!("{} values are not those of {} parameters", values.len(), self.count());
+            bail!(
+                "{} values are not those of {} parameters",
+                values.len(),
+                self.count()
+            );
         }
         let mut rest = values;
         for (_, var) in self.iter() {

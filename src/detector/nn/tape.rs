@@ -149,7 +149,9 @@ fn note(result: &Tensor, operation: impl FnOnce() -> Operation) {
 }
 
 fn ones(like: &Tensor) -> Result<Tensor> {
-    pass(Kernel("ones", &[]), like.shape(), [like], |[like]| vec![1.0; like.len()])
+    pass(Kernel("ones", &[]), like.shape(), [like], |[like]| {
+        vec![1.0; like.len()]
+    })
 }
 
 fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -157,6 +157,12 @@ impl Appearance {
         }
     }
 
+    /// Lets the CPU fail as a GPU would.
+    #[cfg(test)]
+    pub(super) fn inject(&mut self, fault: super::placed::Fault) {
+        self.learner().unwrap().inject(fault).unwrap();
+    }
+
     /// One step of the optimiser.
     pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
         let batch = x.dim(0)?;

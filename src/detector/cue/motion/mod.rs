@@ -140,9 +140,8 @@ impl Motion {
         target: &Tensor,
         condition: &Tensor,
     ) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
-        self.learner.run(|learner, device| {
-            learner.predict(&target.to_device(device)?, &condition.to_device(device)?)
-        })
+        self.learner
+            .run(|learner, device| learner.predict(&target.to_device(device)?, &condition.to_device(device)?))
     }
 
     /// The current maps and one pair from the replay, once that holds enough.
@@ -165,6 +164,12 @@ impl Motion {
             let slot = self.rng.random_range(0..REPLAY_SLOTS);
             self.replay[slot] = maps;
         }
+    }
+
+    /// Lets the CPU fail as a GPU would.
+    #[cfg(test)]
+    pub(super) fn inject(&mut self, fault: super::placed::Fault) {
+        self.learner.inject(fault).unwrap();
     }
 
     /// One step of the optimiser.

@@ -119,7 +119,12 @@ impl Windows {
         let count = self.rows() * self.run();
         let rows = allocate(device, count)?;
         let at = start_of(&rows);
-        launch_each(device, "windows", count, &self.values(&[input, extra, at], count)?)?;
+        launch_each(
+            device,
+            "windows",
+            count,
+            &self.values(&[input, extra, at], count)?,
+        )?;
         work(at)
     }
 

@@ -3,6 +3,8 @@
 use candle_core::cuda::cudarc::driver::{self, CudaContext, DriverError, sys};
 use candle_core::{CudaDevice, Device, Result, Tensor};
 
+use crate::cuda_link;
+
 use super::super::pass::{Argument, Kernel};
 use super::convolve::{Rows, product};
 use super::{MODULE, PTX, allocate, pass, start_of, tensor, with_arrays};
@@ -12,14 +14,20 @@ use super::{MODULE, PTX, allocate, pass, start_of, tensor, with_arrays};
 /// # Errors
 /// What is missing, to follow "but": driver, library, device number.
 pub(crate) fn open(number: Option<usize>) -> std::result::Result<(usize, Device), String> {
-    driver::result::init()
-        .map_err(|e| format!("there is no usable CUDA driver (libcuda.so.1 of the NVIDIA driver): {}", name(e)))?;
-    let count = CudaContext::device_count().map_err(|e| format!("the driver lists no CUDA device: {}", name(e)))?;
+    if let Some(library) = cuda_link::missing() {
+        return Err(format!("CUDA needs {library}, which cannot be loaded"));
+    }
+    driver::result::init().map_err(|e| format!("there is no usable CUDA driver: {}", name(e)))?;
+    let count =
+        CudaContext::device_count().map_err(|e| format!("the driver lists no CUDA device: {}", name(e)))?;
     let count = usize::try_from(count).unwrap_or(0);
     let numbers = match number {
         _ if count == 0 => return Err("the NVIDIA driver finds no CUDA device".to_owned()),
         Some(number) if number >= count => {
-            return Err(format!("there is no CUDA device {number}: the last one is {}", count - 1));
+            return Err(format!(
+                "there is no CUDA device {number}: the last one is {}",
+                count - 1
+            ));
         }
         Some(number) => number..number + 1,
         None => 0..count,

@@ -150,12 +150,7 @@ fn with_arrays<const N: usize, R>(
     }
 }
 
-fn arguments(
-    Kernel(_, arguments): Kernel<'_>,
-    arrays: &[u64],
-    out: u64,
-    count: usize,
-) -> Result<Vec<Value>> {
+fn arguments(Kernel(_, arguments): Kernel<'_>, arrays: &[u64], out: u64, count: usize) -> Result<Vec<Value>> {
     let mut values: Vec<Value> = arrays.iter().chain([&out]).map(|&a| Value::Address(a)).collect();
     values.push(size(count)?);
     for argument in arguments {

@@ -82,9 +82,7 @@ impl Store {
     pub(in super::super) fn address(&self, start: usize) -> Result<u64> {
         let gradients = self.gradients.lock().unwrap_or_else(PoisonError::into_inner);
         match &*gradients {
-            Some(gradients) if start < gradients.len() => {
-                Ok(start_of(&gradients.slice(start..)))
-            }
+            Some(gradients) if start < gradients.len() => Ok(start_of(&gradients.slice(start..))),
             _ => bail!("gradients must be cleared before a way back"),
         }
     }
@@ -103,6 +101,16 @@ impl Store {
             let values = [Value::Address(from), Value::Address(sums), size(range.len())?];
             launch_each(device, "accumulate", range.len(), &values)
         })
+    }
+
+    /// All gradients.
+    #[cfg(test)]
+    pub(in super::super) fn read(&self) -> Result<Vec<f32>> {
+        let gradients = self.gradients.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*gradients {
+            Some(gradients) => gradients.stream().clone_dtoh(gradients).w(),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn table(&self, params: &Parameters, device: &CudaDevice) -> Result<&Table> {
