@@ -112,6 +112,11 @@ impl Channel {
         self.cue.take_failure()
     }
 
+    #[cfg(test)]
+    pub(crate) fn inject(&mut self, fault: super::cue::Fault) {
+        self.cue.inject(fault);
+    }
+
     pub(crate) fn leave_gpu(&mut self) -> Result<()> {
         self.cue.leave_gpu()
     }

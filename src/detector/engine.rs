@@ -111,6 +111,11 @@ impl Detector {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn inject(&mut self, cue: CueKind, fault: super::cue::Fault) {
+        self.judge.inject(cue, fault);
+    }
+
     /// Where the nets compute: `cpu` or `cuda:N`.
     pub fn device(&self) -> &str {
         self.device.name()

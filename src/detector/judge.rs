@@ -125,6 +125,13 @@ impl Judge {
         Ok(failure)
     }
 
+    /// Lets the nets of one cue fail as on a GPU.
+    #[cfg(test)]
+    pub(crate) fn inject(&mut self, cue: CueKind, fault: super::cue::Fault) {
+        let channel = self.channels.iter_mut().find(|c| c.kind() == cue);
+        channel.expect("the cue is on").inject(fault);
+    }
+
     pub(crate) fn restart(&mut self) {
         self.channels.iter_mut().for_each(Channel::restart);
     }

@@ -18,6 +18,8 @@ mod cue;
 mod device;
 mod effort;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod error;
 mod filter;
 mod fusion;

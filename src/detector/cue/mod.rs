@@ -11,6 +11,8 @@ mod reference;
 
 pub(crate) use appearance::{Appearance, AppearanceConfig};
 pub(crate) use motion::Motion;
+#[cfg(test)]
+pub(crate) use placed::Fault;
 
 use super::calibration::CalibrationConfig;
 use super::clock::Step;
@@ -103,6 +105,9 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     fn take_failure(&mut self) -> Option<String>;
     /// Moves the nets to the CPU, with all that they learnt.
     fn leave_gpu(&mut self) -> Result<()>;
+    /// Lets the CPU fail as a GPU would.
+    #[cfg(test)]
+    fn inject(&mut self, fault: Fault);
     /// The net's idea of the last picture, Y, Cr, Cb 0..255, with its width, where the cue has one.
     fn reconstruction(&self) -> Option<(Vec<f32>, usize)> {
         None

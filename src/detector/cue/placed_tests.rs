@@ -2,8 +2,7 @@
 
 use candle_core::Device;
 
-use super::placed::Fault;
-use super::{Appearance, AppearanceConfig, Cue, Frame, Lesson, Motion};
+use super::{Appearance, AppearanceConfig, Cue, Fault, Frame, Lesson, Motion};
 use crate::detector::clock::Step;
 use crate::detector::config::Networks;
 use crate::detector::{AnomalyMap, NetArch, Tuning};
@@ -81,13 +80,13 @@ fn appearance() -> Appearance {
 const START: u32 = 20;
 
 /// Compares a cue with a fault with one without, over twenty frames from the fault on.
-fn assert_same<C: Cue>(make: fn() -> C, inject: fn(&mut C, Fault), fault: Fault) {
+fn assert_same<C: Cue>(make: fn() -> C, fault: Fault) {
     let (mut sound, mut failing) = (make(), make());
     let mut failures = 0;
     // A frame is two runs, score and lesson.
     for i in 0..START + fault.after / 2 + 20 {
         if i == START {
-            inject(&mut failing, fault);
+            failing.inject(fault);
         }
         let (want, got) = (show(&mut sound, i), show(&mut failing, i));
         assert_eq!(got, want, "frame {i}, {fault:?}");
@@ -105,8 +104,8 @@ fn a_cue_that_moves_in_mid_stream_scores_bit_for_bit_as_one_that_stayed() {
             after,
             readable: true,
         };
-        assert_same(motion, Motion::inject, fault);
-        assert_same(appearance, Appearance::inject, fault);
+        assert_same(motion, fault);
+        assert_same(appearance, fault);
     }
 }
 
@@ -117,16 +116,16 @@ fn what_cannot_be_read_any_more_is_taken_from_the_last_copy() {
         after: 0,
         readable: false,
     };
-    assert_same(motion, Motion::inject, fault);
-    assert_same(appearance, Appearance::inject, fault);
+    assert_same(motion, fault);
+    assert_same(appearance, fault);
     // The next one is made with the hundredth lesson: the fault comes in the one after that. Motion has no lesson on its
     // first two frames.
     let fault = |first: u32| Fault {
         after: 2 * (first + 100 - START) + 1,
         readable: false,
     };
-    assert_same(motion, Motion::inject, fault(2));
-    assert_same(appearance, Appearance::inject, fault(0));
+    assert_same(motion, fault(2));
+    assert_same(appearance, fault(0));
 }
 
 #[test]

@@ -161,12 +161,6 @@ impl Appearance {
         }
     }
 
-    /// Lets the CPU fail as a GPU would.
-    #[cfg(test)]
-    pub(super) fn inject(&mut self, fault: super::placed::Fault) {
-        self.learner().unwrap().inject(fault).unwrap();
-    }
-
     /// One step of the optimiser.
     pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
         let batch = x.dim(0)?;
@@ -266,6 +260,11 @@ impl Cue for Appearance {
 
     fn take_failure(&mut self) -> Option<String> {
         self.learner.as_mut().and_then(Placed::take_failure)
+    }
+
+    #[cfg(test)]
+    fn inject(&mut self, fault: super::Fault) {
+        self.learner().unwrap().inject(fault).unwrap();
     }
 
     fn leave_gpu(&mut self) -> Result<()> {

@@ -166,12 +166,6 @@ impl Motion {
         }
     }
 
-    /// Lets the CPU fail as a GPU would.
-    #[cfg(test)]
-    pub(super) fn inject(&mut self, fault: super::placed::Fault) {
-        self.learner.inject(fault).unwrap();
-    }
-
     /// One step of the optimiser.
     pub(in crate::detector) fn step(
         &mut self,
@@ -263,6 +257,11 @@ impl Cue for Motion {
 
     fn take_failure(&mut self) -> Option<String> {
         self.learner.take_failure()
+    }
+
+    #[cfg(test)]
+    fn inject(&mut self, fault: super::Fault) {
+        self.learner.inject(fault).unwrap();
     }
 
     fn leave_gpu(&mut self) -> Result<()> {
