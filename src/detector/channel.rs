@@ -107,6 +107,15 @@ impl Channel {
         Ok(lesson)
     }
 
+    /// Why the cue had to leave a GPU, once.
+    pub(crate) fn take_failure(&mut self) -> Option<String> {
+        self.cue.take_failure()
+    }
+
+    pub(crate) fn leave_gpu(&mut self) -> Result<()> {
+        self.cue.leave_gpu()
+    }
+
     pub(crate) fn restart(&mut self) {
         self.cue.restart();
     }
