@@ -26,7 +26,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # Apart from the other builds: cargo would overwrite the one plugin with the other.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda demo evaluate bandwidth bench bench-memory test test-loading \
+.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory test test-loading \
 	test-cuda check check-cuda clean
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make bandwidth VIDEO=...  the same on a video file, with LABELS=labels.csv where there are any"
 	@echo "make bench                what a frame costs here, beside PyTorch and other elements; target/bench/summary.json"
 	@echo "                          (TORCH_PYTHON=python to use a PyTorch that is installed)"
+	@echo "make bench-cuda           packs what measures the GPU's side, target/cuda/bench/; runs it where there is a GPU"
 	@echo "make bench-memory         100,000 frames: does the memory stay where it is?"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make cuda                 the plugin that also trains on an NVIDIA GPU, target/cuda/release/libgstvaeanomaly.so;"
@@ -101,6 +102,10 @@ bandwidth: deps
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps
 	@CARGO='$(CARGO)' sh tests/bench/run.sh
+
+bench-cuda: PACKAGES += $(CUDA_PACKAGES)
+bench-cuda: deps
+	@CARGO='$(CARGO)' sh tests/bench/cuda/pack.sh
 
 bench-memory: deps
 	$(CARGO) bench --bench memory -- --frames 100000
