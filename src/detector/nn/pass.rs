@@ -2,7 +2,7 @@
 //!
 //! Operations that Candle calls choose by `cpu_fwd` and `cuda_fwd`; all else, gradients above all, chooses here.
 
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{Device, Result, Shape, Tensor};
 
 use super::cuda;
 use super::storage::with_slices;
@@ -34,6 +34,27 @@ pub(super) fn pass<const N: usize>(
         return cuda::pass(kernel, shape, inputs);
     }
     Tensor::from_vec(with_slices(inputs, cpu)?, shape, device)
+}
+
+/// Tensors from the CPU on `device`, with one transfer to a GPU.
+pub(crate) fn upload<const N: usize>(tensors: [&Tensor; N], device: &Device) -> Result<[Tensor; N]> {
+    let mut there = tensors.map(Tensor::clone);
+    if !device.is_cuda() {
+        return Ok(there);
+    }
+    let count = tensors.iter().map(|t| t.elem_count()).sum();
+    let mut values = Vec::with_capacity(count);
+    for tensor in tensors {
+        with_slices([tensor], |[slice]| values.extend_from_slice(slice))?;
+    }
+    let all = Tensor::from_vec(values, count, device)?;
+    let mut start = 0;
+    for tensor in &mut there {
+        let count = tensor.elem_count();
+        *tensor = all.narrow(0, start, count)?.reshape(tensor.shape())?;
+        start += count;
+    }
+    Ok(there)
 }
 
 /// The values of two tensors, with one transfer where they are on a GPU.

@@ -7,7 +7,7 @@ use super::net::AppearanceNet;
 use super::{AppearanceConfig, RESIDUAL_SCALE};
 use crate::detector::cue::placed::{Learner, Memory};
 use crate::detector::nn::{
-    Adam, AdamConfig, Losses, Parameters, Report, Rng, Tape, student_t_loss, weighted_sum,
+    Adam, AdamConfig, Losses, Parameters, Report, Rng, Tape, student_t_loss, upload, weighted_sum,
 };
 
 /// What a training step is made from, on any device.
@@ -44,9 +44,8 @@ impl AppearanceLearner {
     /// One step of the optimiser. The loss: mean over batch, channels and pixels of the likelihood terms, and mean
     /// over the batch of the KL.
     pub(super) fn step(&mut self, lecture: &Lecture<'_>, device: &Device) -> Result<Report> {
-        let x = lecture.pictures.to_device(device)?;
+        let [x, noise] = upload([lecture.pictures, lecture.noise], device)?;
         let mask = lecture.mask.map(|mask| mask.to_device(device)).transpose()?;
-        let noise = lecture.noise.to_device(device)?;
         let (losses, tape) = Tape::record(|| -> Result<_> {
             let posterior = self.net.encode(&x, mask.as_ref())?;
             let picture = self.net.decode(&posterior.reparameterize(&noise)?)?;

@@ -100,8 +100,12 @@ impl Appearance {
         let learner = match self.learner.take() {
             Some(learner) => learner,
             None => {
-                let plan = (self.config.clone(), self.picture.clone());
-                Placed::new(plan, &self.config.device)?
+                // The plan outlives the time on a GPU and is not to hold it.
+                let config = AppearanceConfig {
+                    device: Device::Cpu,
+                    ..self.config.clone()
+                };
+                Placed::new((config, self.picture.clone()), &self.config.device)?
             }
         };
         Ok(self.learner.insert(learner))

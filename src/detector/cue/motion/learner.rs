@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use super::net::MotionNet;
 use crate::detector::cue::placed::{Learner, Memory};
 use crate::detector::nn::{
-    Adam, AdamConfig, Losses, Parameters, Report, Rng, StepOutcome, Tape, read_both, student_t_loss,
+    Adam, AdamConfig, Losses, Parameters, Report, Rng, StepOutcome, Tape, read_both, student_t_loss, upload,
     weighted_sum,
 };
 
@@ -35,18 +35,18 @@ pub(super) struct MotionLearner {
 
 impl MotionLearner {
     /// The slow net's prediction, and its posterior's divergence in every latent cell.
-    pub(super) fn predict(&self, target: &Tensor, condition: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
-        let posterior = self.slow_net.encode(target, condition, None)?;
-        let prediction = self.slow_net.decode(&posterior.mean, condition)?;
+    pub(super) fn predict(&self, given: [&Tensor; 2], device: &Device) -> Result<(Vec<f32>, Vec<f32>)> {
+        let [target, condition] = upload(given, device)?;
+        let posterior = self.slow_net.encode(&target, &condition, None)?;
+        let prediction = self.slow_net.decode(&posterior.mean, &condition)?;
         read_both(&prediction, &posterior.kl()?)
     }
 
     /// One step of the optimiser.
     pub(super) fn step(&mut self, lecture: &Lecture<'_>, device: &Device) -> Result<Report> {
-        let target = lecture.target.to_device(device)?;
-        let condition = lecture.condition.to_device(device)?;
+        let given = [lecture.target, lecture.condition, lecture.noise];
+        let [target, condition, noise] = upload(given, device)?;
         let mask = lecture.mask.map(|mask| mask.to_device(device)).transpose()?;
-        let noise = lecture.noise.to_device(device)?;
         let (losses, tape) = Tape::record(|| -> Result<_> {
             let posterior = self.net.encode(&target, &condition, mask.as_ref())?;
             let prediction = self.net.decode(&posterior.reparameterize(&noise)?, &condition)?;

@@ -141,7 +141,7 @@ impl Motion {
         condition: &Tensor,
     ) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
         self.learner
-            .run(|learner, device| learner.predict(&target.to_device(device)?, &condition.to_device(device)?))
+            .run(|learner, device| learner.predict([target, condition], device))
     }
 
     /// The current maps and one pair from the replay, once that holds enough.

@@ -1,0 +1,121 @@
+//! The detector on a CUDA device against the CPU. Without a usable device the tests say so and do nothing.
+
+#![cfg(feature = "cuda")]
+
+mod common;
+
+use std::io::Write;
+use std::time::Duration;
+
+use common::synthetic::{Happening, SIZE, Scene};
+use gstvaeanomaly::detector::{
+    ColorModel, ColorRange, ComputeDevice, Config, Detector, DeviceChoice, ImageView, NetArch, PixelFormat,
+    Prediction, Tuning,
+};
+
+/// Frames that are compared, and how near the scores must be.
+const FRAMES: u32 = 300;
+const NEAR: f64 = 1e-3;
+
+/// A GPU; where there is none, why, past the test harness's capture.
+fn gpu() -> Option<ComputeDevice> {
+    match DeviceChoice::Cuda(None).open() {
+        Ok(device) => Some(device),
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "skipped: {e}");
+            None
+        }
+    }
+}
+
+fn see(detector: &mut Detector, picture: &[u8], i: u32) -> Prediction {
+    let view = ImageView {
+        format: PixelFormat::Gray8,
+        width: SIZE.0,
+        height: SIZE.1,
+        planes: &[picture],
+        strides: &[SIZE.0],
+        color: ColorModel {
+            range: ColorRange::Full,
+            kr: 0.299,
+            kb: 0.114,
+        },
+    };
+    let tuning = Tuning {
+        dropout: 0.1,
+        ..Tuning::default()
+    };
+    let time = Some(Duration::from_millis(u64::from(100 * i)));
+    detector.process(&view, time, None, &tuning).unwrap()
+}
+
+/// Shows both the same frames; all that is seen of them must be near.
+fn assert_agree(mut a: Detector, mut b: Detector) {
+    let scene = Scene::quiet().with(24.0..26.0, Happening::Runner);
+    let mut furthest = 0f64;
+    for i in 0..FRAMES {
+        let picture = scene.picture(0.1 * f64::from(i));
+        let (p, q) = (see(&mut a, &picture, i), see(&mut b, &picture, i));
+        assert_eq!(q.device_failure, None, "frame {i}");
+        assert_eq!(p.state, q.state, "frame {i}");
+        assert_eq!(p.lessons.len(), q.lessons.len(), "frame {i}");
+        // Raw scores are unbounded: what is far out is compared by its size.
+        let apart = (p.raw_score - q.raw_score).abs() / p.raw_score.abs().max(1.0);
+        furthest = furthest.max(apart).max((p.score - q.score).abs());
+        assert!(
+            furthest <= NEAR,
+            "frame {i}: {p:?} and {q:?} are {furthest} apart"
+        );
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "{FRAMES} frames, scores at most {furthest:.1e} apart"
+    );
+}
+
+fn agree_with(config: &Config) {
+    let Some(gpu) = gpu() else { return };
+    let on = |device| Detector::on(device, config.clone(), SIZE).unwrap();
+    let (cpu, gpu) = (on(ComputeDevice::cpu()), on(gpu));
+    assert!(gpu.device().starts_with("cuda:"), "{}", gpu.device());
+    assert_agree(cpu, gpu);
+}
+
+#[test]
+fn three_hundred_frames_get_the_same_scores_on_both_devices() {
+    agree_with(&Config {
+        seed: 7,
+        ..Config::default()
+    });
+}
+
+#[test]
+fn nets_of_other_shapes_agree_too() {
+    agree_with(&Config {
+        net_arch: "[(6,5,3),(4,3,1)]".parse::<NetArch>().unwrap(),
+        latent_dim: 3,
+        model_width: 48,
+        ..Config::default()
+    });
+}
+
+#[test]
+fn any_thread_may_show_the_next_frame() {
+    let Some(gpu) = gpu() else { return };
+    let config = Config {
+        net_arch: "[(4,3,4)]".parse::<NetArch>().unwrap(),
+        model_width: 16,
+        ..Config::default()
+    };
+    let scene = Scene::quiet();
+    let mut still = Detector::on(gpu, config.clone(), SIZE).unwrap();
+    let device = DeviceChoice::Cuda(None).open().unwrap();
+    let mut moving = Detector::on(device, config, SIZE).unwrap();
+    for i in 0..12 {
+        let picture = scene.picture(0.1 * f64::from(i));
+        let want = see(&mut still, &picture, i);
+        let got = std::thread::scope(|s| s.spawn(|| see(&mut moving, &picture, i)).join().unwrap());
+        assert_eq!(got.raw_score, want.raw_score, "frame {i}");
+        assert_eq!(got.device_failure, None, "frame {i}");
+    }
+}
