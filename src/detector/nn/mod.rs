@@ -37,7 +37,7 @@ pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
-pub(crate) use pass::{join, read_both, upload};
+pub(crate) use pass::{join, read_both, upload, words};
 pub(crate) use tape::{Tape, reshape};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.
