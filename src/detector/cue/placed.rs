@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result};
 
-use crate::detector::nn::{AdamState, words};
+use crate::detector::nn::{AdamState, keep_alive, words};
 
 /// Training steps between two copies of what a learner on a GPU knows. A GPU that is lost takes what was learnt since
 /// with it: ten seconds of the start and twenty of what follows, at 25 frames a second. A copy reads back three
@@ -185,9 +185,4 @@ impl<L: Learner> Placed<L> {
             _ => self.learner.memory(),
         }
     }
-}
-
-/// Once a GPU is lost its libraries' handles cannot be closed, and panic where that is tried.
-fn keep_alive(device: &Device) {
-    std::mem::forget(device.clone());
 }

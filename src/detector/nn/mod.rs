@@ -32,7 +32,7 @@ mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, AdamState, Losses, Report, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
-pub(crate) use cuda::{launches, open as open_cuda};
+pub(crate) use cuda::{keep_alive, launches, open as open_cuda};
 pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use nearest::enlarge;

@@ -69,11 +69,15 @@ fn open_one(number: usize) -> std::result::Result<Device, String> {
     keep_memory(&device);
     let device = Device::Cuda(device);
     try_out(&device).map_err(|e| {
-        // A device that failed may not let go of its libraries' handles.
-        std::mem::forget(device.clone());
+        keep_alive(&device);
         format!("CUDA device {number} cannot compute: {}", words(e))
     })?;
     Ok(device)
+}
+
+/// Once a GPU is lost its libraries' handles cannot be closed, and panic where that is tried.
+pub(crate) fn keep_alive(device: &Device) {
+    std::mem::forget(device.clone());
 }
 
 /// Has freed memory kept for the next operation instead of given back at every wait. Costs time alone where it fails.
