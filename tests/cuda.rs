@@ -13,9 +13,10 @@ use gstvaeanomaly::detector::{
     Prediction, Tuning,
 };
 
-/// Frames that are compared, and how near the scores must be: on the scale of 0..1, and in deviations from the
-/// camera's history, which are unbounded and where the training steps' roundings add up.
-const FRAMES: u32 = 300;
+/// How near the scores must be: on the scale of 0..1, and in deviations from the camera's history, which are unbounded.
+///
+/// Training blows roundings up: on the CPU alone, a learning rate that is larger by 1e-7 of itself changes the scores of
+/// three hundred frames of this scene by up to 8e-4, and raw ones by 4e-3.
 const NEAR: f64 = 1e-3;
 const NEAR_RAW: f64 = 1e-2;
 
@@ -30,7 +31,7 @@ fn gpu() -> Option<ComputeDevice> {
     }
 }
 
-fn see(detector: &mut Detector, picture: &[u8], i: u32) -> Prediction {
+fn see(detector: &mut Detector, picture: &[u8], i: u32, tuning: &Tuning) -> Prediction {
     let view = ImageView {
         format: PixelFormat::Gray8,
         width: SIZE.0,
@@ -43,21 +44,17 @@ fn see(detector: &mut Detector, picture: &[u8], i: u32) -> Prediction {
             kb: 0.114,
         },
     };
-    let tuning = Tuning {
-        dropout: 0.1,
-        ..Tuning::default()
-    };
     let time = Some(Duration::from_millis(u64::from(100 * i)));
-    detector.process(&view, time, None, &tuning).unwrap()
+    detector.process(&view, time, None, tuning).unwrap()
 }
 
 /// Shows both the same frames; all that is seen of them must be near.
-fn assert_agree(mut a: Detector, mut b: Detector) {
+fn assert_agree(mut a: Detector, mut b: Detector, frames: u32, tuning: &Tuning) {
     let scene = Scene::quiet().with(24.0..26.0, Happening::Runner);
     let (mut score, mut raw) = (0f64, 0f64);
-    for i in 0..FRAMES {
+    for i in 0..frames {
         let picture = scene.picture(0.1 * f64::from(i));
-        let (p, q) = (see(&mut a, &picture, i), see(&mut b, &picture, i));
+        let (p, q) = (see(&mut a, &picture, i, tuning), see(&mut b, &picture, i, tuning));
         assert_eq!(q.device_failure, None, "frame {i}");
         assert_eq!(p.state, q.state, "frame {i}");
         assert_eq!(p.lessons.len(), q.lessons.len(), "frame {i}");
@@ -80,30 +77,36 @@ fn assert_agree(mut a: Detector, mut b: Detector) {
     }
 }
 
-fn agree_with(config: &Config) {
+fn agree_with(config: &Config, frames: u32, tuning: &Tuning) {
     let Some(gpu) = gpu() else { return };
     let on = |device| Detector::on(device, config.clone(), SIZE).unwrap();
     let (cpu, gpu) = (on(ComputeDevice::cpu()), on(gpu));
     assert!(gpu.device().starts_with("cuda:"), "{}", gpu.device());
-    assert_agree(cpu, gpu);
+    assert_agree(cpu, gpu, frames, tuning);
 }
 
 #[test]
 fn three_hundred_frames_get_the_same_scores_on_both_devices() {
-    agree_with(&Config {
+    let config = Config {
         seed: 7,
         ..Config::default()
-    });
+    };
+    agree_with(&config, 300, &Tuning::default());
 }
 
 #[test]
-fn nets_of_other_shapes_agree_too() {
-    agree_with(&Config {
+fn nets_of_other_shapes_and_with_dropout_agree_too() {
+    let config = Config {
         net_arch: "[(6,5,3),(4,3,1)]".parse::<NetArch>().unwrap(),
         latent_dim: 3,
         model_width: 48,
         ..Config::default()
-    });
+    };
+    let tuning = Tuning {
+        dropout: 0.1,
+        ..Tuning::default()
+    };
+    agree_with(&config, 100, &tuning);
 }
 
 #[test]
@@ -120,8 +123,12 @@ fn any_thread_may_show_the_next_frame() {
     let mut moving = Detector::on(device, config, SIZE).unwrap();
     for i in 0..12 {
         let picture = scene.picture(0.1 * f64::from(i));
-        let want = see(&mut still, &picture, i);
-        let got = std::thread::scope(|s| s.spawn(|| see(&mut moving, &picture, i)).join().unwrap());
+        let want = see(&mut still, &picture, i, &Tuning::default());
+        let got = std::thread::scope(|s| {
+            s.spawn(|| see(&mut moving, &picture, i, &Tuning::default()))
+                .join()
+                .unwrap()
+        });
         assert_eq!(got.raw_score, want.raw_score, "frame {i}");
         assert_eq!(got.device_failure, None, "frame {i}");
     }
