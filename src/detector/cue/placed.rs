@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Result};
 
-use crate::detector::nn::AdamState;
+use crate::detector::nn::{AdamState, keep_alive, words};
 
 /// Training steps between two copies of what a learner on a GPU knows. A GPU that is lost takes what was learnt since
-/// with it: four seconds of the start, and twenty of what follows, at 25 frames a second. A copy reads back three
-/// values for every weight: under a megabyte by default.
+/// with it: ten seconds of the start and twenty of what follows, at 25 frames a second. A copy reads back three
+/// values for every weight, under a megabyte by default: far less than the hundred steps move.
 const COPY_INTERVAL: u32 = 100;
 
 /// All that a learner knows, wherever it is.
@@ -68,7 +68,7 @@ impl<L: Learner> Placed<L> {
         let ((learner, copy, device), failure) = match make(device) {
             Err(e) if device.is_cuda() => {
                 keep_alive(device);
-                (make(&Device::Cpu)?, Some(e.to_string()))
+                (make(&Device::Cpu)?, Some(words(e)))
             }
             made => (made?, None),
         };
@@ -98,7 +98,7 @@ impl<L: Learner> Placed<L> {
         match self.attempt(&mut work) {
             Err(e) if self.may_leave() => {
                 self.leave()?;
-                self.failure = Some(e.to_string());
+                self.failure = Some(words(e));
                 work(&mut self.learner, &self.device)
             }
             result => result,
@@ -185,9 +185,4 @@ impl<L: Learner> Placed<L> {
             _ => self.learner.memory(),
         }
     }
-}
-
-/// Once a GPU is lost its libraries' handles cannot be closed, and panic where that is tried.
-fn keep_alive(device: &Device) {
-    std::mem::forget(device.clone());
 }

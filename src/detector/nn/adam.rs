@@ -77,14 +77,14 @@ pub(crate) struct Adam {
 #[derive(Debug)]
 enum Moments {
     Host(Vec<f32>, Vec<f32>),
-    Gpu(cuda::Moments),
+    Gpu(Box<cuda::Moments>),
 }
 
 impl Adam {
     /// Moments of zero for every parameter.
     pub(crate) fn new(params: &Parameters, config: AdamConfig) -> Result<Self> {
         let moments = match params.device().is_cuda() {
-            true => Moments::Gpu(cuda::Moments::new(params)?),
+            true => Moments::Gpu(Box::new(cuda::Moments::new(params)?)),
             false => {
                 let zeros = vec![0.0; params.count()];
                 Moments::Host(zeros.clone(), zeros)

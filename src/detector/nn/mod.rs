@@ -32,12 +32,12 @@ mod tests;
 
 pub(crate) use adam::{Adam, AdamConfig, AdamState, Losses, Report, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
-pub(crate) use cuda::{launches, open as open_cuda};
+pub(crate) use cuda::{keep_alive, launches, open as open_cuda};
 pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
-pub(crate) use pass::{join, read_both, upload};
+pub(crate) use pass::{join, read_both, upload, words};
 pub(crate) use tape::{Tape, reshape};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

@@ -2,7 +2,7 @@
 //!
 //! Operations that Candle calls choose by `cpu_fwd` and `cuda_fwd`; all else, gradients above all, chooses here.
 
-use candle_core::{Device, Result, Shape, Tensor};
+use candle_core::{Device, Error, Result, Shape, Tensor};
 
 use super::cuda;
 use super::storage::with_slices;
@@ -34,6 +34,14 @@ pub(super) fn pass<const N: usize>(
         return cuda::pass(kernel, shape, inputs);
     }
     Tensor::from_vec(with_slices(inputs, cpu)?, shape, device)
+}
+
+/// An error without the way that led to it.
+pub(crate) fn words(error: Error) -> String {
+    match error {
+        Error::WithBacktrace { inner, .. } => words(*inner),
+        error => error.to_string(),
+    }
 }
 
 /// Tensors from the CPU on `device`, with one transfer to a GPU.

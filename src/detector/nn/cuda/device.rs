@@ -5,7 +5,7 @@ use candle_core::{CudaDevice, Device, Result, Tensor};
 
 use crate::cuda_link;
 
-use super::super::pass::{Argument, Kernel};
+use super::super::pass::{Argument, Kernel, words};
 use super::convolve::{Rows, product};
 use super::{MODULE, PTX, allocate, pass, start_of, tensor, with_arrays};
 
@@ -52,23 +52,32 @@ fn name(error: DriverError) -> String {
 
 fn open_one(number: usize) -> std::result::Result<Device, String> {
     let device = CudaDevice::new_with_stream(number).map_err(|e| {
-        format!("CUDA device {number} or a library (libcublas.so, libcurand.so of CUDA 12 or 13) is not usable: {e}")
+        format!(
+            "CUDA device {number}, cuBLAS or cuRAND cannot be set up: {}",
+            words(e)
+        )
     })?;
     // SAFETY: a detector's tensors are made, used and freed on this one stream.
     unsafe { device.disable_event_tracking() };
-    device
-        .get_or_load_custom_func("ones", MODULE, PTX)
-        .map_err(|e| {
-            format!("CUDA device {number} or its driver does not take this build's kernels (compute capability 7.5 or newer): {e}")
-        })?;
+    if let Err(e) = device.get_or_load_custom_func("ones", MODULE, PTX) {
+        let needs = "which need compute capability 7.5 and a driver of CUDA 13.0 or newer";
+        return Err(format!(
+            "CUDA device {number} does not take this build's kernels, {needs}: {}",
+            words(e)
+        ));
+    }
     keep_memory(&device);
     let device = Device::Cuda(device);
     try_out(&device).map_err(|e| {
-        // A device that failed may not let go of its libraries' handles.
-        std::mem::forget(device.clone());
-        format!("CUDA device {number} cannot compute: {e}")
+        keep_alive(&device);
+        format!("CUDA device {number} cannot compute: {}", words(e))
     })?;
     Ok(device)
+}
+
+/// Once a GPU is lost its libraries' handles cannot be closed, and panic where that is tried.
+pub(crate) fn keep_alive(device: &Device) {
+    std::mem::forget(device.clone());
 }
 
 /// Has freed memory kept for the next operation instead of given back at every wait. Costs time alone where it fails.

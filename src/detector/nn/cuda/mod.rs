@@ -21,7 +21,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tensor, bail};
 
 pub(super) use convolve::Windows;
-pub(crate) use device::open;
+pub(crate) use device::{keep_alive, open};
 pub(super) use optimise::{Moments, Store, follow};
 
 use super::pass::{Argument, Kernel};
