@@ -2,16 +2,19 @@
 
 #![cfg(feature = "cuda")]
 
-mod common;
+// Not all of `common`: these tests run where there is no GStreamer.
+#[path = "common/synthetic.rs"]
+#[allow(dead_code, reason = "these tests use their part")]
+mod synthetic;
 
 use std::io::Write;
 use std::time::Duration;
 
-use common::synthetic::{Happening, SIZE, Scene};
 use gstvaeanomaly::detector::{
     ColorModel, ColorRange, ComputeDevice, Config, Detector, DeviceChoice, ImageView, NetArch, PixelFormat,
     Prediction, Tuning,
 };
+use synthetic::{Happening, SIZE, Scene};
 
 /// How near the scores must be: on the scale of 0..1, and in deviations from the camera's history, which are unbounded.
 ///

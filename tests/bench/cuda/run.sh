@@ -24,9 +24,8 @@ if [ "${1:-}" = soak ]; then
     exec ./vaeanomaly-bench-cuda soak "${2:-10}"
 fi
 
-for tests in ./tests-*; do
-    "$tests" cuda --nocapture --test-threads 1
-done
+./tests-parts cuda --nocapture --test-threads 1
+./tests-whole --nocapture --test-threads 1
 if "$python" torch_cuda.py >torch.json; then
     set -- torch.json
 else
