@@ -17,8 +17,10 @@ pub fn build() {
 
 fn kernels(ptx: &Path) {
     println!("cargo:rerun-if-changed={KERNELS}");
-    println!("cargo:rerun-if-env-changed=NVCC");
-    let nvcc = env::var("NVCC").unwrap_or_else(|_| "nvcc".to_owned());
+    println!("cargo:rerun-if-env-changed=VAEANOMALY_NVCC");
+    let Ok(nvcc) = env::var("VAEANOMALY_NVCC") else {
+        panic!("feature `cuda` is built by `make cuda`, or by `sh src/cuda_link/toolkit.sh cargo ...`");
+    };
     let status = Command::new(&nvcc)
         .args(["--ptx", "-std=c++17", "-O3", "-arch", ARCHITECTURE, "-o"])
         .arg(ptx)
@@ -27,7 +29,7 @@ fn kernels(ptx: &Path) {
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("{nvcc} could not compile {KERNELS}: {status}"),
-        Err(error) => panic!("{nvcc}: {error}; `make cuda` brings a compiler of its own"),
+        Err(error) => panic!("{nvcc}: {error}"),
     }
 }
 

@@ -35,7 +35,7 @@ installed() {
 }
 
 fetch() {
-    echo "Fetching NVIDIA's compiler 13.0 into $toolkit (200 MB)" >&2
+    echo "Fetching NVIDIA's compiler 13.0 into $toolkit (105 MB)" >&2
     rm -rf "$toolkit" "$folder/wheels"
     python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$folder/wheels" \
         'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' \
