@@ -60,7 +60,7 @@ fn open_one(number: usize) -> std::result::Result<Device, String> {
     // SAFETY: a detector's tensors are made, used and freed on this one stream.
     unsafe { device.disable_event_tracking() };
     if let Err(e) = device.get_or_load_custom_func("ones", MODULE, PTX) {
-        let needs = "which need compute capability 7.5 and a driver of CUDA 13.0 or newer";
+        let needs = "which need compute capability 7.5 and a driver not older than their compiler";
         return Err(format!(
             "CUDA device {number} does not take this build's kernels, {needs}: {}",
             words(e)

@@ -43,10 +43,15 @@ fn differentiate(params: &Parameters, forward: impl FnOnce() -> Result<Tensor>) 
 
 /// Runs the same on both devices and compares all that comes out.
 fn assert_agree<const N: usize>(what: &str, run: impl Fn(&Device) -> Result<[Vec<f32>; N]>) {
+    assert_near(what, 2e-5, run);
+}
+
+/// As [`assert_agree`]; `tolerance` is a share of the largest value.
+fn assert_near<const N: usize>(what: &str, tolerance: f32, run: impl Fn(&Device) -> Result<[Vec<f32>; N]>) {
     let Some(gpu) = gpu() else { return };
     let (want, got) = (run(&Device::Cpu).unwrap(), run(&gpu).unwrap());
     for (i, (want, got)) in want.iter().zip(&got).enumerate() {
-        assert_close(got, want, 2e-5, &format!("{what}, result {i}"));
+        assert_close(got, want, tolerance, &format!("{what}, result {i}"));
     }
     let again = run(&gpu).unwrap();
     assert_eq!(again, got, "{what}: the same twice");
@@ -154,7 +159,7 @@ fn a_whole_sampling_net_agrees() {
         let noise = random_on(device, &[7, 5], 3);
         let encode = || {
             let y = apply_mask(&first.forward(&x)?, &mask)?;
-            Ok::<_, candle_core::Error>((mean.forward(&y)?, clamp(&log_var.forward(&y)?, -0.2, 0.25)?))
+            Ok::<_, candle_core::Error>((mean.forward(&y)?, clamp(&log_var.forward(&y)?, -0.1, 0.1)?))
         };
         let [loss, gradients] = differentiate(&params, || {
             let (mean, log_var) = encode()?;
@@ -179,6 +184,8 @@ fn views_into_larger_arrays_and_joined_channels_agree() {
         let joined = join(&a, &b)?;
         assert_eq!(joined.dims(), [2, 2, 3, 4]);
         let (first, second) = read_both(&b, &a)?;
+        let nan = Tensor::from_vec(vec![f32::NAN], 1, device)?;
+        assert!(values(&clamp(&nan, -0.5, 0.5)?)[0].is_nan());
         Ok([values(&joined), values(&clamp(&b, -0.5, 0.5)?), first, second])
     });
 }
@@ -193,7 +200,7 @@ fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
     };
     let spec = ConvSpec {
         inputs: 2,
-        outputs: 3,
+        outputs: 24,
         kernel: 3,
         stride: 1,
         padding: 1,
@@ -201,12 +208,19 @@ fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
     };
     let mut params = Parameters::new(device);
     let mut slow = Parameters::new(device);
+    // More values than four blocks of threads.
+    let behind = ConvSpec {
+        inputs: 24,
+        outputs: 3,
+        ..spec
+    };
     let conv = Conv::new(&mut params, "conv", spec, &mut rng(1))?;
-    let last = Conv::new(&mut params, "last", ConvSpec { inputs: 3, ..spec }, &mut rng(2))?;
+    let last = Conv::new(&mut params, "last", behind, &mut rng(2))?;
     Conv::new(&mut slow, "conv", spec, &mut rng(5))?;
-    Conv::new(&mut slow, "last", ConvSpec { inputs: 3, ..spec }, &mut rng(6))?;
+    Conv::new(&mut slow, "last", behind, &mut rng(6))?;
     let mut adam = Adam::new(&params, config)?;
     let target = random_on(device, &[2, 5, 4, 3], 4);
+    let features = random_on(device, &[2, 5, 4, 24], 5);
     let mut told = Vec::new();
     for step in 0..10 {
         let bad = if step == 3 { f32::NAN } else { 1.0 };
@@ -215,7 +229,7 @@ fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
         let before = (params.values()?, adam.state()?);
         let (losses, tape) = Tape::record(|| -> Result<_> {
             let reconstruction = student_t_loss(&last.forward(&conv.forward(&x)?)?, &target, 0.1)?;
-            let kl = student_t_loss(&conv.forward(&x)?, &target, 1.0)?;
+            let kl = student_t_loss(&conv.forward(&x)?, &features, 1.0)?;
             let loss = weighted_sum([(&reconstruction, 1.0), (&kl, 0.5)])?;
             Ok(Losses {
                 loss,
@@ -249,7 +263,8 @@ fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
 #[test]
 fn the_optimiser_agrees_and_refuses_what_is_not_finite() {
     trained(&Device::Cpu).unwrap();
-    assert_agree("ten steps", trained);
+    // Adam makes a step as long of a small gradient as of a large one, roundings included.
+    assert_near("ten steps", 1e-3, trained);
 }
 
 #[test]
