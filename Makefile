@@ -36,6 +36,7 @@ help:
 	@echo "make evaluate             figures on a street scene: clean, disturbed, with parts taken away, as HTML and JSON"
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (train/ and test/, or all in it)"
 	@echo "make bandwidth            what dropping and gating save on ten minutes of the street, and what became of its events"
+	@echo "                          (SEED=2, 3, ... for other streets)"
 	@echo "make bandwidth VIDEO=...  the same on a video file, with LABELS=labels.csv where there are any"
 	@echo "make bench                what a frame costs here, beside PyTorch and other elements; target/bench/summary.json"
 	@echo "                          (TORCH_PYTHON=python to use a PyTorch that is installed)"
@@ -83,19 +84,20 @@ evaluate: deps
 	$(CARGO) build --release --lib --example street_scene --example evaluate
 	@sh examples/evaluate/run.sh '$(DATA)'
 
-# SETTINGS, say "--pre-roll 3 --keepalive 10"; `target/release/examples/bandwidth --help` lists them.
+# SEED, of the street that is rendered; SETTINGS, say "--pre-roll 3 --keepalive 10"; `target/release/examples/bandwidth --help` lists them.
 SETTINGS ?=
 LABELS ?=
-STREET := target/bandwidth/street.mp4
+SEED ?= 1
+STREET := target/bandwidth/$(SEED)
 
 bandwidth: deps
 	$(CARGO) build --release --lib --example street_scene --example bandwidth
 	@if [ -n '$(VIDEO)' ]; then \
 	  set -- '$(VIDEO)'; [ -z '$(LABELS)' ] || set -- "$$@" --labels '$(LABELS)'; \
 	else \
-	  [ -s target/bandwidth/events.csv ] || \
-	    target/release/examples/street_scene --out target/bandwidth --lead-in 90 --events 5 --duration 600; \
-	  set -- $(STREET) --labels target/bandwidth/labels.csv; \
+	  [ -s $(STREET)/events.csv ] || target/release/examples/street_scene --seed $(SEED) --out $(STREET) \
+	    --lead-in 90 --events 5 --duration 600; \
+	  set -- $(STREET)/street.mp4 --labels $(STREET)/labels.csv; \
 	fi; \
 	target/release/examples/bandwidth "$$@" $(SETTINGS)
 

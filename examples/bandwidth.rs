@@ -11,6 +11,7 @@
 //! that is counted apart from what the detector missed.
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -68,7 +69,8 @@ struct Frame {
     at: u64,
     judged: bool,
     anomalous: bool,
-    in_event: bool,
+    /// The event that it belongs to.
+    event: Option<u64>,
 }
 
 fn watch(
@@ -114,7 +116,7 @@ fn find(pipeline: &gst::Pipeline) -> Result<Arc<Mutex<Vec<Frame>>>> {
             at: at.unwrap_or(0),
             judged: label.is_some(),
             anomalous: label == Some(Label::Anomaly),
-            in_event: result.is_some_and(|result| result.event_id.is_some()),
+            event: result.and_then(|result| result.event_id).map(NonZeroU64::get),
         });
     })?;
     Ok(found)
@@ -198,7 +200,7 @@ fn read_events(file: &Path, clip: Option<&str>) -> Result<Vec<Range<usize>>> {
 
 /// The frames of the detector's own events, each from its first to its last anomalous frame.
 fn flagged(frames: &[Frame]) -> Vec<Range<usize>> {
-    let mut events: Vec<Range<usize>> = Vec::new();
+    let mut events: Vec<(u64, Range<usize>)> = Vec::new();
     let mut run = None;
     for (index, frame) in frames.iter().enumerate() {
         if !frame.anomalous {
@@ -207,13 +209,13 @@ fn flagged(frames: &[Frame]) -> Vec<Range<usize>> {
         }
         // The first frames of a run come before its event opens.
         let start = *run.get_or_insert(index);
-        match events.last_mut() {
-            Some(event) if frame.in_event && event.end >= start => event.end = index + 1,
-            _ if frame.in_event => events.push(start..index + 1),
-            _ => {}
+        match (frame.event, events.last_mut()) {
+            (Some(id), Some((last, event))) if id == *last => event.end = index + 1,
+            (Some(id), _) => events.push((id, start..index + 1)),
+            (None, _) => {}
         }
     }
-    events
+    events.into_iter().map(|(_, event)| event).collect()
 }
 
 /// How many frames the gate had to keep for the detector's events, and how many of these it did not keep.
@@ -228,7 +230,7 @@ fn check_gate(args: &Args, frames: &[Frame], kept: &Seen) -> (usize, usize) {
     let stretches: Vec<_> = flagged(frames).iter().map(rolls).collect();
     let wanted = |frame: &&Frame| {
         let at = frame.at as f64 / 1e9;
-        frame.in_event || stretches.iter().any(|stretch| stretch.contains(&at))
+        frame.event.is_some() || stretches.iter().any(|stretch| stretch.contains(&at))
     };
     let wanted: Vec<_> = frames.iter().filter(wanted).collect();
     let lost = wanted.iter().filter(|frame| !kept.times.contains(&frame.at));
@@ -246,7 +248,9 @@ fn report_event(event: &Range<usize>, frames: &[Frame], kept: &Seen) {
     let seconds = |index: usize| frames.get(index).map_or(0.0, |frame| frame.at as f64 / 1e9);
     let is_kept = |frame: &&Frame| kept.times.contains(&frame.at);
     let during = &frames[event.start.min(frames.len())..event.end.min(frames.len())];
-    let found = during.iter().position(|frame| frame.in_event && frame.anomalous);
+    let found = during
+        .iter()
+        .position(|frame| frame.event.is_some() && frame.anomalous);
     let found = found.map_or("not found".into(), |after| {
         format!(
             "found after {:.1} s",

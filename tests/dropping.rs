@@ -2,20 +2,11 @@
 
 mod common;
 
-use common::rig::{self, Item, Rig, frame_time};
+use common::rig::{self, DROPPING, Item, Rig, frame_time};
 use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
 use gstvaeanomaly::FrameResult;
 use gstvaeanomaly::detector::Label;
-
-const DROPPING: [(&str, &str); 6] = [
-    ("cues", "motion"),
-    ("warm-up", "80"),
-    ("threshold", "4"),
-    ("seed", "7"),
-    ("post-messages", "all"),
-    ("drop-normal", "true"),
-];
 
 const SECOND: u64 = 1_000_000_000;
 

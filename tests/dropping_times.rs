@@ -5,20 +5,11 @@ mod common;
 
 use std::ops::Range;
 
-use common::rig::{self, Item, Rig};
+use common::rig::{self, DROPPING, Item, Rig};
 use common::synthetic::{Happening, SIZE, Scene};
 use gstvaeanomaly::FrameResult;
 
-const SETTINGS: [(&str, &str); 8] = [
-    ("cues", "motion"),
-    ("warm-up", "80"),
-    ("threshold", "4"),
-    ("seed", "7"),
-    ("post-messages", "all"),
-    ("drop-normal", "true"),
-    ("post-roll", "700000000"),
-    ("merge-gap", "0"),
-];
+const ROLLS: [(&str, &str); 2] = [("post-roll", "700000000"), ("merge-gap", "0")];
 const KEEP_ALIVE: u64 = 1000;
 const POST_ROLL: u64 = 700;
 const FRAMES: u64 = 180;
@@ -83,7 +74,7 @@ fn push(rig: &mut Rig, stream: &Stream) {
 
 /// Plays the stream and checks every decision, every gap and every request for a key frame.
 fn check(stream: &Stream) {
-    let mut rig = Rig::new(&SETTINGS);
+    let mut rig = Rig::new(&[&DROPPING[..], &ROLLS].concat());
     push(&mut rig, stream);
     let items = rig.take_items();
     let messages = rig.take_messages();

@@ -51,7 +51,12 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
         ("keepalive-interval", playing, second.to_value(), 0u64.to_value()),
         ("gap-events", playing, true.to_value(), false.to_value()),
         ("post-roll", playing, (2 * second).to_value(), 0u64.to_value()),
-        ("min-anomaly", playing, (second / 2).to_value(), second.to_value()),
+        (
+            "min-anomaly",
+            playing,
+            (second * 4 / 5).to_value(),
+            second.to_value(),
+        ),
         ("merge-gap", playing, (2 * second).to_value(), 5u64.to_value()),
         ("max-lateness", playing, (second / 10).to_value(), 0u64.to_value()),
         ("roi-meta", playing, true.to_value(), false.to_value()),

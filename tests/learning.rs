@@ -170,6 +170,16 @@ fn a_planted_anomaly_outranks_normal_frames() {
 }
 
 #[test]
+fn the_motion_score_does_not_grow_with_what_the_net_has_learnt() {
+    // Early, the net predicts little; later its prediction is part of the score, of the same street.
+    let scores = raw(&learn(config(MOTION), &Scene::quiet(), 400));
+    let late = &scores[100..];
+    let mean = late.iter().sum::<f64>() / late.len() as f64;
+    println!("motion: mean raw score {mean:.3}");
+    assert!(mean.abs() < 0.6, "{mean}");
+}
+
+#[test]
 fn the_place_of_a_planted_anomaly_is_found() {
     let (_, planted) = planted(APPEARANCE, Happening::Parcel);
     for p in planted {

@@ -5,26 +5,17 @@ mod common;
 use std::path::Path;
 
 use common::recipe::{file_source, finish, folder, played, recipe};
-use common::short_scene;
+use common::{played_into_sink, short_scene};
 use gst::prelude::*;
 
 /// The access units of an H.264 file as they are.
 fn access_units(file: &Path, demuxer: &str) -> Vec<Vec<u8>> {
-    gst::init().expect("GStreamer starts");
     let line = format!(
         "filesrc location={} ! {demuxer} ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
          ! appsink name=sink sync=false",
         file.display()
     );
-    let pipeline = gst::parse::launch(&line).expect("the pipeline is built");
-    let bin = pipeline.downcast_ref::<gst::Bin>().expect("a pipeline");
-    let sink = bin
-        .by_name("sink")
-        .and_downcast::<gst_app::AppSink>()
-        .expect("the sink");
-    pipeline
-        .set_state(gst::State::Playing)
-        .expect("the pipeline plays");
+    let (pipeline, sink) = played_into_sink(&line, |_| ());
     let samples = std::iter::from_fn(|| sink.pull_sample().ok());
     let bytes = |sample: gst::Sample| {
         let buffer = sample.buffer().expect("a sample has a buffer");

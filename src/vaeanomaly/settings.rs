@@ -51,7 +51,7 @@ impl Default for Settings {
             keepalive_interval: gst::ClockTime::SECOND,
             gap_events: true,
             post_roll: 2 * gst::ClockTime::SECOND,
-            min_anomaly: 500 * gst::ClockTime::MSECOND,
+            min_anomaly: 800 * gst::ClockTime::MSECOND,
             merge_gap: 2 * gst::ClockTime::SECOND,
             max_lateness: 100 * gst::ClockTime::MSECOND,
             post_messages: PostMessages::Events,

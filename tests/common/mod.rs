@@ -110,23 +110,36 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Decodes a video to its end; gives the presentation times of its frames in seconds.
-pub fn frame_times(uri: &str) -> Vec<f64> {
+/// A pipeline that plays, and its `appsink name=sink`.
+pub fn played_into_sink(
+    description: &str,
+    prepare: impl FnOnce(&gst::Bin),
+) -> (gst::Pipeline, gst_app::AppSink) {
     use gst::prelude::*;
     gst::init().expect("GStreamer starts");
-    let description = "uridecodebin name=source ! videoconvert ! appsink name=sink sync=false";
-    let pipeline = gst::parse::launch(description).expect("the pipeline is built");
-    let bin = pipeline.downcast_ref::<gst::Bin>().expect("a pipeline");
-    bin.by_name("source")
-        .expect("the source")
-        .set_property("uri", uri);
-    let sink = bin
+    let pipeline = gst::parse::launch(description)
+        .expect("the pipeline is built")
+        .downcast::<gst::Pipeline>()
+        .expect("a pipeline");
+    let sink = pipeline
         .by_name("sink")
         .and_downcast::<gst_app::AppSink>()
         .expect("the sink");
+    prepare(pipeline.upcast_ref());
     pipeline
         .set_state(gst::State::Playing)
         .expect("the pipeline plays");
+    (pipeline, sink)
+}
+
+/// Decodes a video to its end; gives the presentation times of its frames in seconds.
+pub fn frame_times(uri: &str) -> Vec<f64> {
+    use gst::prelude::*;
+    let description = "uridecodebin name=source ! videoconvert ! appsink name=sink sync=false";
+    let (pipeline, sink) = played_into_sink(description, |bin| {
+        let source = bin.by_name("source").expect("the source");
+        source.set_property("uri", uri);
+    });
     let mut times = Vec::new();
     let bus = pipeline.bus().expect("the pipeline has a bus");
     while !sink.is_eos() {

@@ -17,6 +17,16 @@ pub fn init() {
     });
 }
 
+/// What makes the element drop early: the quick cue, a short warm-up, a clear threshold.
+pub const DROPPING: [(&str, &str); 6] = [
+    ("cues", "motion"),
+    ("warm-up", "80"),
+    ("threshold", "4"),
+    ("seed", "7"),
+    ("post-messages", "all"),
+    ("drop-normal", "true"),
+];
+
 /// A new element with these properties, as gst-launch-1.0 takes them.
 pub fn element(properties: &[(&str, &str)]) -> gst::Element {
     init();

@@ -6,6 +6,7 @@ use gst::prelude::*;
 use gstvaeanomaly::State;
 
 use crate::figures::Figures;
+use crate::neighbour::Neighbour;
 use crate::support::feed::{Feed, buffers, caps};
 use crate::support::pictures::Pictures;
 use crate::support::{median, process_time, resident_mb};
@@ -15,7 +16,7 @@ const MOST: usize = 8;
 /// Frames until each net has made 1500 training steps and the replay is full.
 const WARM_UP: usize = 2100;
 /// Frames of every element in one turn: whole periods of the training cadence.
-const TURN: usize = 30;
+pub const TURN: usize = 30;
 
 /// An element that has learnt its camera, and that camera's pictures.
 pub struct Camera {
@@ -25,7 +26,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    fn learn(number: usize) -> Self {
+    pub fn learn(number: usize) -> Self {
         let element = gst::ElementFactory::make("vaeanomaly")
             .build()
             .expect("an element");
@@ -99,17 +100,24 @@ impl Crowd {
         Self { cameras }
     }
 
-    /// CPU time of 1, 2, 4, 8 elements, each in a thread of its own, in turns.
+    /// CPU time of 1, 2, 4, 8 elements, each in a thread of its own, in turns; and of one while processes of their
+    /// own do the same on all other cores: that tells what cores cost each other from what elements do.
     pub fn measure(&mut self, rounds: usize, figures: &mut Figures) {
+        let mut neighbours: Vec<_> = (1..cores()).map(|_| Neighbour::start()).collect();
         let sizes = [1, 2, 4, MOST];
         let mut ratios = vec![Vec::new(); sizes.len()];
         let mut alone = Vec::new();
+        let mut beside = Vec::new();
         for _ in 0..rounds {
             // Alone before and after: what changes on the machine meanwhile is shared.
             let before = self.turn(1).as_secs_f64();
             let many: Vec<f64> = sizes.iter().map(|&n| self.turn(n).as_secs_f64()).collect();
+            neighbours.iter_mut().for_each(Neighbour::begin);
+            let busy = self.turn(1).as_secs_f64();
+            neighbours.iter_mut().for_each(Neighbour::end);
             let one = 0.5 * (before + self.turn(1).as_secs_f64());
             alone.push(one);
+            beside.push(busy / one);
             for (ratios, time) in ratios.iter_mut().zip(many) {
                 ratios.push(time / one);
             }
@@ -122,6 +130,9 @@ impl Crowd {
             figures.row(format!("{n} elements, times one"), format!("{ratio:.2}"));
             figures.field(&format!("scaling_{n}"), Some(ratio));
         }
+        let ratio = median(beside);
+        figures.row("one, other cores busy elsewhere", format!("{ratio:.2}"));
+        figures.field("busy_cores", Some(ratio));
     }
 
     /// CPU time of the process while `n` elements take a turn at the same time.

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod figures;
+mod neighbour;
 mod nets;
 mod rates;
 #[path = "../support/mod.rs"]
@@ -16,12 +17,17 @@ use figures::Figures;
 const ROUNDS: usize = 9;
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "table") {
+    let asked = |what: &str| std::env::args().any(|argument| argument == what);
+    if !asked("table") && !asked(neighbour::ARGUMENT) {
         println!("machine: run with the argument table, as make bench does");
         return;
     }
     gst::init().expect("GStreamer starts");
     gstvaeanomaly::plugin_register_static().expect("the plugin registers");
+    if asked(neighbour::ARGUMENT) {
+        neighbour::serve();
+        return;
+    }
     let mut figures = Figures::default();
     let step = |what: &str| eprintln!("machine: {what}");
 

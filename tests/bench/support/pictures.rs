@@ -2,8 +2,9 @@
 
 use gstvaeanomaly::detector::{ColorModel, ImageView, PixelFormat};
 
-/// Pictures of a loop: as far apart in memory as a decoder's, and more than fit into the last cache.
-pub const LOOP: usize = 12;
+/// Pictures of a loop: as far apart in memory as a decoder's. In 1080p three times what a last cache of 36 MB holds, so
+/// that one camera finds no more of them there than eight do.
+pub const LOOP: usize = 36;
 
 /// I420 pictures that can be shown again and again without a cut.
 pub struct Pictures {
