@@ -19,7 +19,7 @@ use synthetic::{Happening, SIZE, Scene};
 /// How near scores are wherever training is calm: on the scale of 0..1, and raw.
 const NEAR: f64 = 1e-3;
 /// How much further apart they may be than those of two detectors on the CPU, one of which has a [`NUDGE`]d learning
-/// rate. Training blows any difference up: three hundred frames make some thousandths of a millionth.
+/// rate. Training blows any difference up: three hundred frames make thousandths of a millionth.
 const MORE: f64 = 4.0;
 const NUDGE: f64 = 1e-6;
 
@@ -54,6 +54,12 @@ fn see(detector: &mut Detector, picture: &[u8], i: u32, tuning: &Tuning) -> Pred
 /// The largest differences so far of score and of raw score.
 #[derive(Clone, Copy, Debug, Default)]
 struct Apart([f64; 2]);
+
+impl std::fmt::Display for Apart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1e} (raw {:.1e})", self.0[0], self.0[1])
+    }
+}
 
 impl Apart {
     fn observe(&mut self, p: &Prediction, q: &Prediction) {
@@ -91,8 +97,11 @@ fn agree_with(config: &Config, frames: u32, tuning: &Tuning) {
         assert_eq!(q.device_failure, None, "frame {i}");
         assert_eq!(p.lessons.len(), q.lessons.len(), "frame {i}");
         if (i + 1) % 50 == 0 {
-            let told = format!("{} frames: devices {apart:.1e?}, nudged {alike:.1e?}", i + 1);
-            let _ = writeln!(std::io::stderr(), "{told}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "{} frames: devices {apart}, nudged {alike}",
+                i + 1
+            );
         }
         for (apart, alike) in apart.0.iter().zip(alike.0) {
             let bound = NEAR.max(MORE * alike);
