@@ -163,6 +163,12 @@ impl<L: Learner> Placed<L> {
         Ok(())
     }
 
+    /// Goes on from what another one knows.
+    #[cfg(feature = "cuda")]
+    pub(super) fn follow(&mut self, other: &Self) -> Result<()> {
+        self.learner.restore(&other.learner.memory()?)
+    }
+
     fn may_leave(&self) -> bool {
         self.device.is_cuda() || self.fault.is_some()
     }

@@ -62,17 +62,25 @@ fn show(cue: &mut dyn Cue, i: u32) -> Seen {
 }
 
 fn motion() -> Motion {
-    Motion::new(GREY, Networks::Trained, SEED, &Device::Cpu).unwrap()
+    motion_on(&Device::Cpu)
+}
+
+fn motion_on(device: &Device) -> Motion {
+    Motion::new(GREY, Networks::Trained, SEED, device).unwrap()
 }
 
 fn appearance() -> Appearance {
+    appearance_on(&Device::Cpu)
+}
+
+fn appearance_on(device: &Device) -> Appearance {
     Appearance::new(AppearanceConfig {
         arch: "[(4,3,2),(6,3,2)]".parse::<NetArch>().unwrap(),
         latent_dim: 4,
         size: COLOUR,
         networks: Networks::Trained,
         seed: SEED,
-        device: Device::Cpu,
+        device: device.clone(),
     })
 }
 
@@ -145,4 +153,40 @@ fn a_lost_gpu_takes_the_steps_since_the_last_copy_and_no_more() {
     assert_ne!(show(&mut failing, 30), show(&mut sound, 30));
     assert!(failing.take_failure().is_some());
     assert_eq!(failing.lessons(), sound.lessons());
+}
+
+/// Each frame with the same weights: what training blows up over many frames does not blur it. Without a usable GPU it
+/// says so and does nothing.
+#[cfg(feature = "cuda")]
+fn assert_devices_agree<C: Cue>(make: fn(&Device) -> C, follow: fn(&mut C, &C)) {
+    use std::io::Write;
+    let gpu = match crate::detector::nn::open_cuda(None) {
+        Ok((_, device)) => device,
+        Err(reason) => {
+            let _ = writeln!(std::io::stderr(), "skipped, no CUDA device: {reason}");
+            return;
+        }
+    };
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs().max(1.0);
+    let (mut here, mut there) = (make(&Device::Cpu), make(&gpu));
+    for i in 0..300 {
+        let (want, got) = (show(&mut here, i), show(&mut there, i));
+        assert_eq!(there.take_failure(), None, "frame {i}");
+        assert_eq!(want.score.is_some(), got.score.is_some(), "frame {i}");
+        for (want, got) in want.score.iter().zip(&got.score) {
+            assert!(near(*want, *got), "frame {i}: scores {want} and {got}");
+        }
+        for (want, got) in want.lesson.iter().zip(&got.lesson) {
+            assert!(near(want.loss, got.loss), "frame {i}: {want:?} and {got:?}");
+            assert!(near(want.kl, got.kl), "frame {i}: {want:?} and {got:?}");
+        }
+        follow(&mut there, &here);
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn three_hundred_frames_are_the_same_on_both_devices_each_with_the_same_weights() {
+    assert_devices_agree(motion_on, |there, here| there.follow(here));
+    assert_devices_agree(appearance_on, |there, here| there.follow(here));
 }

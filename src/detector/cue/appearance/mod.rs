@@ -161,6 +161,13 @@ impl Appearance {
         }
     }
 
+    /// Goes on from the weights and moments of another one that has seen a frame.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(super) fn follow(&mut self, other: &Self) {
+        let other = other.learner.as_ref().expect("it has seen a frame");
+        self.learner().unwrap().follow(other).unwrap();
+    }
+
     /// One step of the optimiser.
     pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
         let batch = x.dim(0)?;

@@ -166,6 +166,12 @@ impl Motion {
         }
     }
 
+    /// Goes on from the weights and moments of another one.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(super) fn follow(&mut self, other: &Self) {
+        self.learner.follow(&other.learner).unwrap();
+    }
+
     /// One step of the optimiser.
     pub(in crate::detector) fn step(
         &mut self,
