@@ -19,7 +19,15 @@ PACKAGES := gcc libc6-dev pkg-config \
 # Only for `make bench`: PyTorch in a virtual environment, and motioncells to compare with.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
-.PHONY: help deps build demo evaluate bandwidth bench bench-memory test check clean
+# Only for `make cuda` and what builds on it: NVIDIA's compiler comes as Python packages.
+CUDA_PACKAGES := g++ python3 python3-pip
+# Runs a command with that compiler in its environment.
+TOOLKIT := sh src/cuda_link/toolkit.sh
+# Apart from the other builds: cargo would overwrite the one plugin with the other.
+CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
+
+.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory test test-loading \
+	test-cuda check check-cuda clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
@@ -32,9 +40,13 @@ help:
 	@echo "make bandwidth VIDEO=...  the same on a video file, with LABELS=labels.csv where there are any"
 	@echo "make bench                what a frame costs here, beside PyTorch and other elements; target/bench/summary.json"
 	@echo "                          (TORCH_PYTHON=python to use a PyTorch that is installed)"
+	@echo "make bench-cuda           packs what measures the GPU's side, target/cuda/bench/; runs it where there is a GPU"
 	@echo "make bench-memory         100,000 frames: does the memory stay where it is?"
 	@echo "make build                the plugin, target/release/libgstvaeanomaly.so"
+	@echo "make cuda                 the plugin that also trains on an NVIDIA GPU, target/cuda/release/libgstvaeanomaly.so;"
+	@echo "                          to build it needs neither a GPU nor CUDA, and it loads where there is none"
 	@echo "make test                 format, lints and all tests"
+	@echo "make test-cuda            all tests with the feature cuda; those of the GPU are skipped where there is none"
 	@echo "make deps                 install the Debian packages that are missing"
 
 # Installs only what is missing; asks nothing when root.
@@ -60,6 +72,10 @@ deps:
 # would build everything again.
 build: deps
 	$(CARGO) build --release --lib --example street_scene --example demo_summary
+
+cuda: PACKAGES += $(CUDA_PACKAGES)
+cuda: deps
+	$(TOOLKIT) $(CARGO) build --release --lib --features cuda --target-dir $(CUDA_TARGET)
 
 demo: build
 	@sh examples/demo.sh '$(VIDEO)' '$(DURATION)'
@@ -89,6 +105,10 @@ bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps
 	@CARGO='$(CARGO)' sh tests/bench/run.sh
 
+bench-cuda: PACKAGES += $(CUDA_PACKAGES)
+bench-cuda: deps
+	@CARGO='$(CARGO)' sh tests/bench/cuda/pack.sh
+
 bench-memory: deps
 	$(CARGO) bench --bench memory -- --frames 100000
 
@@ -96,13 +116,35 @@ bench-memory: deps
 check: deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --all-targets --features static,capi,doc -- -D warnings
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
 	$(CARGO) check --lib --no-default-features
 
 test: check
 	$(CARGO) build --lib --examples
 	G_DEBUG=fatal_warnings $(CARGO) test --no-fail-fast
+	@$(MAKE) --no-print-directory test-loading
+
+# What `make cuda` makes, with no NVIDIA library to be had: lints, and the tests of the shared library on that very file.
+test-loading: PACKAGES += $(CUDA_PACKAGES)
+test-loading: deps
+	@status=0; $(TOOLKIT) true || status=$$?; \
+	case $$status in \
+	0) $(MAKE) --no-print-directory check-cuda cuda && \
+	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --test load --test pipelines;; \
+	3) echo "SKIPPED: loading the plugin of make cuda (there is no compiler for it, see above)";; \
+	*) exit $$status;; \
+	esac
+
+check-cuda: PACKAGES += $(CUDA_PACKAGES)
+check-cuda: deps
+	$(TOOLKIT) $(CARGO) clippy --all-targets --features cuda -- -D warnings
+
+# All tests with the feature: those of the CPU, and, where there is a GPU, those that need one.
+test-cuda: PACKAGES += $(CUDA_PACKAGES)
+test-cuda: deps
+	$(TOOLKIT) $(CARGO) build --lib --examples --features cuda --target-dir $(CUDA_TARGET)
+	G_DEBUG=fatal_warnings $(TOOLKIT) $(CARGO) test --features cuda --no-fail-fast --target-dir $(CUDA_TARGET)
 
 clean:
 	$(CARGO) clean

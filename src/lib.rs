@@ -6,6 +6,7 @@
 //! - [`gate`]: a pure state machine from labels and times to events and verdicts.
 //! - [`metrics`]: figures of merit for scores against ground truth.
 //! - [`vaeanomaly`]: the element, a thin shell around the two (feature `plugin`, on by default).
+//! - `cuda_link`: CUDA's libraries, looked for at run time (feature `cuda`).
 //! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
 
 #![deny(unsafe_code)]
@@ -13,6 +14,8 @@
 
 #[cfg(feature = "plugin")]
 mod buffer_times;
+#[cfg(feature = "cuda")]
+pub mod cuda_link;
 pub mod detector;
 pub mod gate;
 pub mod metrics;

@@ -1,10 +1,16 @@
 //! The shared library in a GStreamer that knows nothing of it but its folder.
+//!
+//! `VAEANOMALY_PLUGIN` names a file to test in place of the one that cargo built: `make test-loading` gives that of
+//! `make cuda`.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// The folder with the plugin that cargo built beside this test.
+/// The plugin that cargo built beside this test, or the one that is asked for.
 fn plugin() -> PathBuf {
+    if let Some(file) = std::env::var_os("VAEANOMALY_PLUGIN") {
+        return file.into();
+    }
     let mut folder = std::env::current_exe().unwrap();
     folder.pop();
     let built = [
@@ -34,6 +40,49 @@ fn tool(name: &str, arguments: &[&str]) -> Output {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// With feature `cuda` as without: what it needs to be loaded is there wherever GStreamer is.
+#[test]
+fn it_needs_no_library_but_gstreamers_and_libcs() {
+    let output = Command::new("readelf")
+        .arg("--dynamic")
+        .arg(plugin())
+        .env("LC_ALL", "C")
+        .output()
+        .expect("readelf is in the Debian package binutils, beside the linker");
+    let text = said(&output);
+    let needed: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| line.split_once('[')?.1.strip_suffix(']'))
+        .collect();
+    assert!(needed.contains(&"libgstreamer-1.0.so.0"), "{text}");
+    let known = [
+        "libgst",
+        "libglib-",
+        "libgobject-",
+        "libgio-",
+        "libgcc_s.",
+        "libc.",
+        "libm.",
+        "libdl.",
+        "libpthread.",
+        "librt.",
+        "ld-linux",
+    ];
+    for library in needed {
+        assert!(
+            known.iter().any(|name| library.starts_with(name)),
+            "{library} is needed"
+        );
+    }
+}
+
+#[test]
+fn it_is_not_blacklisted() {
+    let text = said(&tool("gst-inspect-1.0", &["--print-blacklist"]));
+    assert!(text.contains("0 blacklisted files"), "{text}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::config::{Networks, Tuning};
 use super::cue::{Appearance, AppearanceConfig, Cue as _, Frame, Motion};
 use super::image::{ReducedFrame, ReducedSizes, Reducer};
 use super::nn::Rng;
-use super::{ImageView, NetArch, Result};
+use super::{ComputeDevice, ImageView, NetArch, Result};
 
 /// The first stage: from a frame to its two small pictures.
 #[derive(Debug)]
@@ -37,6 +37,11 @@ impl Preprocessor {
     }
 }
 
+/// Kernels and products that this thread has started on a GPU.
+pub fn launches() -> u64 {
+    super::nn::launches()
+}
+
 /// Standard inputs for a net: uniform in ±2.
 fn inputs(shape: [usize; 4]) -> Result<Tensor> {
     let mut rng = Rng::seed_from_u64(1);
@@ -57,9 +62,14 @@ pub struct MotionNetSteps {
 impl MotionNetSteps {
     /// For grey pictures of 180 x `height`.
     pub fn new(height: usize) -> Result<Self> {
+        Self::on(&ComputeDevice::cpu(), height)
+    }
+
+    /// As [`MotionNetSteps::new`], on `device`.
+    pub fn on(device: &ComputeDevice, height: usize) -> Result<Self> {
         let maps = |batch| inputs([batch, height / 4, 45, 2]);
         Ok(Self {
-            motion: Motion::new((180, height), Networks::Trained, 1, &Device::Cpu)?,
+            motion: Motion::new((180, height), Networks::Trained, 1, device.device())?,
             batch: (maps(2)?, maps(2)?),
             single: (maps(1)?, maps(1)?),
         })
@@ -90,13 +100,18 @@ pub struct AppearanceNetSteps {
 impl AppearanceNetSteps {
     /// For colour pictures of 64 x `height`.
     pub fn new(height: usize) -> Result<Self> {
+        Self::on(&ComputeDevice::cpu(), height)
+    }
+
+    /// As [`AppearanceNetSteps::new`], on `device`.
+    pub fn on(device: &ComputeDevice, height: usize) -> Result<Self> {
         let config = AppearanceConfig {
             arch: NetArch::default(),
             latent_dim: 16,
             size: (64, height),
             networks: Networks::Trained,
             seed: 1,
-            device: Device::Cpu,
+            device: device.device().clone(),
         };
         let mut appearance = Appearance::new(config);
         let step = Step {

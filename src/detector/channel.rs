@@ -107,6 +107,20 @@ impl Channel {
         Ok(lesson)
     }
 
+    /// Why the cue had to leave a GPU, once.
+    pub(crate) fn take_failure(&mut self) -> Option<String> {
+        self.cue.take_failure()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inject(&mut self, fault: super::cue::Fault) {
+        self.cue.inject(fault);
+    }
+
+    pub(crate) fn leave_gpu(&mut self) -> Result<()> {
+        self.cue.leave_gpu()
+    }
+
     pub(crate) fn restart(&mut self) {
         self.cue.restart();
     }

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
-
 use super::cue::{Appearance, AppearanceConfig, Cue, Motion};
 use super::fusion::to_unit;
 use super::image::ReducedSizes;
 use super::judge::Judge;
 use super::observer::{Observer, reduced_sizes};
 use super::scene::Cut;
-use super::{AnomalyMap, Config, CueKind, ImageView, Lesson, Region, Result, State, Tuning};
+use super::{AnomalyMap, ComputeDevice, Config, CueKind, ImageView, Lesson, Region, Result, State, Tuning};
 
 /// The decision on a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +53,9 @@ pub struct Prediction {
     pub view_blocked: bool,
     /// The training steps that were made on this frame.
     pub lessons: Vec<(CueKind, Lesson)>,
+    /// The GPU failed on this frame, and why: the nets have moved to the CPU, with all that they had learnt but at
+    /// most the last hundred training steps. The frame is scored all the same.
+    pub device_failure: Option<String>,
     /// Wall-clock time of the stages.
     pub timings: Timings,
 }
@@ -74,6 +75,7 @@ pub struct Timings {
 #[derive(Debug)]
 pub struct Detector {
     config: Config,
+    device: ComputeDevice,
     picture: (usize, usize),
     sizes: ReducedSizes,
     observer: Observer,
@@ -87,17 +89,36 @@ impl Detector {
     /// # Errors
     /// A setting outside its range.
     pub fn new(config: Config, picture: (usize, usize)) -> Result<Self> {
+        Self::on(ComputeDevice::cpu(), config, picture)
+    }
+
+    /// A detector for pictures of `picture` = (width, height) pixels whose nets compute on `device`.
+    ///
+    /// # Errors
+    /// A setting outside its range.
+    pub fn on(device: ComputeDevice, config: Config, picture: (usize, usize)) -> Result<Self> {
         config.validate()?;
         let sizes = reduced_sizes(&config, picture);
-        let cues = make_cues(&config, sizes, &Device::Cpu)?;
+        let cues = make_cues(&config, sizes, &device)?;
         Ok(Self {
             observer: Observer::new(sizes),
             judge: Judge::new(cues, config.warm_up),
             config,
+            device,
             picture,
             sizes,
             frames: 0,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn inject(&mut self, cue: CueKind, fault: super::cue::Fault) {
+        self.judge.inject(cue, fault);
+    }
+
+    /// Where the nets compute: `cpu` or `cuda:N`.
+    pub fn device(&self) -> &str {
+        self.device.name()
     }
 
     /// Where the detector is in its life.
@@ -116,7 +137,7 @@ impl Detector {
             self.restart();
         } else {
             let frames = self.frames;
-            *self = Self::new(self.config.clone(), picture)?;
+            *self = Self::on(self.device.clone(), self.config.clone(), picture)?;
             self.frames = frames;
         }
         Ok(())
@@ -157,6 +178,10 @@ impl Detector {
         let verdict = self.judge.judge(&seen, report, self.picture, tuning)?;
         let scored = Instant::now();
         let lessons = self.judge.learn(&seen, tuning)?;
+        let device_failure = self.judge.follow_failure()?;
+        if device_failure.is_some() {
+            self.device = ComputeDevice::cpu();
+        }
         let learnt = Instant::now();
 
         let label = if verdict.over_threshold {
@@ -179,6 +204,7 @@ impl Detector {
             }),
             view_blocked: report.view_blocked,
             lessons,
+            device_failure,
             timings: Timings {
                 reduce: reduced - started,
                 score: scored - reduced,
@@ -210,7 +236,8 @@ impl Detector {
     }
 }
 
-fn make_cues(config: &Config, sizes: ReducedSizes, device: &Device) -> Result<Vec<Box<dyn Cue>>> {
+fn make_cues(config: &Config, sizes: ReducedSizes, device: &ComputeDevice) -> Result<Vec<Box<dyn Cue>>> {
+    let device = device.device();
     let mut cues: Vec<Box<dyn Cue>> = Vec::new();
     if let (true, Some(size)) = (config.cues.motion, sizes.grey) {
         cues.push(Box::new(Motion::new(size, config.networks, config.seed, device)?));

@@ -13,6 +13,14 @@ pub enum Error {
         /// The offending value.
         got: String,
     },
+    /// A device that was asked for by name cannot be used.
+    #[error("device is {asked}, but {reason}; use auto or cpu")]
+    Device {
+        /// As it was asked for: `cuda` or `cuda:N`.
+        asked: String,
+        /// What is missing.
+        reason: String,
+    },
     /// A frame does not hold the picture that its description promises.
     #[error("image: {0}")]
     Image(String),

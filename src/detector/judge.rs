@@ -106,6 +106,32 @@ impl Judge {
         Ok(lessons)
     }
 
+    /// Where a cue had to leave a GPU since this was asked last: why, once the others have left it too.
+    ///
+    /// # Errors
+    /// The nets cannot be made on the CPU.
+    pub(crate) fn follow_failure(&mut self) -> Result<Option<String>> {
+        let failures: Vec<String> = self
+            .channels
+            .iter_mut()
+            .filter_map(Channel::take_failure)
+            .collect();
+        let failure = failures.into_iter().next();
+        if failure.is_some() {
+            for channel in &mut self.channels {
+                channel.leave_gpu()?;
+            }
+        }
+        Ok(failure)
+    }
+
+    /// Lets the nets of one cue fail as on a GPU.
+    #[cfg(test)]
+    pub(crate) fn inject(&mut self, cue: CueKind, fault: super::cue::Fault) {
+        let channel = self.channels.iter_mut().find(|c| c.kind() == cue);
+        channel.expect("the cue is on").inject(fault);
+    }
+
     pub(crate) fn restart(&mut self) {
         self.channels.iter_mut().for_each(Channel::restart);
     }

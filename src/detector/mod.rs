@@ -15,8 +15,11 @@ mod channel;
 mod clock;
 mod config;
 mod cue;
+mod device;
 mod effort;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod error;
 mod filter;
 mod fusion;
@@ -33,6 +36,7 @@ mod vae;
 
 pub use config::{Config, Cues, Networks, ThresholdMode, Tuning};
 pub use cue::{CueKind, Lesson};
+pub use device::{ComputeDevice, DeviceChoice};
 pub use effort::{Decision, Delay, Effort, EffortControl};
 pub use engine::{Detector, Label, Prediction, SceneChange, Timings};
 pub use error::{Error, Result};

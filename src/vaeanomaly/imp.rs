@@ -12,9 +12,10 @@ use gst_base::subclass::prelude::*;
 use super::lateness::Lateness;
 use super::message::{Context, EVENT_NAME, MESSAGE_NAME};
 use super::session::{Notice, Outcome, Session, Times};
-use super::settings::{Settings, check_device};
+use super::settings::Settings;
 use super::stats::Stats;
 use super::{PostMessages, State, lock, meta, picture, properties};
+use crate::detector::ComputeDevice;
 use crate::gate::{Tally, Verdict};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -30,6 +31,8 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 #[derive(Default)]
 pub struct VaeAnomaly {
     settings: Mutex<Settings>,
+    /// Readied at the start, for the session that the first caps make.
+    device: Mutex<Option<ComputeDevice>>,
     session: Mutex<Option<Session>>,
     stats: Mutex<Stats>,
     lateness: Lateness,
@@ -56,7 +59,7 @@ impl ObjectImpl for VaeAnomaly {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "state" => lock(&self.stats).state.to_value(),
-            "stats" => lock(&self.stats).structure("cpu").to_value(),
+            "stats" => lock(&self.stats).structure().to_value(),
             name => lock(&self.settings).get(name),
         }
     }
@@ -99,11 +102,18 @@ impl BaseTransformImpl for VaeAnomaly {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        check_device(&settings.device).map_err(|e| gst::error_msg!(gst::ResourceError::NotFound, ("{e}")))?;
         settings
             .config()
             .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
-        *lock(&self.stats) = Stats::default();
+        let device = settings
+            .open_device()
+            .map_err(|e| gst::error_msg!(gst::ResourceError::NotFound, ("{e}")))?;
+        match device.note() {
+            Some(note) => gst::info!(CAT, imp = self, "device {}: {note}", settings.device),
+            None => gst::info!(CAT, imp = self, "computing on {}", device.name()),
+        }
+        *lock(&self.stats) = Stats::on(device.name());
+        *lock(&self.device) = Some(device);
         self.lateness.reset();
         self.warned.store(false, std::sync::atomic::Ordering::Relaxed);
         Ok(())
@@ -111,6 +121,7 @@ impl BaseTransformImpl for VaeAnomaly {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.session) = None;
+        *lock(&self.device) = None;
         Ok(())
     }
 
@@ -121,7 +132,10 @@ impl BaseTransformImpl for VaeAnomaly {
         let session = lock(&self.session).take();
         let session = match session {
             Some(mut session) => session.renegotiate(info).map(|()| session),
-            None => Session::new(&settings, info),
+            None => {
+                let device = lock(&self.device).clone().unwrap_or_else(ComputeDevice::cpu);
+                Session::new(&settings, device, info)
+            }
         };
         let session = session.map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
         gst::debug!(CAT, imp = self, "learning {:?}", session.info());
@@ -199,6 +213,9 @@ impl VaeAnomaly {
     ) {
         let Outcome { result, notices, .. } = outcome;
         gst::log!(CAT, imp = self, "{result:?}");
+        if let Some(reason) = &outcome.prediction.device_failure {
+            self.tell_device_failure(reason);
+        }
         if let Err(e) = result.write(buffer) {
             gst::error!(CAT, imp = self, "cannot attach metadata: {e}");
         }
@@ -256,6 +273,20 @@ impl VaeAnomaly {
         if matches!(notice, Notice::StateChanged { .. }) {
             self.obj().notify("state");
         }
+    }
+
+    /// The GPU failed; not a frame is lost.
+    fn tell_device_failure(&self, reason: &str) {
+        let was = lock(&self.stats).device.replace("cpu".to_owned());
+        *lock(&self.device) = Some(ComputeDevice::cpu());
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Failed,
+            [
+                "{} failed, the model has moved to the CPU and goes on: {reason}",
+                was.unwrap_or_default()
+            ]
+        );
     }
 
     /// A frame that cannot be scored goes on; the application is told once.

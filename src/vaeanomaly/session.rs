@@ -8,7 +8,7 @@ use super::picture;
 use super::settings::Settings;
 use crate::buffer_times::BufferTimes;
 use crate::detector::{
-    Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
+    ComputeDevice, Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
 };
 use crate::gate::{Change, EventInfo, EventTracker, Mark, Retention, Sighting, Span, Verdict};
 
@@ -79,8 +79,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(settings: &Settings, info: gst_video::VideoInfo) -> crate::detector::Result<Self> {
-        let detector = Detector::new(
+    pub(super) fn new(
+        settings: &Settings,
+        device: ComputeDevice,
+        info: gst_video::VideoInfo,
+    ) -> crate::detector::Result<Self> {
+        let detector = Detector::on(
+            device,
             settings.config()?,
             (info.width() as usize, info.height() as usize),
         )?;
@@ -237,6 +242,7 @@ impl Session {
             frame: self.detector.skip(),
             scene_change: None,
             lessons: Vec::new(),
+            device_failure: None,
             timings: Timings::default(),
             ..last
         }

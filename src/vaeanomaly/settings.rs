@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{PostMessages, ThresholdMode};
-use crate::detector::{Config, Cues, NetArch, Result, Tuning};
+use crate::detector::{ComputeDevice, Config, Cues, DeviceChoice, NetArch, Result, Tuning};
 use crate::gate::{EventPolicy, RetentionPolicy};
 
 /// Once a second an open event is told again.
@@ -37,7 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         let config = Config::default();
         Self {
-            device: "auto".to_owned(),
+            device: DeviceChoice::default().to_string(),
             appearance: config.cues.appearance,
             motion: config.cues.motion,
             net_arch: config.net_arch.to_string(),
@@ -82,6 +82,14 @@ impl Settings {
         Ok(config)
     }
 
+    /// Readies the device.
+    ///
+    /// # Errors
+    /// A word that names no device, or a device by name that is not there; nothing falls back silently.
+    pub(super) fn open_device(&self) -> Result<ComputeDevice> {
+        self.device.parse::<DeviceChoice>()?.open()
+    }
+
     /// What the detector may change between frames.
     pub(super) fn tuning(&self) -> Tuning {
         Tuning {
@@ -107,44 +115,9 @@ impl Settings {
     }
 }
 
-/// Refuses a device that is not there; nothing falls back silently.
-///
-/// # Errors
-/// A sentence with the value and what is allowed.
-pub(super) fn check_device(device: &str) -> std::result::Result<(), String> {
-    let is_cuda = device == "cuda"
-        || device
-            .strip_prefix("cuda:")
-            .is_some_and(|n| n.parse::<u32>().is_ok());
-    match device {
-        "auto" | "cpu" => Ok(()),
-        _ if is_cuda => Err(format!(
-            "device is {device}, but this build has no CUDA support; use auto or cpu"
-        )),
-        _ => Err(format!(
-            "device must be auto, cpu, cuda or cuda:N, got \"{device}\""
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn devices_are_refused_by_name() {
-        assert_eq!(check_device("auto"), Ok(()));
-        assert_eq!(check_device("cpu"), Ok(()));
-        for (device, words) in [
-            ("cuda", "no CUDA"),
-            ("cuda:1", "cuda:1"),
-            ("gpu", "cuda:N, got \"gpu\""),
-            ("cuda:x", "got \"cuda:x\""),
-        ] {
-            let message = check_device(device).unwrap_err();
-            assert!(message.contains(words), "{message}");
-        }
-    }
 
     #[test]
     fn a_wrong_net_is_refused_with_value_and_range() {

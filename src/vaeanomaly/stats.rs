@@ -40,6 +40,8 @@ impl Stage {
 pub(super) struct Stats {
     pub(super) state: State,
     pub(super) tally: Tally,
+    /// Where the nets compute; `None` before the first start.
+    pub(super) device: Option<String>,
     frames: u64,
     trained: u64,
     refused: u64,
@@ -59,6 +61,14 @@ pub(super) struct Stats {
 }
 
 impl Stats {
+    /// At the start, on `device`.
+    pub(super) fn on(device: &str) -> Self {
+        Self {
+            device: Some(device.to_owned()),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn count(&mut self, outcome: &Outcome) {
         let Outcome {
             result,
@@ -101,7 +111,7 @@ impl Stats {
     }
 
     /// The structure of the property.
-    pub(super) fn structure(&self, device: &str) -> gst::Structure {
+    pub(super) fn structure(&self) -> gst::Structure {
         let ((reduce, reduce95), (score, score95), (learn, learn95)) =
             (self.reduce.summary(), self.score.summary(), self.learn.summary());
         gst::Structure::builder("vaeanomaly-stats")
@@ -132,7 +142,7 @@ impl Stats {
             .field("motion-reconstruction", self.motion.reconstruction)
             .field("motion-kl", self.motion.kl)
             .field("threshold", self.threshold)
-            .field("device", device)
+            .field("device", self.device.as_deref().unwrap_or("cpu"))
             .build()
     }
 }

@@ -77,17 +77,17 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// The folder that holds the plugin of this build and nothing else, for `GST_PLUGIN_PATH`.
+/// The folder that holds the plugin of this build (or the one that `VAEANOMALY_PLUGIN` names) and nothing else, for
+/// `GST_PLUGIN_PATH`.
 pub fn plugin_folder() -> PathBuf {
     let test = std::env::current_exe().expect("the test knows its path");
     let deps = test.parent().expect("tests lie in deps/").to_path_buf();
     // Cargo builds the library next to this test; its copy one level up may be older.
-    let plugin = deps.join("libgstvaeanomaly.so");
-    assert!(
-        plugin.exists(),
-        "{} is not built: run cargo build --lib",
-        plugin.display()
-    );
+    let plugin =
+        std::env::var_os("VAEANOMALY_PLUGIN").map_or(deps.join("libgstvaeanomaly.so"), PathBuf::from);
+    let plugin = plugin
+        .canonicalize()
+        .unwrap_or_else(|e| panic!("{}: {e}; run cargo build --lib", plugin.display()));
     let folder = scratch(&format!("plugin-{}", std::process::id()));
     let link = folder.join("libgstvaeanomaly.so");
     if !link.exists() {

@@ -3,14 +3,20 @@
 
 mod appearance;
 mod motion;
+mod placed;
+#[cfg(test)]
+mod placed_tests;
 #[cfg(test)]
 mod reference;
 
 pub(crate) use appearance::{Appearance, AppearanceConfig};
 pub(crate) use motion::Motion;
+#[cfg(test)]
+pub(crate) use placed::Fault;
 
 use super::calibration::CalibrationConfig;
 use super::clock::Step;
+use super::nn::{Report, StepOutcome};
 use super::{AnomalyMap, Result, Tuning};
 
 /// Name of a cue.
@@ -62,6 +68,17 @@ pub struct Lesson {
     pub refused: bool,
 }
 
+impl From<Report> for Lesson {
+    fn from(report: Report) -> Self {
+        Self {
+            loss: report.loss,
+            reconstruction: report.reconstruction,
+            kl: report.kl,
+            refused: report.outcome == StepOutcome::Refused,
+        }
+    }
+}
+
 /// When a cue's score enters its calibration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CalibratesOn {
@@ -84,6 +101,13 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     fn map(&self) -> &AnomalyMap;
     /// Forgets the frames before, not what was learnt.
     fn restart(&mut self);
+    /// Why the nets had to leave a GPU since this was asked last.
+    fn take_failure(&mut self) -> Option<String>;
+    /// Moves the nets to the CPU, with all that they learnt.
+    fn leave_gpu(&mut self) -> Result<()>;
+    /// Lets the CPU fail as a GPU would.
+    #[cfg(test)]
+    fn inject(&mut self, fault: Fault);
     /// The net's idea of the last picture, Y, Cr, Cb 0..255, with its width, where the cue has one.
     fn reconstruction(&self) -> Option<(Vec<f32>, usize)> {
         None

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 
-use super::Parameters;
+use super::cuda;
 use super::simd::vectorized;
 use super::storage::slice_mut;
+use super::{Parameters, Tape};
 
 /// Constants of [`Adam`].
 #[derive(Clone, Copy, Debug)]
@@ -30,53 +31,153 @@ pub(crate) enum StepOutcome {
     Refused,
 }
 
+/// What a step goes down, and the parts of it that are told beside it; single values.
+#[derive(Clone, Debug)]
+pub(crate) struct Losses {
+    pub(crate) loss: Tensor,
+    pub(crate) reconstruction: Tensor,
+    pub(crate) kl: Tensor,
+}
+
+impl Losses {
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
+    pub(super) fn each(&self) -> [&Tensor; 3] {
+        [&self.loss, &self.reconstruction, &self.kl]
+    }
+}
+
+/// [`Losses`] as numbers, and what became of the step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) loss: f64,
+    pub(crate) reconstruction: f64,
+    pub(crate) kl: f64,
+    pub(crate) outcome: StepOutcome,
+}
+
+/// With the weights, all that a warm restart needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct AdamState {
+    /// Steps so far.
+    pub(crate) steps: u32,
+    /// Running means of gradient and squared gradient, in the order of the parameters.
+    pub(crate) first: Vec<f32>,
+    pub(crate) second: Vec<f32>,
+}
+
 /// Adam (Kingma & Ba 2015, algorithm 1).
 #[derive(Debug)]
 pub(crate) struct Adam {
     config: AdamConfig,
     steps: u32,
-    /// Running means of gradient and squared gradient, in the order of the parameters.
-    first: Vec<f32>,
-    second: Vec<f32>,
+    moments: Moments,
+}
+
+/// Running means of gradient and squared gradient, in the order of the parameters.
+#[derive(Debug)]
+enum Moments {
+    Host(Vec<f32>, Vec<f32>),
+    Gpu(Box<cuda::Moments>),
 }
 
 impl Adam {
     /// Moments of zero for every parameter.
     pub(crate) fn new(params: &Parameters, config: AdamConfig) -> Result<Self> {
-        let zeros = vec![0.0; params.count()];
+        let moments = match params.device().is_cuda() {
+            true => Moments::Gpu(Box::new(cuda::Moments::new(params)?)),
+            false => {
+                let zeros = vec![0.0; params.count()];
+                Moments::Host(zeros.clone(), zeros)
+            }
+        };
         Ok(Self {
             config,
             steps: 0,
-            first: zeros.clone(),
-            second: zeros,
+            moments,
         })
     }
 
-    /// Steps so far, and the running means of gradient and squared gradient in the order of the
-    /// parameters: with the weights, all that a warm restart needs.
-    #[cfg_attr(not(test), allow(dead_code, reason = "a saved model carries it"))]
-    pub(crate) fn state(&self) -> (u32, &[f32], &[f32]) {
-        (self.steps, &self.first, &self.second)
+    /// Where it is.
+    pub(crate) fn state(&self) -> Result<AdamState> {
+        let (first, second) = match &self.moments {
+            Moments::Host(first, second) => (first.clone(), second.clone()),
+            Moments::Gpu(moments) => moments.read()?,
+        };
+        Ok(AdamState {
+            steps: self.steps,
+            first,
+            second,
+        })
     }
 
-    /// Goes on from what [`Adam::state`] gave.
+    /// Goes on from what [`Adam::state`] gave; `params` are the ones it was made for.
     ///
     /// # Errors
     /// The moments are not as many as the parameters.
-    #[cfg_attr(not(test), allow(dead_code, reason = "a saved model carries it"))]
-    pub(crate) fn restore(&mut self, steps: u32, first: &[f32], second: &[f32]) -> Result<()> {
-        if first.len() != self.first.len() || second.len() != self.second.len() {
-            let (got, want) = ([first.len(), second.len()], self.first.len());
+    pub(crate) fn restore(&mut self, params: &Parameters, state: &AdamState) -> Result<()> {
+        let (got, want) = ([state.first.len(), state.second.len()], params.count());
+        if got != [want, want] {
             bail!("Adam has {want} moments of each kind, got {got:?}");
         }
-        self.steps = steps;
-        self.first.copy_from_slice(first);
-        self.second.copy_from_slice(second);
+        match &mut self.moments {
+            Moments::Host(first, second) => {
+                first.copy_from_slice(&state.first);
+                second.copy_from_slice(&state.second);
+            }
+            Moments::Gpu(moments) => moments.write(&state.first, &state.second)?,
+        }
+        self.steps = state.steps;
         Ok(())
     }
 
-    /// Moves `params` one step down the `gradients` of `loss`, which are in the order of the parameters.
-    pub(crate) fn minimise(
+    /// Moves `params` one step down the loss, to which the operations on `tape` led.
+    ///
+    /// # Errors
+    /// An operation between the parameters and the loss is not on the tape, or the device fails.
+    pub(crate) fn learn(
+        &mut self,
+        params: &Parameters,
+        tape: Tape,
+        losses: &Losses,
+        learning_rate: f64,
+    ) -> Result<Report> {
+        if params.device().is_cuda() {
+            return self.learn_on_gpu(params, tape, losses, learning_rate);
+        }
+        let gradients = params.backward(tape, &losses.loss)?;
+        let outcome = self.minimise(params, &losses.loss, &gradients, learning_rate)?;
+        let number = |loss: &Tensor| Ok::<_, candle_core::Error>(f64::from(loss.to_scalar::<f32>()?));
+        Ok(Report {
+            loss: number(&losses.loss)?,
+            reconstruction: number(&losses.reconstruction)?,
+            kl: number(&losses.kl)?,
+            outcome,
+        })
+    }
+
+    fn learn_on_gpu(
+        &mut self,
+        params: &Parameters,
+        tape: Tape,
+        losses: &Losses,
+        learning_rate: f64,
+    ) -> Result<Report> {
+        params.backward_on_gpu(tape, &losses.loss)?;
+        // Whether the step is made is known on the GPU alone until it is over.
+        let steps = self.steps.saturating_add(1);
+        let rates = self.rates(steps, 0.0, learning_rate);
+        let Moments::Gpu(moments) = &mut self.moments else {
+            bail!("Adam was made for parameters on the CPU");
+        };
+        let report = moments.step(params, losses, self.config.max_norm, rates)?;
+        if report.outcome != StepOutcome::Refused {
+            self.steps = steps;
+        }
+        Ok(report)
+    }
+
+    /// Moves `params` on the CPU one step down the `gradients` of `loss`, which are in the order of the parameters.
+    pub(super) fn minimise(
         &mut self,
         params: &Parameters,
         loss: &Tensor,
@@ -88,8 +189,11 @@ impl Adam {
             return Ok(StepOutcome::Refused);
         }
         self.steps = self.steps.saturating_add(1);
-        let rates = self.rates(grad_norm, learning_rate);
-        let (mut first, mut second, mut gradient) = (&mut self.first[..], &mut self.second[..], gradients);
+        let rates = self.rates(self.steps, grad_norm, learning_rate);
+        let Moments::Host(first, second) = &mut self.moments else {
+            bail!("Adam was made for parameters on a GPU");
+        };
+        let (mut first, mut second, mut gradient) = (&mut first[..], &mut second[..], gradients);
         for (_, var) in params.iter() {
             let count = var.elem_count();
             let moments = RefCell::new((split(&mut first, count), split(&mut second, count)));
@@ -104,14 +208,14 @@ impl Adam {
         Ok(StepOutcome::Done { grad_norm })
     }
 
-    fn rates(&self, grad_norm: f64, learning_rate: f64) -> Rates {
+    fn rates(&self, steps: u32, grad_norm: f64, learning_rate: f64) -> Rates {
         let AdamConfig {
             beta1,
             beta2,
             eps,
             max_norm,
         } = self.config;
-        let steps = f64::from(self.steps);
+        let steps = f64::from(steps);
         let correct1 = 1.0 - beta1.powf(steps);
         let correct2 = 1.0 - beta2.powf(steps);
         Rates {
@@ -149,16 +253,17 @@ vectorized! {
 
 /// Numbers that all values of a step share.
 #[derive(Clone, Copy)]
-struct Rates {
+pub(super) struct Rates {
+    /// Of the CPU's step; the GPU finds its own.
     clip: f32,
     /// Shares of the old moments and of the new gradient.
-    keep: [f32; 2],
-    take: [f32; 2],
+    pub(super) keep: [f32; 2],
+    pub(super) take: [f32; 2],
     /// Learning rate over the first moment's bias correction.
-    step: f32,
+    pub(super) step: f32,
     /// One over the root of the second moment's bias correction.
-    root: f32,
-    eps: f32,
+    pub(super) root: f32,
+    pub(super) eps: f32,
 }
 
 /// Moments smaller than this cannot move a weight; as denormals they would slow every later step down.

@@ -3,10 +3,11 @@
 //! Gradients of weight and bias do not travel through Candle's store: the backward passes add them to the
 //! layer's slot. Weight and bias are arguments all the same, so that the graph knows of them.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::conv::Affine;
 use super::convolve::{Convolve, Saved, Sums};
+use super::cuda::Windows;
 use super::enlarge::Enlarge;
 use super::params::GradientSlot;
 use super::storage::{slice, with_slices};
@@ -51,6 +52,19 @@ impl CustomOp3 for ConvOp {
         Ok((CpuStorage::F32(out), shape))
     }
 
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let arrays = [(x, x_layout), (weight, weight_layout), (bias, bias_layout)];
+        Windows::from(&self.sizes).forward(arrays, None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -60,6 +74,17 @@ impl CustomOp3 for ConvOp {
         gradient: &Tensor,
     ) -> Result<Gradients> {
         let need_x = x.track_op();
+        if x.device().is_cuda() {
+            let saved = Saved {
+                input: x,
+                weight,
+                output: result,
+                gradient,
+            };
+            let slot = weight.is_variable().then_some(&self.slot);
+            let dx = Windows::from(&self.sizes).backward(saved, None, slot, need_x)?;
+            return Ok((dx, None, None));
+        }
         let dx = with_slices(
             [x, weight, result, gradient],
             |[input, values, output, gradient]| {
@@ -123,6 +148,19 @@ impl CustomOp3 for EnlargeOp {
         Ok((CpuStorage::F32(out), shape))
     }
 
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let arrays = [(x, x_layout), (weight, weight_layout), (bias, bias_layout)];
+        Windows::from(&self.sizes).forward(arrays, self.extra.as_ref())
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -132,6 +170,17 @@ impl CustomOp3 for EnlargeOp {
         gradient: &Tensor,
     ) -> Result<Gradients> {
         let need_x = x.track_op();
+        if x.device().is_cuda() {
+            let saved = Saved {
+                input: x,
+                weight,
+                output: result,
+                gradient,
+            };
+            let slot = weight.is_variable().then_some(&self.slot);
+            let dx = Windows::from(&self.sizes).backward(saved, self.extra.as_ref(), slot, need_x)?;
+            return Ok((dx, None, None));
+        }
         let dx = with_slices(
             [x, weight, result, gradient],
             |[input, values, output, gradient]| {

@@ -1,8 +1,10 @@
 //! The small operations between the layers, each with its gradient, as one pass.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::loss::{like, multiply, same_shape, scalar, tensor};
+use super::cuda;
+use super::loss::{like, multiply, same_shape, scalar};
+use super::pass::{Argument, Kernel, pass};
 use super::storage::{add, slice, with_slices};
 use super::tape::{apply1, apply2};
 
@@ -53,6 +55,12 @@ struct Clamp {
     high: f32,
 }
 
+impl Clamp {
+    fn bounds(&self) -> [Argument; 2] {
+        [self.low, self.high].map(Argument::Number)
+    }
+}
+
 impl CustomOp1 for Clamp {
     fn name(&self) -> &'static str {
         "clamp"
@@ -67,13 +75,19 @@ impl CustomOp1 for Clamp {
         Ok(like(out, layout))
     }
 
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let kernel = Kernel("clamp", &self.bounds());
+        cuda::map(kernel, layout.shape(), [(x, layout)], None)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with_slices([x, gradient], |[x, gradient]| {
+        let kernel = Kernel("clamp_slope", &self.bounds());
+        pass(kernel, x.shape(), [x, gradient], |[x, gradient]| {
             let inside = |x: f32| x >= self.low && x <= self.high;
             let pass = |(&x, &g): (&f32, &f32)| if inside(x) { g } else { 0.0 };
             x.iter().zip(gradient).map(pass).collect()
-        })?;
-        tensor(dx, x)
+        })
+        .map(Some)
     }
 }
 
@@ -99,6 +113,17 @@ impl CustomOp2 for AddToEach {
         Ok(like(out, xl))
     }
 
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        xl: &Layout,
+        p: &CudaStorage,
+        pl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let size = [Argument::Size(pl.shape().elem_count())];
+        cuda::map(Kernel("add_to_each", &size), xl.shape(), [(x, xl), (p, pl)], None)
+    }
+
     fn bwd(
         &self,
         _: &Tensor,
@@ -106,14 +131,20 @@ impl CustomOp2 for AddToEach {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dp = with_slices([gradient], |[gradient]| {
-            let mut out = vec![0.0; p.elem_count()];
-            for gradient in gradient.chunks_exact(out.len().max(1)) {
-                add(&mut out, gradient);
-            }
-            out
-        })?;
-        Ok((Some(gradient.clone()), tensor(dp, p)?))
+        let batch = [Argument::Size(gradient.dim(0)?)];
+        let dp = pass(
+            Kernel("sum_of_each", &batch),
+            p.shape(),
+            [gradient],
+            |[gradient]| {
+                let mut out = vec![0.0; p.elem_count()];
+                for gradient in gradient.chunks_exact(out.len().max(1)) {
+                    add(&mut out, gradient);
+                }
+                out
+            },
+        )?;
+        Ok((Some(gradient.clone()), Some(dp)))
     }
 }
 
@@ -121,14 +152,10 @@ struct Mask {
     mask: Tensor,
 }
 
-impl Mask {
-    fn times(&self, values: &[f32]) -> Result<Vec<f32>> {
-        with_slices([&self.mask], |[mask]| {
-            let mut out = values.to_vec();
-            multiply(&mut out, mask);
-            out
-        })
-    }
+fn times(values: &[f32], mask: &[f32]) -> Vec<f32> {
+    let mut out = values.to_vec();
+    multiply(&mut out, mask);
+    out
 }
 
 impl CustomOp1 for Mask {
@@ -137,12 +164,22 @@ impl CustomOp1 for Mask {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(like(self.times(slice(x, layout)?)?, layout))
+        let values = slice(x, layout)?;
+        let out = with_slices([&self.mask], |[mask]| times(values, mask))?;
+        Ok(like(out, layout))
+    }
+
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let kernel = Kernel("multiply", &[]);
+        cuda::map(kernel, layout.shape(), [(x, layout)], Some(&self.mask))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with_slices([gradient], |[gradient]| self.times(gradient))??;
-        tensor(dx, x)
+        let inputs = [gradient, &self.mask];
+        pass(Kernel("multiply", &[]), x.shape(), inputs, |[gradient, mask]| {
+            times(gradient, mask)
+        })
+        .map(Some)
     }
 }
 
@@ -166,6 +203,17 @@ impl CustomOp2 for WeightedSum {
         Ok(scalar(f64::from(self.weights[0] * a + self.weights[1] * b)))
     }
 
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        al: &Layout,
+        b: &CudaStorage,
+        bl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let kernel = Kernel("weighted_sum", &self.weights.map(Argument::Number));
+        cuda::map(kernel, &Shape::from(()), [(a, al), (b, bl)], None)
+    }
+
     fn bwd(
         &self,
         a: &Tensor,
@@ -173,7 +221,13 @@ impl CustomOp2 for WeightedSum {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [da, db] = with_slices([gradient], |[gradient]| self.weights.map(|w| w * gradient[0]))?;
-        Ok((tensor(vec![da], a)?, tensor(vec![db], b)?))
+        let slope = |like: &Tensor, weight: f32| {
+            let kernel = Kernel("scale", &[Argument::Number(weight)]);
+            pass(kernel, like.shape(), [gradient], |[gradient]| {
+                vec![weight * gradient[0]]
+            })
+            .map(Some)
+        };
+        Ok((slope(a, self.weights[0])?, slope(b, self.weights[1])?))
     }
 }

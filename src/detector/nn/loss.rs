@@ -2,9 +2,11 @@
 //!
 //! With Candle's own operations every one of them is a handful of whole tensors each way.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use super::cuda;
 use super::math::{exp, ln};
+use super::pass::{Argument, Kernel, pass};
 use super::simd::vectorized;
 use super::storage::{slice, with_slices};
 use super::tape::apply2;
@@ -83,10 +85,6 @@ pub(super) fn scalar(value: f64) -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![value as f32]), Shape::from(()))
 }
 
-pub(super) fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
-    Tensor::from_vec(values, like.shape(), like.device()).map(Some)
-}
-
 struct StudentT {
     spread: f32,
 }
@@ -109,6 +107,17 @@ impl CustomOp2 for StudentT {
         ))
     }
 
+    fn cuda_fwd(
+        &self,
+        p: &CudaStorage,
+        pl: &Layout,
+        t: &CudaStorage,
+        tl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let kernel = Kernel("student_t_loss", &[Argument::Number(self.spread)]);
+        cuda::reduce(kernel, [(p, pl), (t, tl)])
+    }
+
     fn bwd(
         &self,
         p: &Tensor,
@@ -116,13 +125,19 @@ impl CustomOp2 for StudentT {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dp = with_slices([p, t, gradient], |[prediction, target, gradient]| {
-            let mut out = vec![0.0; prediction.len()];
-            let factor = 4.0 * self.spread * gradient[0] / prediction.len() as f32;
-            student_t_slope(&mut out, prediction, target, self.spread, factor);
-            out
-        })?;
-        Ok((tensor(dp, p)?, None))
+        let kernel = Kernel("student_t_slope", &[Argument::Number(self.spread)]);
+        let dp = pass(
+            kernel,
+            p.shape(),
+            [p, t, gradient],
+            |[prediction, target, gradient]| {
+                let mut out = vec![0.0; prediction.len()];
+                let factor = 4.0 * self.spread * gradient[0] / prediction.len() as f32;
+                student_t_slope(&mut out, prediction, target, self.spread, factor);
+                out
+            },
+        )?;
+        Ok((Some(dp), None))
     }
 }
 
@@ -151,6 +166,17 @@ impl CustomOp2 for Reparameterize {
         Ok(like(out, ml))
     }
 
+    fn cuda_fwd(
+        &self,
+        m: &CudaStorage,
+        ml: &Layout,
+        v: &CudaStorage,
+        vl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let kernel = Kernel("reparameterize", &[]);
+        cuda::map(kernel, ml.shape(), [(m, ml), (v, vl)], Some(&self.noise))
+    }
+
     fn bwd(
         &self,
         _: &Tensor,
@@ -158,13 +184,15 @@ impl CustomOp2 for Reparameterize {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dv = with_slices([v, &self.noise, gradient], |[log_var, noise, gradient]| {
+        let kernel = Kernel("reparameterize_slope", &[]);
+        let inputs = [v, &self.noise, gradient];
+        let dv = pass(kernel, v.shape(), inputs, |[log_var, noise, gradient]| {
             let mut out = vec![0.0; log_var.len()];
             add_deviation(&mut out, log_var, noise, 0.5);
             multiply(&mut out, gradient);
             out
         })?;
-        Ok((Some(gradient.clone()), tensor(dv, v)?))
+        Ok((Some(gradient.clone()), Some(dv)))
     }
 }
 
@@ -190,6 +218,17 @@ impl CustomOp2 for Kl {
         ))
     }
 
+    fn cuda_fwd(
+        &self,
+        m: &CudaStorage,
+        ml: &Layout,
+        v: &CudaStorage,
+        vl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let kernel = Kernel("kl_loss", &[Argument::Number(self.share)]);
+        cuda::reduce(kernel, [(m, ml), (v, vl)])
+    }
+
     fn bwd(
         &self,
         m: &Tensor,
@@ -197,14 +236,19 @@ impl CustomOp2 for Kl {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dm, dv) = with_slices([m, v, gradient], |[mean, log_var, gradient]| {
+        let share = [Argument::Number(self.share)];
+        let kernel = Kernel("kl_mean_slope", &share);
+        let dm = pass(kernel, m.shape(), [m, gradient], |[mean, gradient]| {
             let factor = self.share * gradient[0];
-            let dm = mean.iter().map(|m| m * factor).collect();
-            let mut dv = vec![0.0; log_var.len()];
-            kl_slope(&mut dv, log_var, 0.5 * factor);
-            (dm, dv)
+            mean.iter().map(|m| m * factor).collect()
         })?;
-        Ok((tensor(dm, m)?, tensor(dv, v)?))
+        let kernel = Kernel("kl_log_var_slope", &share);
+        let dv = pass(kernel, v.shape(), [v, gradient], |[log_var, gradient]| {
+            let mut dv = vec![0.0; log_var.len()];
+            kl_slope(&mut dv, log_var, 0.5 * (self.share * gradient[0]));
+            dv
+        })?;
+        Ok((Some(dm), Some(dv)))
     }
 }
 
@@ -231,6 +275,23 @@ impl CustomOp2 for KlEach {
             .map(|terms| terms.iter().sum())
             .collect();
         Ok((CpuStorage::F32(out), Shape::from(outer)))
+    }
+
+    fn cuda_fwd(
+        &self,
+        m: &CudaStorage,
+        ml: &Layout,
+        v: &CudaStorage,
+        vl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (outer, last) = ml.dims().split_at(ml.dims().len() - 1);
+        let size = [Argument::Size(last[0])];
+        cuda::map(
+            Kernel("kl_each", &size),
+            &Shape::from(outer),
+            [(m, ml), (v, vl)],
+            None,
+        )
     }
 }
 

@@ -6,6 +6,11 @@ mod adam;
 mod conv;
 mod conv_op;
 mod convolve;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+mod cuda;
 mod elementwise;
 mod enlarge;
 mod frame;
@@ -17,6 +22,7 @@ mod nearest;
 mod packed;
 mod params;
 mod parity;
+mod pass;
 mod simd;
 mod storage;
 mod tables;
@@ -24,12 +30,14 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use adam::{Adam, AdamConfig, StepOutcome};
+pub(crate) use adam::{Adam, AdamConfig, AdamState, Losses, Report, StepOutcome};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
+pub(crate) use cuda::{keep_alive, launches, open as open_cuda};
 pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
+pub(crate) use pass::{join, read_both, upload, words};
 pub(crate) use tape::{Tape, reshape};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Shape, Tensor,
 use rand::Rng as _;
 
 use super::Rng;
+use super::cuda::{self, Store};
 use super::simd::vectorized;
 use super::storage::{add, slice, slice_mut, with_slices};
 use super::tape::Tape;
@@ -29,9 +30,10 @@ pub(crate) struct Parameters {
     device: Device,
     vars: Vec<(String, Var)>,
     gradients: Gradients,
+    store: Arc<Store>,
 }
 
-/// Gradients of a whole net, one after the other in the order of its parameters.
+/// Gradients of a whole net on the CPU, one after the other in the order of its parameters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gradients(Arc<Mutex<Vec<f32>>>);
 
@@ -46,12 +48,21 @@ impl Gradients {
 #[derive(Clone, Debug)]
 pub(super) struct GradientSlot {
     all: Gradients,
+    /// In place of `all` on a GPU.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
+    store: Arc<Store>,
     range: Range<usize>,
 }
 
 impl GradientSlot {
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut [f32]) -> R) -> R {
         work(&mut self.all.lock()[self.range.clone()])
+    }
+
+    /// Where it is on the GPU.
+    #[cfg(feature = "cuda")]
+    pub(super) fn address(&self) -> Result<u64> {
+        self.store.address(self.range.start)
     }
 }
 
@@ -62,6 +73,7 @@ impl Parameters {
             device: device.clone(),
             vars: Vec::new(),
             gradients: Gradients::default(),
+            store: Arc::default(),
         }
     }
 
@@ -101,6 +113,47 @@ impl Parameters {
         Ok(tensor)
     }
 
+    /// Where they are.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What there is on the GPU besides them.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// All values, in the order of the parameters.
+    pub(crate) fn values(&self) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(self.count());
+        for (_, var) in self.iter() {
+            values.extend(var.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(values)
+    }
+
+    /// Goes on from what [`Parameters::values`] gave.
+    ///
+    /// # Errors
+    /// There are more or fewer parameters.
+    pub(crate) fn set_values(&self, values: &[f32]) -> Result<()> {
+        if values.len() != self.count() {
+            bail!(
+                "{} values are not those of {} parameters",
+                values.len(),
+                self.count()
+            );
+        }
+        let mut rest = values;
+        for (_, var) in self.iter() {
+            let (here, behind) = rest.split_at(var.elem_count());
+            rest = behind;
+            var.set(&Tensor::from_slice(here, var.shape(), &self.device)?)?;
+        }
+        Ok(())
+    }
+
     /// Names and variables, in the order of their making.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.vars.iter().map(|(name, var)| (name.as_str(), var))
@@ -116,6 +169,7 @@ impl Parameters {
         let start = self.count();
         GradientSlot {
             all: self.gradients.clone(),
+            store: self.store.clone(),
             range: start..start + len,
         }
     }
@@ -133,6 +187,24 @@ impl Parameters {
             bail!("{} gradients end before they reach a parameter", rest.len());
         }
         Ok(all)
+    }
+
+    /// As [`Parameters::backward`] on a GPU: the gradients stay there.
+    pub(super) fn backward_on_gpu(&self, tape: Tape, loss: &Tensor) -> Result<()> {
+        self.store.clear(&self.device, self.count())?;
+        let mut rest = tape.backward(loss)?;
+        let mut start = 0;
+        for (_, var) in self.iter() {
+            let range = start..start + var.elem_count();
+            start = range.end;
+            if let Some(gradient) = rest.remove(&var.id()) {
+                self.store.add(range, &gradient)?;
+            }
+        }
+        match rest.len() {
+            0 => Ok(()),
+            n => bail!("{n} gradients end before they reach a parameter"),
+        }
     }
 
     /// As [`Parameters::backward`] with Candle's own walk, for operations of any kind.
@@ -165,6 +237,9 @@ impl Parameters {
                 self.vars.len(),
                 other.vars.len()
             );
+        }
+        if self.device.is_cuda() {
+            return cuda::follow(self, other, rate as f32);
         }
         for ((_, mine), (_, theirs)) in self.vars.iter().zip(&other.vars) {
             mine.inplace_op2(theirs, &Lerp(rate as f32))?;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use candle_core::shape::ShapeWithOneHole;
 use candle_core::{CustomOp1, CustomOp2, CustomOp3, Result, Tensor, TensorId};
 
-use super::storage::{add, with_slices};
+use super::pass::{Kernel, pass};
+use super::storage::add;
 
 type Op1 = Arc<Box<dyn CustomOp1 + Send + Sync>>;
 type Op2 = Arc<Box<dyn CustomOp2 + Send + Sync>>;
@@ -53,7 +54,7 @@ impl Tape {
     /// Gives the gradients of everything else that no recorded operation made: of variables, and of results of
     /// other operations, where the walk ends too early.
     pub(super) fn backward(self, loss: &Tensor) -> Result<HashMap<TensorId, Tensor>> {
-        let mut gradients = HashMap::from([(loss.id(), loss.ones_like()?)]);
+        let mut gradients = HashMap::from([(loss.id(), ones(loss)?)]);
         for step in self.0.into_iter().rev() {
             let Some(gradient) = gradients.remove(&step.result.id()) else {
                 continue;
@@ -147,11 +148,16 @@ fn note(result: &Tensor, operation: impl FnOnce() -> Operation) {
     });
 }
 
+fn ones(like: &Tensor) -> Result<Tensor> {
+    pass(Kernel("ones", &[]), like.shape(), [like], |[like]| {
+        vec![1.0; like.len()]
+    })
+}
+
 fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let values = with_slices([a, b], |[a, b]| {
+    pass(Kernel("sum", &[]), a.shape(), [a, b], |[a, b]| {
         let mut sum = a.to_vec();
         add(&mut sum, b);
         sum
-    })?;
-    Tensor::from_vec(values, a.shape(), a.device())
+    })
 }

@@ -1,19 +1,19 @@
 //! Appearance: a VAE over the whole small picture. A strong KL term lets one or two nats through, enough
 //! to select the scene's mode (lamp, night vision), not enough to draw the anomaly.
 
+mod learner;
 mod net;
 
 use candle_core::{Device, Tensor};
 use rand::{Rng as _, SeedableRng};
 
-use self::net::AppearanceNet;
+use self::learner::{AppearanceLearner, Lecture};
+use super::placed::Placed;
 use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
-use crate::detector::nn::{
-    Adam, AdamConfig, Parameters, Rng, StepOutcome, Tape, student_t_loss, weighted_sum,
-};
+use crate::detector::nn::Rng;
 use crate::detector::vae::{dropout_mask, normal};
 use crate::detector::{AnomalyMap, NetArch, Result, Tuning};
 
@@ -41,21 +41,12 @@ pub(crate) struct AppearanceConfig {
     pub(crate) device: Device,
 }
 
-/// The net and what trains it; made from the first frame, which is its first guess of the scene.
-#[derive(Debug)]
-struct Learner {
-    params: Parameters,
-    net: AppearanceNet,
-    /// The same weights without a graph.
-    scorer: AppearanceNet,
-    adam: Adam,
-}
-
 /// The appearance cue.
 #[derive(Debug)]
 pub(crate) struct Appearance {
     config: AppearanceConfig,
-    learner: Option<Learner>,
+    /// Made from the first frame.
+    learner: Option<Placed<AppearanceLearner>>,
     rng: Rng,
     /// Reservoir over all training frames, 8 bits a value.
     replay: Vec<Vec<u8>>,
@@ -95,37 +86,29 @@ impl Appearance {
         }
     }
 
+    /// On the CPU.
+    ///
     /// # Shapes
     /// `[B, H, W, 3]`
     fn tensor(&self, values: Vec<f32>) -> candle_core::Result<Tensor> {
         let (width, height) = self.config.size;
         let batch = values.len() / (width * height * CHANNELS);
-        Tensor::from_vec(values, (batch, height, width, CHANNELS), &self.config.device)
+        Tensor::from_vec(values, (batch, height, width, CHANNELS), &Device::Cpu)
     }
 
-    fn learner(&mut self) -> Result<&mut Learner> {
-        if self.learner.is_none() {
-            let config = &self.config;
-            let mut params = Parameters::new(&config.device);
-            let mut rng = Rng::seed_from_u64(config.seed);
-            let net = AppearanceNet::new(&mut params, config, &self.picture, &mut rng)?;
-            let adam = Adam::new(
-                &params,
-                AdamConfig {
-                    beta1: 0.9,
-                    beta2: 0.99,
-                    eps: 1e-8,
-                    max_norm: 1.0,
-                },
-            )?;
-            self.learner = Some(Learner {
-                scorer: net.detached(),
-                params,
-                net,
-                adam,
-            });
-        }
-        Ok(self.learner.as_mut().expect("just made"))
+    fn learner(&mut self) -> Result<&mut Placed<AppearanceLearner>> {
+        let learner = match self.learner.take() {
+            Some(learner) => learner,
+            None => {
+                // The plan outlives the time on a GPU and is not to hold it.
+                let config = AppearanceConfig {
+                    device: Device::Cpu,
+                    ..self.config.clone()
+                };
+                Placed::new((config, self.picture.clone()), &self.config.device)?
+            }
+        };
+        Ok(self.learner.insert(learner))
     }
 
     /// What should be there: the net's reconstruction from the posterior mean.
@@ -143,9 +126,8 @@ impl Appearance {
 
     /// The net's reconstruction from the posterior mean.
     pub(in crate::detector) fn predict(&mut self, x: &Tensor) -> Result<Vec<f32>> {
-        let net = &self.learner()?.scorer;
-        let posterior = net.encode(x, None)?;
-        Ok(net.decode(&posterior.mean)?.flatten_all()?.to_vec1()?)
+        let learner = self.learner()?;
+        Ok(learner.run(|learner, device| learner.predict(&x.to_device(device)?))?)
     }
 
     /// The current picture and some from the replay, once that holds enough.
@@ -179,39 +161,33 @@ impl Appearance {
         }
     }
 
-    /// Mean over batch, channels and pixels of the likelihood terms, and mean over the batch of the KL.
-    fn losses(&mut self, x: &Tensor, dropout: f64) -> Result<(Tensor, Tensor)> {
-        let batch = x.dim(0)?;
-        let device = self.config.device.clone();
-        let latent = self.config.latent_dim;
-        let features = self.learner()?.net.features();
-        let mask = dropout_mask(&mut self.rng, dropout, &[batch, features], &device)?;
-        let noise = normal(&mut self.rng, &[batch, latent], &device)?;
-        let net = &self.learner()?.net;
-        let posterior = net.encode(x, mask.as_ref())?;
-        let reconstruction = net.decode(&posterior.reparameterize(&noise)?)?;
-        let likelihood = student_t_loss(&reconstruction, x, RESIDUAL_SCALE)?;
-        Ok((likelihood, posterior.kl_loss()?))
+    /// Goes on from the weights and moments of another one that has seen a frame.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(super) fn follow(&mut self, other: &Self) {
+        let other = other.learner.as_ref().expect("it has seen a frame");
+        self.learner().unwrap().follow(other).unwrap();
     }
 
     /// One step of the optimiser.
     pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
-        let ((reconstruction, kl, loss), tape) = Tape::record(|| -> Result<_> {
-            let (reconstruction, kl) = self.losses(x, tuning.dropout)?;
-            let loss = weighted_sum([(&reconstruction, 1.0), (&kl, tuning.kl_weight)])?;
-            Ok((reconstruction, kl, loss))
-        })?;
+        let batch = x.dim(0)?;
+        let features = self.learner()?.learner().features();
+        let latent = self.config.latent_dim;
+        let mask = dropout_mask(&mut self.rng, tuning.dropout, &[batch, features], &Device::Cpu)?;
+        let noise = normal(&mut self.rng, &[batch, latent], &Device::Cpu)?;
         let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
+        let lecture = Lecture {
+            pictures: x,
+            mask: mask.as_ref(),
+            noise: &noise,
+            kl_weight: tuning.kl_weight,
+            learning_rate: pace * tuning.learning_rate,
+        };
+        let report = self
+            .learner()?
+            .train(|learner, device| learner.step(&lecture, device))?;
         self.steps += 1;
-        let Learner { params, adam, .. } = self.learner()?;
-        let gradients = params.backward(tape, &loss)?;
-        let outcome = adam.minimise(params, &loss, &gradients, pace * tuning.learning_rate)?;
-        Ok(Lesson {
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            reconstruction: f64::from(reconstruction.to_scalar::<f32>()?),
-            kl: f64::from(kl.to_scalar::<f32>()?),
-            refused: outcome == StepOutcome::Refused,
-        })
+        Ok(report.into())
     }
 
     /// Stands in for training in the ablations: the calibration needs its training frames.
@@ -288,6 +264,23 @@ impl Cue for Appearance {
     }
 
     fn restart(&mut self) {}
+
+    fn take_failure(&mut self) -> Option<String> {
+        self.learner.as_mut().and_then(Placed::take_failure)
+    }
+
+    #[cfg(test)]
+    fn inject(&mut self, fault: super::Fault) {
+        self.learner().unwrap().inject(fault).unwrap();
+    }
+
+    fn leave_gpu(&mut self) -> Result<()> {
+        self.config.device = Device::Cpu;
+        match &mut self.learner {
+            Some(learner) => Ok(learner.leave()?),
+            None => Ok(()),
+        }
+    }
 
     fn reconstruction(&self) -> Option<(Vec<f32>, usize)> {
         let picture = self

@@ -1,6 +1,7 @@
 //! Motion: speed normalised by texture, judged by a grid VAE conditioned on the scene.
 
 mod gain;
+mod learner;
 mod maps;
 mod net;
 
@@ -8,16 +9,15 @@ use candle_core::{Device, Tensor};
 use rand::{Rng as _, SeedableRng};
 
 use self::gain::Gain;
+use self::learner::{Lecture, MotionLearner};
 use self::maps::MotionMaps;
-use self::net::MotionNet;
+use super::placed::Placed;
 use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
-use crate::detector::nn::{
-    Adam, AdamConfig, Parameters, Rng, StepOutcome, Tape, student_t_loss, weighted_sum,
-};
-use crate::detector::vae::{Posterior, dropout_mask, normal};
+use crate::detector::nn::Rng;
+use crate::detector::vae::{dropout_mask, normal};
 use crate::detector::{AnomalyMap, Result, Tuning};
 
 /// Ticks of the faster start.
@@ -46,13 +46,8 @@ type Maps = (Vec<f32>, Vec<f32>);
 #[derive(Debug)]
 pub(crate) struct Motion {
     networks: Networks,
-    device: Device,
     maps: MotionMaps,
-    params: Parameters,
-    net: MotionNet,
-    slow_params: Parameters,
-    slow_net: MotionNet,
-    adam: Adam,
+    learner: Placed<MotionLearner>,
     rng: Rng,
     replay: Vec<Maps>,
     steps: u32,
@@ -67,28 +62,10 @@ impl Motion {
     pub(crate) fn new(size: (usize, usize), networks: Networks, seed: u64, device: &Device) -> Result<Self> {
         let maps = MotionMaps::new(size);
         let (width, height) = maps.grid();
-        let mut params = Parameters::new(device);
-        let mut slow_params = Parameters::new(device);
-        let net = MotionNet::new(&mut params, &mut Rng::seed_from_u64(seed))?;
-        let slow_net = MotionNet::new(&mut slow_params, &mut Rng::seed_from_u64(seed))?.detached();
-        let adam = Adam::new(
-            &params,
-            AdamConfig {
-                beta1: 0.9,
-                beta2: 0.99,
-                eps: 1e-8,
-                max_norm: 1.0,
-            },
-        )?;
         Ok(Self {
             networks,
-            device: device.clone(),
             maps,
-            params,
-            net,
-            slow_params,
-            slow_net,
-            adam,
+            learner: Placed::new(seed, device)?,
             rng: Rng::seed_from_u64(seed ^ 0x6d6f_7469_6f6e),
             replay: Vec::new(),
             steps: 0,
@@ -99,12 +76,14 @@ impl Motion {
         })
     }
 
+    /// On the CPU.
+    ///
     /// # Shapes
     /// `[B, Gh, Gw, 2]`
     fn tensor(&self, values: Vec<f32>) -> candle_core::Result<Tensor> {
         let (width, height) = self.maps.grid();
         let batch = values.len() / (width * height * CHANNELS);
-        Tensor::from_vec(values, (batch, height, width, CHANNELS), &self.device)
+        Tensor::from_vec(values, (batch, height, width, CHANNELS), &Device::Cpu)
     }
 
     /// The largest 3x3 mean of the cells; leaves all of them in the map.
@@ -157,16 +136,12 @@ impl Motion {
 
     /// The slow net's prediction, and its posterior's divergence in every latent cell.
     pub(in crate::detector) fn predict(
-        &self,
+        &mut self,
         target: &Tensor,
         condition: &Tensor,
     ) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
-        let posterior = self.slow_net.encode(target, condition, None)?;
-        let prediction = self.slow_net.decode(&posterior.mean, condition)?;
-        Ok((
-            prediction.flatten_all()?.to_vec1()?,
-            posterior.kl()?.flatten_all()?.to_vec1()?,
-        ))
+        self.learner
+            .run(|learner, device| learner.predict([target, condition], device))
     }
 
     /// The current maps and one pair from the replay, once that holds enough.
@@ -191,21 +166,10 @@ impl Motion {
         }
     }
 
-    /// Mean over batch, channels and cells of the likelihood terms, and mean over batch and latent cells of the KL.
-    fn losses(&mut self, target: &Tensor, condition: &Tensor, dropout: f64) -> Result<(Tensor, Tensor)> {
-        let (batch, height, width, _) = target.dims4()?;
-        let latent = [batch, height.div_ceil(2), width.div_ceil(2)];
-        let features = [latent[0], latent[1], latent[2], net::FEATURES];
-        let mask = dropout_mask(&mut self.rng, dropout, &features, &self.device)?;
-        let posterior: Posterior = self.net.encode(target, condition, mask.as_ref())?;
-        let noise = normal(
-            &mut self.rng,
-            &[latent[0], latent[1], latent[2], net::LATENT],
-            &self.device,
-        )?;
-        let prediction = self.net.decode(&posterior.reparameterize(&noise)?, condition)?;
-        let likelihood = student_t_loss(&prediction, target, 1.0)?;
-        Ok((likelihood, posterior.kl_loss()?))
+    /// Goes on from the weights and moments of another one.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(super) fn follow(&mut self, other: &Self) {
+        self.learner.follow(&other.learner).unwrap();
     }
 
     /// One step of the optimiser.
@@ -215,33 +179,31 @@ impl Motion {
         condition: &Tensor,
         tuning: &Tuning,
     ) -> Result<Lesson> {
-        let ((likelihood, kl, loss), tape) = Tape::record(|| -> Result<_> {
-            let (likelihood, kl) = self.losses(target, condition, tuning.dropout)?;
-            let kl_weight = KL_WEIGHT * tuning.kl_weight;
-            let loss = weighted_sum([(&likelihood, CHANNELS as f64), (&kl, kl_weight)])?;
-            Ok((likelihood, kl, loss))
-        })?;
+        let (batch, height, width, _) = target.dims4()?;
+        let [height, width] = [height, width].map(|n| n.div_ceil(2));
+        let features = [batch, height, width, net::FEATURES];
+        let latent = [batch, height, width, net::LATENT];
+        let mask = dropout_mask(&mut self.rng, tuning.dropout, &features, &Device::Cpu)?;
+        let noise = normal(&mut self.rng, &latent, &Device::Cpu)?;
         let pace = if self.maps.ticks() < FAST_TICKS {
             FAST_RATE
         } else {
             RATE
         };
-        let gradients = self.params.backward(tape, &loss)?;
-        let rate = pace * tuning.learning_rate;
-        let outcome = self.adam.minimise(&self.params, &loss, &gradients, rate)?;
-        drop(gradients);
+        let lecture = Lecture {
+            target,
+            condition,
+            mask: mask.as_ref(),
+            noise: &noise,
+            weights: [CHANNELS as f64, KL_WEIGHT * tuning.kl_weight],
+            learning_rate: pace * tuning.learning_rate,
+            slow_rate: SLOW_RATE.max(1.0 / (f64::from(self.steps) + 2.0)),
+        };
+        let report = self
+            .learner
+            .train(|learner, device| learner.step(&lecture, device))?;
         self.steps += 1;
-        let refused = outcome == StepOutcome::Refused;
-        if !refused {
-            let rate = SLOW_RATE.max(1.0 / (f64::from(self.steps) + 1.0));
-            self.slow_params.lerp_from(&self.params, rate)?;
-        }
-        Ok(Lesson {
-            loss: f64::from(loss.to_scalar::<f32>()?),
-            reconstruction: CHANNELS as f64 * f64::from(likelihood.to_scalar::<f32>()?),
-            kl: f64::from(kl.to_scalar::<f32>()?),
-            refused,
-        })
+        Ok(report.into())
     }
 }
 
@@ -297,5 +259,18 @@ impl Cue for Motion {
 
     fn restart(&mut self) {
         self.maps.restart();
+    }
+
+    fn take_failure(&mut self) -> Option<String> {
+        self.learner.take_failure()
+    }
+
+    #[cfg(test)]
+    fn inject(&mut self, fault: super::Fault) {
+        self.learner.inject(fault).unwrap();
+    }
+
+    fn leave_gpu(&mut self) -> Result<()> {
+        Ok(self.learner.leave()?)
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng, apply_mask, clamp};
+use crate::detector::nn::{Activation, Conv, ConvSpec, Init, Parameters, Rng, apply_mask, clamp, join};
 use crate::detector::vae::Posterior;
 
 /// Latent values per latent cell.
@@ -80,7 +80,7 @@ impl MotionNet {
         condition: &Tensor,
         mask: Option<&Tensor>,
     ) -> Result<Posterior> {
-        let mut x = Tensor::cat(&[target, condition], 3)?;
+        let mut x = join(target, condition)?;
         for stage in &self.encoder {
             x = stage.forward(&x)?;
         }

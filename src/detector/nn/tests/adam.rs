@@ -1,6 +1,6 @@
 use candle_core::{Device, Result, Tensor};
 
-use super::super::{Adam, AdamConfig, Conv, Init, Parameters, StepOutcome};
+use super::super::{Adam, AdamConfig, AdamState, Conv, Init, Parameters, StepOutcome};
 use super::{assert_close, random, rng, values};
 use crate::detector::nn::{Activation, ConvSpec};
 
@@ -106,8 +106,7 @@ fn what_is_not_finite_changes_nothing() {
     let mut adam = Adam::new(&params, CONFIG).unwrap();
     let loss = |x: &Tensor| conv.forward(x).unwrap().sqr().unwrap().sum_all().unwrap();
     minimise(&mut adam, &params, &loss(&x), 0.01).unwrap();
-    let (steps, first, second) = adam.state();
-    let (first, second) = (first.to_vec(), second.to_vec());
+    let state = adam.state().unwrap();
     let before = all_values(&params);
 
     for bad in [f32::NAN, f32::INFINITY, 1e30] {
@@ -124,7 +123,7 @@ fn what_is_not_finite_changes_nothing() {
         StepOutcome::Refused
     );
     assert_eq!(all_values(&params), before);
-    assert_eq!(adam.state(), (steps, &first[..], &second[..]));
+    assert_eq!(adam.state().unwrap(), state);
 
     assert!(matches!(
         minimise(&mut adam, &params, &loss(&x), 0.01).unwrap(),
@@ -140,9 +139,8 @@ fn goes_on_from_its_state() {
         let mut adam = Adam::new(&params, CONFIG).unwrap();
         for step in 0..6 {
             if restart_after == Some(step) {
-                let (steps, first, second) = adam.state();
                 let mut other = Adam::new(&params, CONFIG).unwrap();
-                other.restore(steps, first, second).unwrap();
+                other.restore(&params, &adam.state().unwrap()).unwrap();
                 adam = other;
             }
             let loss = conv.forward(&x).unwrap().sqr().unwrap().sum_all().unwrap();
@@ -154,7 +152,7 @@ fn goes_on_from_its_state() {
     let (params, ..) = small_net();
     let error = Adam::new(&params, CONFIG)
         .unwrap()
-        .restore(1, &[0.0; 5], &[0.0; 5])
+        .restore(&params, &AdamState::default())
         .unwrap_err();
     assert!(error.to_string().contains("57 moments"), "{error}");
 }
@@ -169,7 +167,7 @@ fn moments_without_gradients_fade_to_zero_and_not_to_denormals() {
     for _ in 0..1000 {
         minimise(&mut adam, &params, &loss(&tensor(&[1.0, 0.0])), 1e-3).unwrap();
     }
-    let (_, first, second) = adam.state();
+    let AdamState { first, second, .. } = adam.state().unwrap();
     assert_eq!(first[1], 0.0);
     assert!(first[0] > 0.1 && second.iter().all(|v| v.is_normal()));
 }

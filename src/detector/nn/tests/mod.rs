@@ -2,6 +2,8 @@
 
 mod adam;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod enlarge;
 mod loss;
 mod tape;

@@ -1,0 +1,163 @@
+//! The detector on a CUDA device against the CPU. Without a usable device the tests say so and do nothing.
+
+#![cfg(feature = "cuda")]
+
+// Not all of `common`: these tests run where there is no GStreamer.
+#[path = "common/synthetic.rs"]
+#[allow(dead_code, reason = "these tests use their part")]
+mod synthetic;
+
+use std::io::Write;
+use std::time::Duration;
+
+use gstvaeanomaly::detector::{
+    ColorModel, ColorRange, ComputeDevice, Config, Detector, DeviceChoice, ImageView, NetArch, PixelFormat,
+    Prediction, Tuning,
+};
+use synthetic::{Happening, SIZE, Scene};
+
+/// How near scores are wherever training is calm: on the scale of 0..1, and raw.
+const NEAR: f64 = 1e-3;
+/// How much further apart they may be than those of two detectors on the CPU, one of which has a [`NUDGE`]d learning
+/// rate. Training blows any difference up: three hundred frames make thousandths of a millionth.
+const MORE: f64 = 4.0;
+const NUDGE: f64 = 1e-6;
+
+/// A GPU; where there is none, why, past the test harness's capture.
+fn gpu() -> Option<ComputeDevice> {
+    match DeviceChoice::Cuda(None).open() {
+        Ok(device) => Some(device),
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "skipped: {e}");
+            None
+        }
+    }
+}
+
+fn see(detector: &mut Detector, picture: &[u8], i: u32, tuning: &Tuning) -> Prediction {
+    let view = ImageView {
+        format: PixelFormat::Gray8,
+        width: SIZE.0,
+        height: SIZE.1,
+        planes: &[picture],
+        strides: &[SIZE.0],
+        color: ColorModel {
+            range: ColorRange::Full,
+            kr: 0.299,
+            kb: 0.114,
+        },
+    };
+    let time = Some(Duration::from_millis(u64::from(100 * i)));
+    detector.process(&view, time, None, tuning).unwrap()
+}
+
+/// The largest differences so far of score and of raw score.
+#[derive(Clone, Copy, Debug, Default)]
+struct Apart([f64; 2]);
+
+impl std::fmt::Display for Apart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1e} (raw {:.1e})", self.0[0], self.0[1])
+    }
+}
+
+impl Apart {
+    fn observe(&mut self, p: &Prediction, q: &Prediction) {
+        let score = (p.score - q.score).abs();
+        let raw = (p.raw_score - q.raw_score).abs() / p.raw_score.abs().max(1.0);
+        self.0 = [self.0[0].max(score), self.0[1].max(raw)];
+    }
+}
+
+/// Shows a detector on each device the same frames, and two nudged ones on the CPU as the measure.
+fn agree_with(config: &Config, frames: u32, tuning: &Tuning) {
+    let Some(gpu) = gpu() else { return };
+    let on = |device| Detector::on(device, config.clone(), SIZE).unwrap();
+    let cpu = || on(ComputeDevice::cpu());
+    let (mut here, mut there) = (cpu(), on(gpu));
+    assert!(there.device().starts_with("cuda:"), "{}", there.device());
+    let mut nudged = [1.0 + NUDGE, 1.0 - NUDGE].map(|factor| {
+        let learning_rate = factor * tuning.learning_rate;
+        let tuning = Tuning {
+            learning_rate,
+            ..*tuning
+        };
+        (cpu(), tuning)
+    });
+    let (mut apart, mut alike) = (Apart::default(), Apart::default());
+    let scene = Scene::quiet().with(24.0..26.0, Happening::Runner);
+    for i in 0..frames {
+        let picture = scene.picture(0.1 * f64::from(i));
+        let p = see(&mut here, &picture, i, tuning);
+        let q = see(&mut there, &picture, i, tuning);
+        for (detector, tuning) in &mut nudged {
+            alike.observe(&p, &see(detector, &picture, i, tuning));
+        }
+        apart.observe(&p, &q);
+        assert_eq!(q.device_failure, None, "frame {i}");
+        assert_eq!(p.lessons.len(), q.lessons.len(), "frame {i}");
+        if (i + 1) % 50 == 0 {
+            let _ = writeln!(
+                std::io::stderr(),
+                "{} frames: devices {apart}, nudged {alike}",
+                i + 1
+            );
+        }
+        for (apart, alike) in apart.0.iter().zip(alike.0) {
+            let bound = NEAR.max(MORE * alike);
+            assert!(
+                *apart <= bound,
+                "frame {i}: {apart} apart, not {bound}: {p:?} and {q:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn three_hundred_frames_get_the_same_scores_on_both_devices_as_far_as_training_lets_them() {
+    let config = Config {
+        seed: 7,
+        ..Config::default()
+    };
+    agree_with(&config, 300, &Tuning::default());
+}
+
+#[test]
+fn nets_of_other_shapes_and_with_dropout_agree_too() {
+    let config = Config {
+        net_arch: "[(6,5,3),(4,3,1)]".parse::<NetArch>().unwrap(),
+        latent_dim: 3,
+        model_width: 48,
+        ..Config::default()
+    };
+    let tuning = Tuning {
+        dropout: 0.1,
+        ..Tuning::default()
+    };
+    agree_with(&config, 100, &tuning);
+}
+
+#[test]
+fn any_thread_may_show_the_next_frame() {
+    let Some(gpu) = gpu() else { return };
+    let config = Config {
+        net_arch: "[(4,3,4)]".parse::<NetArch>().unwrap(),
+        model_width: 16,
+        ..Config::default()
+    };
+    let scene = Scene::quiet();
+    let mut still = Detector::on(gpu, config.clone(), SIZE).unwrap();
+    let device = DeviceChoice::Cuda(None).open().unwrap();
+    let mut moving = Detector::on(device, config, SIZE).unwrap();
+    for i in 0..12 {
+        let picture = scene.picture(0.1 * f64::from(i));
+        let want = see(&mut still, &picture, i, &Tuning::default());
+        let got = std::thread::scope(|s| {
+            s.spawn(|| see(&mut moving, &picture, i, &Tuning::default()))
+                .join()
+                .unwrap()
+        });
+        assert_eq!(got.raw_score, want.raw_score, "frame {i}");
+        assert_eq!(got.device_failure, None, "frame {i}");
+    }
+}
