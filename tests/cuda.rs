@@ -8,13 +8,9 @@
 mod synthetic;
 
 use std::io::Write;
-use std::time::Duration;
 
-use gstvaeanomaly::detector::{
-    ColorModel, ColorRange, ComputeDevice, Config, Detector, DeviceChoice, ImageView, NetArch, PixelFormat,
-    Prediction, Tuning,
-};
-use synthetic::{Happening, SIZE, Scene};
+use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, DeviceChoice, NetArch, Prediction, Tuning};
+use synthetic::{Happening, SIZE, Scene, see};
 
 /// How near scores are wherever training is calm: on the scale of 0..1, and raw.
 const NEAR: f64 = 1e-3;
@@ -32,23 +28,6 @@ fn gpu() -> Option<ComputeDevice> {
             None
         }
     }
-}
-
-fn see(detector: &mut Detector, picture: &[u8], i: u32, tuning: &Tuning) -> Prediction {
-    let view = ImageView {
-        format: PixelFormat::Gray8,
-        width: SIZE.0,
-        height: SIZE.1,
-        planes: &[picture],
-        strides: &[SIZE.0],
-        color: ColorModel {
-            range: ColorRange::Full,
-            kr: 0.299,
-            kb: 0.114,
-        },
-    };
-    let time = Some(Duration::from_millis(u64::from(100 * i)));
-    detector.process(&view, time, None, tuning).unwrap()
 }
 
 /// The largest differences so far of score and of raw score.
@@ -87,11 +66,12 @@ fn agree_with(config: &Config, frames: u32, tuning: &Tuning) {
     let (mut apart, mut alike) = (Apart::default(), Apart::default());
     let scene = Scene::quiet().with(24.0..26.0, Happening::Runner);
     for i in 0..frames {
-        let picture = scene.picture(0.1 * f64::from(i));
-        let p = see(&mut here, &picture, i, tuning);
-        let q = see(&mut there, &picture, i, tuning);
+        let at = 0.1 * f64::from(i);
+        let picture = scene.picture(at);
+        let p = see(&mut here, &picture, at, tuning);
+        let q = see(&mut there, &picture, at, tuning);
         for (detector, tuning) in &mut nudged {
-            alike.observe(&p, &see(detector, &picture, i, tuning));
+            alike.observe(&p, &see(detector, &picture, at, tuning));
         }
         apart.observe(&p, &q);
         assert_eq!(q.device_failure, None, "frame {i}");
@@ -150,10 +130,11 @@ fn any_thread_may_show_the_next_frame() {
     let device = DeviceChoice::Cuda(None).open().unwrap();
     let mut moving = Detector::on(device, config, SIZE).unwrap();
     for i in 0..12 {
-        let picture = scene.picture(0.1 * f64::from(i));
-        let want = see(&mut still, &picture, i, &Tuning::default());
+        let at = 0.1 * f64::from(i);
+        let picture = scene.picture(at);
+        let want = see(&mut still, &picture, at, &Tuning::default());
         let got = std::thread::scope(|s| {
-            s.spawn(|| see(&mut moving, &picture, i, &Tuning::default()))
+            s.spawn(|| see(&mut moving, &picture, at, &Tuning::default()))
                 .join()
                 .unwrap()
         });

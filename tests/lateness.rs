@@ -100,6 +100,8 @@ fn a_late_camera_is_scored_only_then_every_other_frame_and_recovers() {
         let same = FrameResult {
             frame: before.frame + 1,
             scored: false,
+            // Time passes for events as well.
+            event_id: skipped.event_id,
             ..before.clone()
         };
         assert_eq!(*skipped, same, "the result of the frame before");

@@ -3,12 +3,10 @@
 mod common;
 
 use std::ops::Range;
-use std::time::Duration;
 
-use common::synthetic::{Happening, PARCEL, SIZE, Scene};
+use common::synthetic::{Happening, PARCEL, SIZE, Scene, see};
 use gstvaeanomaly::detector::{
-    ColorModel, ColorRange, Config, CueKind, Cues, Detector, ImageView, Label, NetArch, PixelFormat,
-    Prediction, SceneChange, State, ThresholdMode, Tuning,
+    Config, CueKind, Cues, Detector, Label, NetArch, Prediction, SceneChange, State, ThresholdMode, Tuning,
 };
 
 const APPEARANCE: Cues = Cues {
@@ -44,27 +42,6 @@ fn tiny() -> Config {
 
 fn detector(config: Config) -> Detector {
     Detector::new(config, SIZE).unwrap()
-}
-
-fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) -> Prediction {
-    let view = ImageView {
-        format: PixelFormat::Gray8,
-        width: SIZE.0,
-        height: SIZE.1,
-        planes: &[picture],
-        strides: &[SIZE.0],
-        color: ColorModel {
-            range: ColorRange::Full,
-            kr: 0.299,
-            kb: 0.114,
-        },
-    };
-    let time = Some(Duration::from_secs_f64(at));
-    let prediction = detector.process(&view, time, None, tuning).unwrap();
-    assert!(
-        prediction.raw_score.is_finite() && prediction.threshold.is_finite() && prediction.score.is_finite()
-    );
-    prediction
 }
 
 /// Shows a detector the scene at `fps`, from and to these frames.

@@ -2,9 +2,34 @@
 //! Everything is a function of time, so that any frame rate shows the same scene.
 
 use std::ops::Range;
+use std::time::Duration;
+
+use gstvaeanomaly::detector::{ColorModel, ColorRange, Detector, ImageView, PixelFormat, Prediction, Tuning};
 
 /// Width and height of the pictures.
 pub const SIZE: (usize, usize) = (96, 48);
+
+/// Shows a detector a picture, `at` seconds after the first.
+pub fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) -> Prediction {
+    let view = ImageView {
+        format: PixelFormat::Gray8,
+        width: SIZE.0,
+        height: SIZE.1,
+        planes: &[picture],
+        strides: &[SIZE.0],
+        color: ColorModel {
+            range: ColorRange::Full,
+            kr: 0.299,
+            kb: 0.114,
+        },
+    };
+    let time = Some(Duration::from_secs_f64(at));
+    let prediction = detector.process(&view, time, None, tuning).unwrap();
+    assert!(
+        prediction.raw_score.is_finite() && prediction.threshold.is_finite() && prediction.score.is_finite()
+    );
+    prediction
+}
 
 /// Something that is not always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,18 @@ pub(crate) struct AdamConfig {
     pub(crate) max_norm: f64,
 }
 
+impl Default for AdamConfig {
+    /// What both nets train with.
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            max_norm: 1.0,
+        }
+    }
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StepOutcome {

@@ -70,15 +70,7 @@ impl Learner for AppearanceLearner {
         let mut params = Parameters::new(device);
         let mut rng = Rng::seed_from_u64(config.seed);
         let net = AppearanceNet::new(&mut params, config, picture, &mut rng)?;
-        let adam = Adam::new(
-            &params,
-            AdamConfig {
-                beta1: 0.9,
-                beta2: 0.99,
-                eps: 1e-8,
-                max_norm: 1.0,
-            },
-        )?;
+        let adam = Adam::new(&params, AdamConfig::default())?;
         Ok(Self {
             scorer: net.detached(),
             params,

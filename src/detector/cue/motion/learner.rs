@@ -78,15 +78,7 @@ impl Learner for MotionLearner {
         let mut slow_params = Parameters::new(device);
         let net = MotionNet::new(&mut params, &mut Rng::seed_from_u64(*seed))?;
         let slow_net = MotionNet::new(&mut slow_params, &mut Rng::seed_from_u64(*seed))?.detached();
-        let adam = Adam::new(
-            &params,
-            AdamConfig {
-                beta1: 0.9,
-                beta2: 0.99,
-                eps: 1e-8,
-                max_norm: 1.0,
-            },
-        )?;
+        let adam = Adam::new(&params, AdamConfig::default())?;
         Ok(Self {
             params,
             net,

@@ -193,10 +193,8 @@ fn views_into_larger_arrays_and_joined_channels_agree() {
 /// What ten steps make of a net, the fourth with an input that is not finite.
 fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
     let config = AdamConfig {
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
         max_norm: 0.5,
+        ..AdamConfig::default()
     };
     let spec = ConvSpec {
         inputs: 2,
@@ -278,13 +276,7 @@ fn values_and_moments_go_from_device_to_device() {
     let (here, there) = (net(&Device::Cpu, 1), net(&gpu, 2));
     there.set_values(&here.values().unwrap()).unwrap();
     assert_eq!(there.values().unwrap(), here.values().unwrap());
-    let config = AdamConfig {
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        max_norm: 1.0,
-    };
-    let mut adam = Adam::new(&there, config).unwrap();
+    let mut adam = Adam::new(&there, AdamConfig::default()).unwrap();
     let mut state = adam.state().unwrap();
     state.steps = 7;
     state
