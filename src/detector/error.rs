@@ -45,3 +45,11 @@ impl Error {
         }
     }
 }
+
+/// Candle's error without the way that led to it.
+pub(crate) fn words(error: candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => words(*inner),
+        error => error.to_string(),
+    }
+}

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Result};
 
-use crate::detector::nn::{AdamState, keep_alive, words};
+use crate::detector::error::words;
+use crate::detector::nn::{AdamState, keep_alive};
 
 /// Training steps between two copies of what a learner on a GPU knows. A GPU that is lost takes what was learnt since
 /// with it: ten seconds of the start and twenty of what follows, at 25 frames a second. A copy reads back three

@@ -2,10 +2,10 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::affine::Affine;
 use super::conv_op::{ConvOp, EnlargeOp};
 use super::convolve::Convolve;
 use super::enlarge::Enlarge;
-use super::params::GradientSlot;
 use super::tape::reshape;
 use super::{Init, Parameters, Rng};
 
@@ -37,41 +37,6 @@ pub(crate) struct ConvSpec {
     pub(crate) stride: usize,
     pub(crate) padding: usize,
     pub(crate) activation: Activation,
-}
-
-/// Weight and bias of a layer, and where their gradients go.
-#[derive(Clone, Debug)]
-pub(super) struct Affine {
-    /// `[rows, outputs]`
-    pub(super) weight: Tensor,
-    pub(super) bias: Tensor,
-    /// Weight's gradient, then the bias's.
-    pub(super) slot: GradientSlot,
-}
-
-impl Affine {
-    fn new(
-        params: &mut Parameters,
-        name: &str,
-        (rows, outputs): (usize, usize),
-        (weight, bias): (Init, Init),
-        rng: &mut Rng,
-    ) -> Result<Self> {
-        let slot = params.next_slot((rows + 1) * outputs);
-        Ok(Self {
-            weight: params.add(&format!("{name}.weight"), (rows, outputs), weight, rng)?,
-            bias: params.add(&format!("{name}.bias"), outputs, bias, rng)?,
-            slot,
-        })
-    }
-
-    fn detached(&self) -> Self {
-        Self {
-            weight: self.weight.detach(),
-            bias: self.bias.detach(),
-            slot: self.slot.clone(),
-        }
-    }
 }
 
 /// A convolution over `[B, H, W, inputs]`.

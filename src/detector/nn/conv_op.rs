@@ -5,7 +5,7 @@
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::conv::Affine;
+use super::affine::Affine;
 use super::convolve::{Convolve, Saved, Sums};
 use super::cuda::Windows;
 use super::enlarge::Enlarge;

@@ -3,8 +3,9 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cuda;
+use super::launch::{Argument, Kernel};
 use super::loss::{like, multiply, same_shape, scalar};
-use super::pass::{Argument, Kernel, pass};
+use super::pass::pass;
 use super::storage::{add, slice, with_slices};
 use super::tape::{apply1, apply2};
 

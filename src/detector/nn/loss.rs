@@ -5,8 +5,9 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cuda;
+use super::launch::{Argument, Kernel};
 use super::math::{exp, ln};
-use super::pass::{Argument, Kernel, pass};
+use super::pass::pass;
 use super::simd::vectorized;
 use super::storage::{slice, with_slices};
 use super::tape::apply2;

@@ -3,6 +3,7 @@
 //! Everything is `f32` and channels-last: pictures are `[B, H, W, C]`.
 
 mod adam;
+mod affine;
 mod conv;
 mod conv_op;
 mod convolve;
@@ -15,6 +16,7 @@ mod elementwise;
 mod enlarge;
 mod frame;
 mod kernel;
+mod launch;
 mod loss;
 mod math;
 mod narrow;
@@ -37,7 +39,7 @@ pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
-pub(crate) use pass::{join, read_both, upload, words};
+pub(crate) use pass::{join, read_both, upload};
 pub(crate) use tape::{Tape, reshape};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

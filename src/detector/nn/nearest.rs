@@ -3,7 +3,8 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::cuda;
-use super::pass::{Argument, Kernel, pass};
+use super::launch::{Argument, Kernel};
+use super::pass::pass;
 use super::storage::{add, slice};
 use super::tape::apply1;
 

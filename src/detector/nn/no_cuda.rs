@@ -8,8 +8,8 @@ use super::Parameters;
 use super::adam::{Losses, Rates, Report};
 use super::convolve::{Convolve, Saved};
 use super::enlarge::Enlarge;
+use super::launch::Kernel;
 use super::params::GradientSlot;
-use super::pass::Kernel;
 
 type Storage<'a> = (&'a CudaStorage, &'a Layout);
 

@@ -2,25 +2,11 @@
 //!
 //! Operations that Candle calls choose by `cpu_fwd` and `cuda_fwd`; all else, gradients above all, chooses here.
 
-use candle_core::{Device, Error, Result, Shape, Tensor};
+use candle_core::{Device, Result, Shape, Tensor};
 
 use super::cuda;
+use super::launch::{Argument, Kernel};
 use super::storage::with_slices;
-
-/// Name of a CUDA kernel, and what it takes behind its arrays and their length.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kernel<'a>(pub(super) &'static str, pub(super) &'a [Argument]);
-
-/// An argument of a kernel that is no array.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Argument {
-    /// A count.
-    Size(usize),
-    /// A factor or bound.
-    Number(f32),
-}
 
 /// Runs `cpu` on the values of `inputs`, or `kernel` on the device that they are on. The result has no gradient.
 pub(super) fn pass<const N: usize>(
@@ -34,14 +20,6 @@ pub(super) fn pass<const N: usize>(
         return cuda::pass(kernel, shape, inputs);
     }
     Tensor::from_vec(with_slices(inputs, cpu)?, shape, device)
-}
-
-/// An error without the way that led to it.
-pub(crate) fn words(error: Error) -> String {
-    match error {
-        Error::WithBacktrace { inner, .. } => words(*inner),
-        error => error.to_string(),
-    }
 }
 
 /// Tensors from the CPU on `device`, with one transfer to a GPU.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use candle_core::shape::ShapeWithOneHole;
 use candle_core::{CustomOp1, CustomOp2, CustomOp3, Result, Tensor, TensorId};
 
-use super::pass::{Kernel, pass};
+use super::launch::Kernel;
+use super::pass::pass;
 use super::storage::add;
 
 type Op1 = Arc<Box<dyn CustomOp1 + Send + Sync>>;

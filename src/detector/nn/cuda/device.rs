@@ -4,8 +4,9 @@ use candle_core::cuda::cudarc::driver::{self, CudaContext, DriverError, sys};
 use candle_core::{CudaDevice, Device, Result, Tensor};
 
 use crate::cuda_link;
+use crate::detector::error::words;
 
-use super::super::pass::{Argument, Kernel, words};
+use super::super::launch::{Argument, Kernel};
 use super::convolve::{Rows, product};
 use super::{MODULE, PTX, allocate, pass, start_of, tensor, with_arrays};
 

@@ -24,7 +24,7 @@ pub(super) use convolve::Windows;
 pub(crate) use device::{keep_alive, open};
 pub(super) use optimise::{Moments, Store, follow};
 
-use super::pass::{Argument, Kernel};
+use super::launch::{Argument, Kernel};
 
 /// Made of `kernels.cu` by the build script, for compute capability 7.5 and upwards.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
