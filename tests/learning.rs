@@ -97,6 +97,24 @@ fn the_losses_fall() {
 }
 
 /// Calibrated on the whole of the nets' first progress.
+#[test]
+fn the_reconstruction_is_told_as_its_part_of_the_loss() {
+    let tuning = Tuning {
+        kl_weight: 0.0,
+        ..Tuning::default()
+    };
+    let seen = watch(&mut detector(config(BOTH)), &Scene::quiet(), 10.0, 0..10, &tuning);
+    for cue in [CueKind::Appearance, CueKind::Motion] {
+        let lessons = seen.iter().flat_map(|p| &p.lessons);
+        let of_cue: Vec<_> = lessons.filter(|(kind, _)| *kind == cue).collect();
+        assert!(!of_cue.is_empty(), "{cue:?}");
+        for (_, lesson) in of_cue {
+            let gap = (lesson.loss - lesson.reconstruction).abs();
+            assert!(gap < 1e-6 * lesson.loss.abs().max(1.0), "{cue:?}: {lesson:?}");
+        }
+    }
+}
+
 fn calibrated(cues: Cues) -> Config {
     Config {
         warm_up: 200,

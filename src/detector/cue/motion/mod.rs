@@ -203,7 +203,12 @@ impl Motion {
             .learner
             .train(|learner, device| learner.step(&lecture, device))?;
         self.steps += 1;
-        Ok(report.into())
+        let lesson = Lesson::from(report);
+        Ok(Lesson {
+            // Its part of the loss.
+            reconstruction: CHANNELS as f64 * lesson.reconstruction,
+            ..lesson
+        })
     }
 }
 
