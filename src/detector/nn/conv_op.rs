@@ -73,18 +73,11 @@ impl CustomOp3 for ConvOp {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<Gradients> {
-        let need_x = x.track_op();
         if x.device().is_cuda() {
-            let saved = Saved {
-                input: x,
-                weight,
-                output: result,
-                gradient,
-            };
-            let slot = weight.is_variable().then_some(&self.slot);
-            let dx = Windows::from(&self.sizes).backward(saved, None, slot, need_x)?;
-            return Ok((dx, None, None));
+            let windows = Windows::from(&self.sizes);
+            return on_gpu(windows, [x, weight, result, gradient], None, &self.slot);
         }
+        let need_x = x.track_op();
         let dx = with_slices(
             [x, weight, result, gradient],
             |[input, values, output, gradient]| {
@@ -169,18 +162,16 @@ impl CustomOp3 for EnlargeOp {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<Gradients> {
-        let need_x = x.track_op();
         if x.device().is_cuda() {
-            let saved = Saved {
-                input: x,
-                weight,
-                output: result,
-                gradient,
-            };
-            let slot = weight.is_variable().then_some(&self.slot);
-            let dx = Windows::from(&self.sizes).backward(saved, self.extra.as_ref(), slot, need_x)?;
-            return Ok((dx, None, None));
+            let windows = Windows::from(&self.sizes);
+            return on_gpu(
+                windows,
+                [x, weight, result, gradient],
+                self.extra.as_ref(),
+                &self.slot,
+            );
         }
+        let need_x = x.track_op();
         let dx = with_slices(
             [x, weight, result, gradient],
             |[input, values, output, gradient]| {
@@ -199,6 +190,24 @@ impl CustomOp3 for EnlargeOp {
         )??;
         gradients(x, dx)
     }
+}
+
+/// The backward pass of a layer whose values are on a GPU.
+fn on_gpu(
+    windows: Windows,
+    [input, weight, output, gradient]: [&Tensor; 4],
+    extra: Option<&Tensor>,
+    slot: &GradientSlot,
+) -> Result<Gradients> {
+    let saved = Saved {
+        input,
+        weight,
+        output,
+        gradient,
+    };
+    let slot = weight.is_variable().then_some(slot);
+    let dx = windows.backward(saved, extra, slot, input.track_op())?;
+    Ok((dx, None, None))
 }
 
 /// Hands the layer's gradients to `backward`, or nothing where the layer is not trained.
