@@ -5,9 +5,9 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::clock::Step;
 use super::config::{Networks, Tuning};
-use super::cue::{Appearance, AppearanceConfig, Cue as _, Frame, Motion};
+use super::cue::{Appearance, AppearanceConfig, Cue, Frame, Motion};
 use super::image::{ReducedFrame, ReducedSizes, Reducer};
-use super::nn::Rng;
+use super::nn::{Rng, read, upload};
 use super::{ComputeDevice, ImageView, NetArch, Result};
 
 /// The first stage: from a frame to its two small pictures.
@@ -42,82 +42,33 @@ pub fn launches() -> u64 {
     super::nn::launches()
 }
 
-/// Standard inputs for a net: uniform in ±2.
-fn inputs(shape: [usize; 4]) -> Result<Tensor> {
-    let mut rng = Rng::seed_from_u64(1);
-    let values: Vec<f32> = (0..shape.iter().product())
-        .map(|_| rng.random_range(-2.0..2.0))
-        .collect();
-    Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
-}
-
-/// The motion net alone: two maps of each kind in training, one in scoring.
+/// One net alone: with a batch of two in training (motion) or of four (appearance), and of one in scoring.
 #[derive(Debug)]
-pub struct MotionNetSteps {
-    motion: Motion,
-    batch: (Tensor, Tensor),
-    single: (Tensor, Tensor),
+pub struct NetSteps {
+    cue: Box<dyn Cue>,
+    device: Device,
+    /// What a frame shows the net, and the past frames of a training step: uniform in ±2.
+    shown: Vec<Vec<f32>>,
+    past: Vec<Vec<f32>>,
 }
 
-impl MotionNetSteps {
-    /// For grey pictures of 180 x `height`.
-    pub fn new(height: usize) -> Result<Self> {
-        Self::on(&ComputeDevice::cpu(), height)
+impl NetSteps {
+    /// The motion net, for grey pictures of 180 x `height`.
+    pub fn motion(device: &ComputeDevice, height: usize) -> Result<Self> {
+        let cue = Motion::new((180, height), Networks::Trained, 1);
+        let count = height / 4 * 45 * 2;
+        Self::new(Box::new(cue), device, vec![count; 2], 1)
     }
 
-    /// As [`MotionNetSteps::new`], on `device`.
-    pub fn on(device: &ComputeDevice, height: usize) -> Result<Self> {
-        let maps = |batch| inputs([batch, height / 4, 45, 2]);
-        Ok(Self {
-            motion: Motion::new((180, height), Networks::Trained, 1, device.device())?,
-            batch: (maps(2)?, maps(2)?),
-            single: (maps(1)?, maps(1)?),
-        })
-    }
-
-    /// One step of the optimiser.
-    pub fn train(&mut self) -> Result<()> {
-        self.motion
-            .step(&self.batch.0, &self.batch.1, &Tuning::default())?;
-        Ok(())
-    }
-
-    /// One prediction.
-    pub fn score(&mut self) -> Result<()> {
-        self.motion.predict(&self.single.0, &self.single.1)?;
-        Ok(())
-    }
-}
-
-/// The appearance net alone: four pictures in training, one in scoring.
-#[derive(Debug)]
-pub struct AppearanceNetSteps {
-    appearance: Appearance,
-    batch: Tensor,
-    single: Tensor,
-}
-
-impl AppearanceNetSteps {
-    /// For colour pictures of 64 x `height`.
-    pub fn new(height: usize) -> Result<Self> {
-        Self::on(&ComputeDevice::cpu(), height)
-    }
-
-    /// As [`AppearanceNetSteps::new`], on `device`.
-    pub fn on(device: &ComputeDevice, height: usize) -> Result<Self> {
-        let config = AppearanceConfig {
+    /// The appearance net, for colour pictures of 64 x `height`.
+    pub fn appearance(device: &ComputeDevice, height: usize) -> Result<Self> {
+        let mut cue = Appearance::new(AppearanceConfig {
             arch: NetArch::default(),
             latent_dim: 16,
             size: (64, height),
             networks: Networks::Trained,
             seed: 1,
-            device: device.device().clone(),
-        };
-        let mut appearance = Appearance::new(config);
-        let step = Step {
-            seconds: 0.1,
-            ticks: 1.0,
-        };
+        });
         let colour = vec![128.0; 64 * height * 3];
         let frame = Frame {
             grey: &[],
@@ -125,25 +76,54 @@ impl AppearanceNetSteps {
             edges: &[],
             colour: &colour,
             now: 0.0,
-            step,
+            step: Step {
+                seconds: 0.1,
+                ticks: 1.0,
+            },
         };
-        appearance.score(&frame, true)?;
-        Ok(Self {
-            appearance,
-            batch: inputs([4, height, 64, 3])?,
-            single: inputs([1, height, 64, 3])?,
-        })
+        cue.look(&frame, true);
+        Self::new(Box::new(cue), device, vec![colour.len()], 3)
+    }
+
+    fn new(
+        cue: Box<dyn Cue>,
+        device: &ComputeDevice,
+        counts: Vec<usize>,
+        past_frames: usize,
+    ) -> Result<Self> {
+        let mut rng = Rng::seed_from_u64(1);
+        let mut random = |frames: usize| -> Vec<Vec<f32>> {
+            let array = |&count: &usize| (0..frames * count).map(|_| rng.random_range(-2.0..2.0)).collect();
+            counts.iter().map(array).collect()
+        };
+        let mut steps = Self {
+            cue,
+            device: device.device().clone(),
+            shown: random(1),
+            past: random(past_frames),
+        };
+        steps.score()?;
+        Ok(steps)
     }
 
     /// One step of the optimiser.
     pub fn train(&mut self) -> Result<()> {
-        self.appearance.step(&self.batch, &Tuning::default())?;
+        let lecture = self.cue.lecture(self.past.clone(), &Tuning::default());
+        let shown = self.show()?;
+        let given = upload(&lecture.arrays().collect::<Vec<_>>(), &self.device)?;
+        self.cue.learn(&shown, &lecture, &given, &self.device)?;
         Ok(())
     }
 
     /// One prediction.
     pub fn score(&mut self) -> Result<()> {
-        self.appearance.predict(&self.single)?;
+        let shown = self.show()?;
+        read(&self.cue.predict(&shown, &self.device)?)?;
         Ok(())
+    }
+
+    fn show(&self) -> Result<Vec<Tensor>> {
+        let arrays: Vec<&[f32]> = self.shown.iter().map(Vec::as_slice).collect();
+        Ok(upload(&arrays, &self.device)?)
     }
 }

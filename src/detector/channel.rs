@@ -1,9 +1,9 @@
 //! A cue with its calibration and its training cadence.
 
+use super::Tuning;
 use super::calibration::Calibration;
 use super::clock::Step;
-use super::cue::{CalibratesOn, Cue, CueKind, Frame, Lesson};
-use super::{Result, Tuning};
+use super::cue::{CalibratesOn, Cue, CueKind, Frame, Turn};
 
 /// Training steps on every tick before the cadence of `Tuning::train_interval` begins.
 const EAGER_LESSONS: u32 = 1500;
@@ -47,6 +47,10 @@ impl Channel {
         self.cue.as_ref()
     }
 
+    pub(crate) fn cue_mut(&mut self) -> &mut dyn Cue {
+        self.cue.as_mut()
+    }
+
     pub(crate) fn calibration(&self) -> &Calibration {
         &self.calibration
     }
@@ -57,10 +61,9 @@ impl Channel {
         }
     }
 
-    /// Scores the frame. A score that is not finite counts as missing.
-    pub(crate) fn score(&mut self, frame: &Frame<'_>, learn: bool) -> Result<()> {
-        self.last = self.cue.score(frame, learn)?.filter(|s| s.is_finite());
-        Ok(())
+    /// Takes the frame's score. One that is not finite counts as missing.
+    pub(crate) fn take(&mut self, score: Option<f64>) {
+        self.last = score.filter(|s| s.is_finite());
     }
 
     /// Whether the last frame could not be scored.
@@ -75,50 +78,36 @@ impl Channel {
             .map(|score| self.calibration.standardise(score))
     }
 
-    /// Learns from the frame that was just scored, if it is this frame's turn.
-    pub(crate) fn learn(
-        &mut self,
-        frame: &Frame<'_>,
-        tuning: &Tuning,
-        eager: bool,
-    ) -> Result<Option<Lesson>> {
+    /// What there is to learn from the frame that was just scored, if it is its turn.
+    pub(crate) fn prepare(&mut self, frame: &Frame<'_>, tuning: &Tuning, eager: bool) -> Turn {
         self.wait(frame.step);
         let turn = if eager || self.cue.lessons() < EAGER_LESSONS {
             self.ticks_waited > 0.99
         } else {
             self.frames_waited >= tuning.train_interval
         };
-        let due = turn && tuning.train;
-        let (ticks, seconds) = (self.ticks_waited.min(1.0), self.seconds_waited);
-        let lesson = if due { self.cue.learn(frame, tuning)? } else { None };
+        match turn && tuning.train {
+            true => self.cue.prepare(frame, tuning),
+            false => Turn::Pass,
+        }
+    }
+
+    /// The frame that was just scored has its place in the history. `learnt`: there was something to learn from it.
+    pub(crate) fn calibrate(&mut self, frame: &Frame<'_>, learnt: bool) {
         match (self.cue.calibrates_on(), self.last) {
             (CalibratesOn::EveryFrame, Some(score)) => {
                 self.calibration
                     .observe(score, frame.step.ticks, frame.step.seconds);
             }
-            (CalibratesOn::TrainedFrames, Some(score)) if lesson.is_some() => {
-                self.calibration.observe(score, ticks, seconds);
+            (CalibratesOn::TrainedFrames, Some(score)) if learnt => {
+                self.calibration
+                    .observe(score, self.ticks_waited.min(1.0), self.seconds_waited);
             }
             _ => {}
         }
-        if lesson.is_some() {
+        if learnt {
             (self.frames_waited, self.ticks_waited, self.seconds_waited) = (0, 0.0, 0.0);
         }
-        Ok(lesson)
-    }
-
-    /// Why the cue had to leave a GPU, once.
-    pub(crate) fn take_failure(&mut self) -> Option<String> {
-        self.cue.take_failure()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn inject(&mut self, fault: super::cue::Fault) {
-        self.cue.inject(fault);
-    }
-
-    pub(crate) fn leave_gpu(&mut self) -> Result<()> {
-        self.cue.leave_gpu()
     }
 
     pub(crate) fn restart(&mut self) {

@@ -51,7 +51,8 @@ pub struct Prediction {
     pub scene_change: Option<SceneChange>,
     /// The picture has shown next to nothing for a second.
     pub view_blocked: bool,
-    /// The training steps that were made on this frame.
+    /// The training steps that were made on this frame. On a GPU nothing waits for a step: the numbers are those of the
+    /// step before.
     pub lessons: Vec<(CueKind, Lesson)>,
     /// The GPU failed on this frame, and why: the nets have moved to the CPU, with all that they had learnt but at
     /// most the last hundred training steps. The frame is scored all the same.
@@ -99,10 +100,10 @@ impl Detector {
     pub fn on(device: ComputeDevice, config: Config, picture: (usize, usize)) -> Result<Self> {
         config.validate()?;
         let sizes = reduced_sizes(&config, picture);
-        let cues = make_cues(&config, sizes, &device)?;
+        let cues = make_cues(&config, sizes);
         Ok(Self {
             observer: Observer::new(sizes),
-            judge: Judge::new(cues, config.warm_up),
+            judge: Judge::new(cues, config.warm_up, device.device()),
             config,
             device,
             picture,
@@ -178,7 +179,7 @@ impl Detector {
         let verdict = self.judge.judge(&seen, report, self.picture, tuning)?;
         let scored = Instant::now();
         let lessons = self.judge.learn(&seen, tuning)?;
-        let device_failure = self.judge.follow_failure()?;
+        let device_failure = self.judge.take_failure();
         if device_failure.is_some() {
             self.device = ComputeDevice::cpu();
         }
@@ -236,11 +237,10 @@ impl Detector {
     }
 }
 
-fn make_cues(config: &Config, sizes: ReducedSizes, device: &ComputeDevice) -> Result<Vec<Box<dyn Cue>>> {
-    let device = device.device();
+fn make_cues(config: &Config, sizes: ReducedSizes) -> Vec<Box<dyn Cue>> {
     let mut cues: Vec<Box<dyn Cue>> = Vec::new();
     if let (true, Some(size)) = (config.cues.motion, sizes.grey) {
-        cues.push(Box::new(Motion::new(size, config.networks, config.seed, device)?));
+        cues.push(Box::new(Motion::new(size, config.networks, config.seed)));
     }
     if let (true, Some(size)) = (config.cues.appearance, sizes.colour) {
         cues.push(Box::new(Appearance::new(AppearanceConfig {
@@ -249,8 +249,7 @@ fn make_cues(config: &Config, sizes: ReducedSizes, device: &ComputeDevice) -> Re
             size,
             networks: config.networks,
             seed: config.seed,
-            device: device.clone(),
         })));
     }
-    Ok(cues)
+    cues
 }

@@ -1,7 +1,10 @@
 //! The cues side by side: score, fuse, compare, label, learn.
 
+use candle_core::Device;
+
 use super::channel::Channel;
-use super::cue::{Cue, CueKind, Frame, Lesson};
+use super::cue::{Cue, CueKind, Frame, Lesson, Turn};
+use super::exchange::Exchange;
 use super::fusion::Fusion;
 use super::lifecycle::{LifeCycle, Signs, State};
 use super::scene::SceneReport;
@@ -23,6 +26,7 @@ pub(crate) struct Verdict {
 #[derive(Debug)]
 pub(crate) struct Judge {
     channels: Vec<Channel>,
+    exchange: Exchange,
     fusion: Fusion,
     threshold: Threshold,
     life: LifeCycle,
@@ -32,8 +36,10 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(cues: Vec<Box<dyn Cue>>, warm_up: u32) -> Self {
+    /// With nets on `device`.
+    pub(crate) fn new(cues: Vec<Box<dyn Cue>>, warm_up: u32, device: &Device) -> Self {
         Self {
+            exchange: Exchange::new(device),
             channels: cues.into_iter().map(|cue| Channel::new(cue, warm_up)).collect(),
             fusion: Fusion::default(),
             threshold: Threshold::default(),
@@ -58,8 +64,10 @@ impl Judge {
         if report.cut.is_some() {
             self.restart();
         }
-        for channel in &mut self.channels {
-            channel.score(frame, tuning.learn)?;
+        let mut cues: Vec<_> = self.channels.iter_mut().map(Channel::cue_mut).collect();
+        let scores = self.exchange.score(&mut cues, frame, tuning.learn)?;
+        for (channel, score) in self.channels.iter_mut().zip(scores) {
+            channel.take(score);
         }
         self.count_warm_up();
         let held = self.channels.iter().any(Channel::is_held);
@@ -94,42 +102,35 @@ impl Judge {
 
     /// Lets every cue whose turn it is learn from the frame that was just judged.
     pub(crate) fn learn(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Result<Vec<(CueKind, Lesson)>> {
-        let mut lessons = Vec::new();
-        if tuning.learn {
-            let eager = self.life.state() == State::Adapting;
-            for channel in &mut self.channels {
-                if let Some(lesson) = channel.learn(frame, tuning, eager)? {
-                    lessons.push((channel.kind(), lesson));
-                }
-            }
+        if !tuning.learn {
+            return Ok(Vec::new());
         }
-        Ok(lessons)
-    }
-
-    /// Where a cue had to leave a GPU since this was asked last: why, once the others have left it too.
-    ///
-    /// # Errors
-    /// The nets cannot be made on the CPU.
-    pub(crate) fn follow_failure(&mut self) -> Result<Option<String>> {
-        let failures: Vec<String> = self
+        let eager = self.life.state() == State::Adapting;
+        let turns: Vec<Turn> = self
             .channels
             .iter_mut()
-            .filter_map(Channel::take_failure)
+            .map(|channel| channel.prepare(frame, tuning, eager))
             .collect();
-        let failure = failures.into_iter().next();
-        if failure.is_some() {
-            for channel in &mut self.channels {
-                channel.leave_gpu()?;
-            }
+        let mut cues: Vec<_> = self.channels.iter_mut().map(Channel::cue_mut).collect();
+        let lessons = self.exchange.learn(&mut cues, &turns)?;
+        let mut told = Vec::new();
+        for (channel, lesson) in self.channels.iter_mut().zip(lessons) {
+            channel.calibrate(frame, lesson.is_some());
+            told.extend(lesson.map(|lesson| (channel.kind(), lesson)));
         }
-        Ok(failure)
+        Ok(told)
+    }
+
+    /// Why the nets had to leave a GPU since this was asked last.
+    pub(crate) fn take_failure(&mut self) -> Option<String> {
+        self.exchange.take_failure()
     }
 
     /// Lets the nets of one cue fail as on a GPU.
     #[cfg(test)]
     pub(crate) fn inject(&mut self, cue: CueKind, fault: super::cue::Fault) {
         let channel = self.channels.iter_mut().find(|c| c.kind() == cue);
-        channel.expect("the cue is on").inject(fault);
+        channel.expect("the cue is on").cue_mut().inject(fault);
     }
 
     pub(crate) fn restart(&mut self) {

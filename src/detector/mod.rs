@@ -21,6 +21,7 @@ mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod error;
+mod exchange;
 mod filter;
 mod fusion;
 mod image;

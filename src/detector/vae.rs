@@ -1,6 +1,6 @@
 //! The mathematics that both variational autoencoders share.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::nn::{self, Rng};
@@ -15,9 +15,9 @@ pub(crate) struct Posterior {
 }
 
 impl Posterior {
-    /// `z = mean + exp(log_var / 2) * noise` (Kingma & Welling 2014, section 2.4).
+    /// `z = mean + exp(log_var / 2) * noise` (Kingma & Welling 2014, section 2.4), with as many numbers in `noise`.
     pub(crate) fn reparameterize(&self, noise: &Tensor) -> Result<Tensor> {
-        nn::reparameterize(&self.mean, &self.log_var, noise)
+        nn::reparameterize(&self.mean, &self.log_var, &noise.reshape(self.mean.shape())?)
     }
 
     /// `KL(q || N(0, 1)) = 1/2 sum(mean^2 + exp(log_var) - 1 - log_var)` over the last dimension
@@ -39,36 +39,27 @@ impl Posterior {
 }
 
 /// Standard normal numbers.
-pub(crate) fn normal(rng: &mut Rng, shape: &[usize], device: &Device) -> Result<Tensor> {
-    let count = shape.iter().product();
-    let values: Vec<f32> = StandardNormal.sample_iter(rng).take(count).collect();
-    Tensor::from_vec(values, shape, device)
+pub(crate) fn normal(rng: &mut Rng, count: usize) -> Vec<f32> {
+    StandardNormal.sample_iter(rng).take(count).collect()
 }
 
-/// Zeroes a share of the values and scales up the others (Srivastava et al. 2014); `None` for a share of 0.
-pub(crate) fn dropout_mask(
-    rng: &mut Rng,
-    share: f64,
-    shape: &[usize],
-    device: &Device,
-) -> Result<Option<Tensor>> {
+/// Zeroes a share of `count` values and scales up the others (Srivastava et al. 2014); nothing for a share of 0.
+pub(crate) fn dropout_mask(rng: &mut Rng, share: f64, count: usize) -> Vec<f32> {
     use rand::Rng as _;
     if share <= 0.0 {
-        return Ok(None);
+        return Vec::new();
     }
     let keep = 1.0 / (1.0 - share) as f32;
-    let count = shape.iter().product();
-    let values: Vec<f32> = (0..count)
+    (0..count)
         .map(|_| if rng.random_bool(share) { 0.0 } else { keep })
-        .collect();
-    Tensor::from_vec(values, shape, device).map(Some)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::detector::nn::student_t_loss;
-    use candle_core::Var;
+    use candle_core::{Device, Var};
     use rand::SeedableRng;
 
     /*
@@ -151,11 +142,10 @@ mod tests {
 
     #[test]
     fn dropout_keeps_the_mean() {
-        let mask =
-            |share| dropout_mask(&mut Rng::seed_from_u64(1), share, &[100, 200], &Device::Cpu).unwrap();
-        assert!(mask(0.0).is_none());
+        let mask = |share| dropout_mask(&mut Rng::seed_from_u64(1), share, 20_000);
+        assert!(mask(0.0).is_empty());
         for share in [0.1, 0.5, 0.9] {
-            let values = flat(&mask(share).unwrap());
+            let values = mask(share);
             let kept = (1.0 / (1.0 - share)) as f32;
             assert!(values.iter().all(|&v| v == 0.0 || (v - kept).abs() < 1e-5 * kept));
             let mean = values.iter().sum::<f32>() / values.len() as f32;
@@ -165,7 +155,7 @@ mod tests {
 
     #[test]
     fn noise_is_standard_normal() {
-        let values = flat(&normal(&mut Rng::seed_from_u64(2), &[50_000], &Device::Cpu).unwrap());
+        let values = normal(&mut Rng::seed_from_u64(2), 50_000);
         let moment = |power: i32| values.iter().map(|v| v.powi(power)).sum::<f32>() / values.len() as f32;
         assert!(moment(1).abs() < 0.02 && (moment(2) - 1.0).abs() < 0.03 && (moment(4) - 3.0).abs() < 0.2);
     }

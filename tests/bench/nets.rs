@@ -3,16 +3,16 @@
 //! `cargo bench --bench nets`
 
 use criterion::Criterion;
-use gstvaeanomaly::detector::bench_support::{AppearanceNetSteps, MotionNetSteps};
+use gstvaeanomaly::detector::bench_support::{NetSteps};
 
 /// Heights of the small pictures of a 4:3 camera.
 const GREY_HEIGHT: usize = 132;
 const COLOUR_HEIGHT: usize = 40;
 
-fn nets() -> (MotionNetSteps, AppearanceNetSteps) {
+fn nets() -> (NetSteps, NetSteps) {
     (
-        MotionNetSteps::new(GREY_HEIGHT).expect("sizes fit"),
-        AppearanceNetSteps::new(COLOUR_HEIGHT).expect("sizes fit"),
+        NetSteps::motion(&ComputeDevice::cpu(), GREY_HEIGHT).expect("sizes fit"),
+        NetSteps::appearance(&ComputeDevice::cpu(), COLOUR_HEIGHT).expect("sizes fit"),
     )
 }
 

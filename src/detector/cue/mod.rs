@@ -1,5 +1,8 @@
 //! A cue: one way of seeing that something is unusual. Each has its own input, net, loss and replay;
 //! what they share is this face, so that another can be added without touching the others.
+//!
+//! A frame's way through a cue: `look`, `shown` to the net, `predict` where the net is, `conclude`; and where it is to
+//! be learnt from, `prepare` and `learn`. What lies between, [`Exchange`](super::exchange::Exchange) does for all cues.
 
 mod appearance;
 mod motion;
@@ -14,10 +17,12 @@ pub(crate) use motion::Motion;
 #[cfg(test)]
 pub(crate) use placed::Fault;
 
+use candle_core::{Device, Result, Tensor};
+
 use super::calibration::CalibrationConfig;
 use super::clock::Step;
-use super::nn::{Report, StepOutcome};
-use super::{AnomalyMap, Result, Tuning};
+use super::nn::Report;
+use super::{AnomalyMap, Tuning};
 
 /// Name of a cue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,9 +79,44 @@ impl From<Report> for Lesson {
             loss: report.loss,
             reconstruction: report.reconstruction,
             kl: report.kl,
-            refused: report.outcome == StepOutcome::Refused,
+            refused: report.is_refused(),
         }
     }
+}
+
+/// A training step before it is made: all that chance decides of it, and its rates.
+#[derive(Debug)]
+pub(crate) struct Lecture {
+    /// Past frames that join this one: as many arrays as the net is shown of a frame, each of whole frames, or empty.
+    pub(crate) past: Vec<Vec<f32>>,
+    /// Standard normal numbers for the latent values.
+    pub(crate) noise: Vec<f32>,
+    /// What the encoder's features are multiplied by; empty without dropout.
+    pub(crate) mask: Vec<f32>,
+    /// Weights of the likelihood and of the divergence.
+    pub(crate) weights: [f64; 2],
+    pub(crate) learning_rate: f64,
+    /// How far weights that follow the trained ones go after them.
+    pub(crate) slow_rate: f64,
+}
+
+impl Lecture {
+    /// What goes to the net's device: the past, noise, mask.
+    pub(crate) fn arrays(&self) -> impl Iterator<Item = &[f32]> {
+        let rest = [&self.noise, &self.mask];
+        self.past.iter().chain(rest).map(Vec::as_slice)
+    }
+}
+
+/// What a cue has to learn from a frame.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Nothing: too few frames were seen.
+    Pass,
+    /// It has no net to train, and has learnt.
+    Done,
+    /// A training step.
+    Step(Lecture),
 }
 
 /// When a cue's score enters its calibration.
@@ -91,19 +131,36 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     fn kind(&self) -> CueKind;
     fn calibration(&self) -> CalibrationConfig;
     fn calibrates_on(&self) -> CalibratesOn;
-    /// The raw score of a frame, larger = more unusual, or `None` while too few frames were seen.
-    fn score(&mut self, frame: &Frame<'_>, learn: bool) -> Result<Option<f64>>;
-    /// One training step on the frame that was scored last, and some from the replay.
-    fn learn(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>>;
+    /// Looks at a frame.
+    fn look(&mut self, frame: &Frame<'_>, learn: bool);
+    /// What the net is to be shown of it: nothing while too few frames were seen, and where there is no net.
+    fn shown(&self) -> Vec<&[f32]>;
+    /// Has the net, on `device`, judge what it is shown. What is to be read of that, for [`Cue::conclude`].
+    fn predict(&mut self, shown: &[Tensor], device: &Device) -> Result<Vec<Tensor>>;
+    /// The raw score of the frame, larger = more unusual, or `None` while too few frames were seen.
+    fn conclude(&mut self, told: &[Vec<f32>], frame: &Frame<'_>, learn: bool) -> Result<Option<f64>>;
+    /// Readies a training step on the frame that was scored last, and some from the replay.
+    fn prepare(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Turn;
+    /// A training step in which frames of the past, as [`Lecture::past`], join the one that was scored last.
+    fn lecture(&mut self, past: Vec<Vec<f32>>, tuning: &Tuning) -> Lecture;
+    /// Makes the step, with the arrays of `lecture` as they came to the device. On a GPU nothing waits for it: it tells
+    /// what the step before told.
+    fn learn(
+        &mut self,
+        shown: &[Tensor],
+        lecture: &Lecture,
+        given: &[Tensor],
+        device: &Device,
+    ) -> Result<Lesson>;
     /// Training steps so far.
     fn lessons(&self) -> u32;
     /// Where the last score came from, in units of the score.
     fn map(&self) -> &AnomalyMap;
     /// Forgets the frames before, not what was learnt.
     fn restart(&mut self);
-    /// Why the nets had to leave a GPU since this was asked last.
-    fn take_failure(&mut self) -> Option<String>;
-    /// Moves the nets to the CPU, with all that they learnt.
+    /// Whether the net is on a GPU.
+    fn may_leave(&self) -> bool;
+    /// Moves the net to the CPU, with all that it learnt.
     fn leave_gpu(&mut self) -> Result<()>;
     /// Lets the CPU fail as a GPU would.
     #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use candle_core::{Device, Result};
 
-use crate::detector::error::words;
-use crate::detector::nn::{AdamState, keep_alive};
+use crate::detector::nn::AdamState;
 
 /// Training steps between two copies of what a learner on a GPU knows. A GPU that is lost takes what was learnt since
 /// with it: ten seconds of the start and twenty of what follows, at 25 frames a second. A copy reads back three
@@ -40,7 +39,6 @@ pub(super) struct Placed<L: Learner> {
     device: Device,
     copy: Memory,
     steps: u32,
-    failure: Option<String>,
     #[cfg(test)]
     fault: Option<Fault>,
 }
@@ -56,58 +54,46 @@ pub(crate) struct Fault {
 }
 
 impl<L: Learner> Placed<L> {
-    /// On `device`; on the CPU where that fails.
+    /// A new one on `device`.
     pub(super) fn new(plan: L::Plan, device: &Device) -> Result<Self> {
-        let make = |device: &Device| {
-            let learner = L::make(&plan, device)?;
-            let copy = match device.is_cuda() {
-                true => learner.memory()?,
-                false => Memory::default(),
-            };
-            Ok::<_, candle_core::Error>((learner, copy, device.clone()))
-        };
-        let ((learner, copy, device), failure) = match make(device) {
-            Err(e) if device.is_cuda() => {
-                keep_alive(device);
-                (make(&Device::Cpu)?, Some(words(e)))
-            }
-            made => (made?, None),
-        };
-        Ok(Self {
+        let learner = L::make(&plan, device)?;
+        let mut placed = Self {
             plan,
             learner,
-            device,
-            copy,
+            device: device.clone(),
+            copy: Memory::default(),
             steps: 0,
-            failure,
             #[cfg(test)]
             fault: None,
-        })
+        };
+        if placed.may_leave() {
+            placed.copy = placed.memory()?;
+        }
+        Ok(placed)
     }
 
     pub(super) fn learner(&self) -> &L {
         &self.learner
     }
 
-    /// Why it had to leave a GPU, once.
-    pub(super) fn take_failure(&mut self) -> Option<String> {
-        self.failure.take()
+    /// For what no device has a part in.
+    pub(super) fn learner_mut(&mut self) -> &mut L {
+        &mut self.learner
     }
 
-    /// Runs `work`; when a GPU fails it is run again on the CPU, with what was known.
-    pub(super) fn run<R>(&mut self, mut work: impl FnMut(&mut L, &Device) -> Result<R>) -> Result<R> {
-        match self.attempt(&mut work) {
-            Err(e) if self.may_leave() => {
-                self.leave()?;
-                self.failure = Some(words(e));
-                work(&mut self.learner, &self.device)
-            }
-            result => result,
+    /// Runs `work`.
+    pub(super) fn run<R>(&mut self, work: impl FnOnce(&mut L) -> Result<R>) -> Result<R> {
+        #[cfg(test)]
+        match &mut self.fault {
+            Some(Fault { after: 0, .. }) => candle_core::bail!("injected fault"),
+            Some(fault) => fault.after -= 1,
+            None => {}
         }
+        work(&mut self.learner)
     }
 
     /// As [`Placed::run`], for a training step: what is known is copied now and then.
-    pub(super) fn train<R>(&mut self, work: impl FnMut(&mut L, &Device) -> Result<R>) -> Result<R> {
+    pub(super) fn train<R>(&mut self, work: impl FnOnce(&mut L) -> Result<R>) -> Result<R> {
         let result = self.run(work)?;
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(COPY_INTERVAL) && self.may_leave() {
@@ -124,10 +110,7 @@ impl<L: Learner> Placed<L> {
         if !self.may_leave() {
             return Ok(());
         }
-        let memory = self.memory().unwrap_or_else(|_| {
-            keep_alive(&self.device);
-            std::mem::take(&mut self.copy)
-        });
+        let memory = self.memory().unwrap_or_else(|_| std::mem::take(&mut self.copy));
         self.device = Device::Cpu;
         self.learner = L::make(&self.plan, &self.device)?;
         self.learner.restore(&memory)?;
@@ -138,58 +121,43 @@ impl<L: Learner> Placed<L> {
         }
         Ok(())
     }
-}
 
-#[cfg(not(test))]
-impl<L: Learner> Placed<L> {
-    fn may_leave(&self) -> bool {
+    /// Whether it is on a GPU, or on what stands in for one.
+    pub(super) fn may_leave(&self) -> bool {
+        #[cfg(test)]
+        if self.fault.is_some() {
+            return true;
+        }
         self.device.is_cuda()
     }
 
-    fn attempt<R>(&mut self, work: &mut impl FnMut(&mut L, &Device) -> Result<R>) -> Result<R> {
-        work(&mut self.learner, &self.device)
-    }
-
     fn memory(&self) -> Result<Memory> {
-        self.learner.memory()
+        #[cfg(test)]
+        if let Some(Fault {
+            after: 0,
+            readable: false,
+        }) = self.fault
+        {
+            candle_core::bail!("injected fault");
+        }
+        let memory = self.learner.memory()?;
+        // What fails only now would leave numbers that nobody computed.
+        self.device.synchronize()?;
+        Ok(memory)
     }
 }
 
 #[cfg(test)]
 impl<L: Learner> Placed<L> {
     /// Lets the CPU fail as a GPU would.
-    pub(super) fn inject(&mut self, fault: Fault) -> Result<()> {
-        self.copy = self.learner.memory()?;
+    pub(super) fn inject(&mut self, fault: Fault) {
+        self.copy = self.learner.memory().expect("the CPU can be read");
         self.fault = Some(fault);
-        Ok(())
     }
 
     /// Goes on from what another one knows.
     #[cfg(feature = "cuda")]
     pub(super) fn follow(&mut self, other: &Self) -> Result<()> {
         self.learner.restore(&other.learner.memory()?)
-    }
-
-    fn may_leave(&self) -> bool {
-        self.device.is_cuda() || self.fault.is_some()
-    }
-
-    fn attempt<R>(&mut self, work: &mut impl FnMut(&mut L, &Device) -> Result<R>) -> Result<R> {
-        match &mut self.fault {
-            Some(Fault { after: 0, .. }) => candle_core::bail!("injected fault"),
-            Some(fault) => fault.after -= 1,
-            None => {}
-        }
-        work(&mut self.learner, &self.device)
-    }
-
-    fn memory(&self) -> Result<Memory> {
-        match self.fault {
-            Some(Fault {
-                after: 0,
-                readable: false,
-            }) => candle_core::bail!("injected fault"),
-            _ => self.learner.memory(),
-        }
     }
 }

@@ -58,6 +58,9 @@ impl Losses {
     }
 }
 
+/// Values of what a step on a GPU tells: loss, reconstruction, KL, norm, whether it was made, and its scale.
+pub(super) const REPORTED: usize = 6;
+
 /// [`Losses`] as numbers, and what became of the step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
@@ -65,6 +68,30 @@ pub(crate) struct Report {
     pub(crate) reconstruction: f64,
     pub(crate) kl: f64,
     pub(crate) outcome: StepOutcome,
+}
+
+impl Report {
+    /// From what a step on a GPU told.
+    fn new(told: &[f32]) -> Result<Self> {
+        let &[loss, reconstruction, kl, grad_norm, made, _] = told else {
+            bail!("a step told {} values, not {REPORTED}", told.len());
+        };
+        let grad_norm = f64::from(grad_norm);
+        let [loss, reconstruction, kl] = [loss, reconstruction, kl].map(f64::from);
+        Ok(Self {
+            loss,
+            reconstruction,
+            kl,
+            outcome: match made == 0.0 {
+                true => StepOutcome::Refused,
+                false => StepOutcome::Done { grad_norm },
+            },
+        })
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.outcome == StepOutcome::Refused
+    }
 }
 
 /// With the weights, all that a warm restart needs.
@@ -81,8 +108,10 @@ pub(crate) struct AdamState {
 #[derive(Debug)]
 pub(crate) struct Adam {
     config: AdamConfig,
+    /// With the pending one, as if it had been made.
     steps: u32,
     moments: Moments,
+    pending: Option<Tensor>,
 }
 
 /// Running means of gradient and squared gradient, in the order of the parameters.
@@ -106,6 +135,7 @@ impl Adam {
             config,
             steps: 0,
             moments,
+            pending: None,
         })
     }
 
@@ -115,8 +145,12 @@ impl Adam {
             Moments::Host(first, second) => (first.clone(), second.clone()),
             Moments::Gpu(moments) => moments.read()?,
         };
+        let refused = match &self.pending {
+            Some(told) => Report::new(&told.to_vec1()?)?.is_refused(),
+            None => false,
+        };
         Ok(AdamState {
-            steps: self.steps,
+            steps: self.steps - u32::from(refused),
             first,
             second,
         })
@@ -139,10 +173,12 @@ impl Adam {
             Moments::Gpu(moments) => moments.write(&state.first, &state.second)?,
         }
         self.steps = state.steps;
+        self.pending = None;
         Ok(())
     }
 
-    /// Moves `params` one step down the loss, to which the operations on `tape` led.
+    /// Moves `params` one step down the loss, to which the operations on `tape` led. On a GPU nothing waits for that:
+    /// what it tells is [`Adam::pending`].
     ///
     /// # Errors
     /// An operation between the parameters and the loss is not on the tape, or the device fails.
@@ -152,19 +188,20 @@ impl Adam {
         tape: Tape,
         losses: &Losses,
         learning_rate: f64,
-    ) -> Result<Report> {
+    ) -> Result<Option<Report>> {
         if params.device().is_cuda() {
-            return self.learn_on_gpu(params, tape, losses, learning_rate);
+            self.learn_on_gpu(params, tape, losses, learning_rate)?;
+            return Ok(None);
         }
         let gradients = params.backward(tape, &losses.loss)?;
         let outcome = self.minimise(params, &losses.loss, &gradients, learning_rate)?;
         let number = |loss: &Tensor| Ok::<_, candle_core::Error>(f64::from(loss.to_scalar::<f32>()?));
-        Ok(Report {
+        Ok(Some(Report {
             loss: number(&losses.loss)?,
             reconstruction: number(&losses.reconstruction)?,
             kl: number(&losses.kl)?,
             outcome,
-        })
+        }))
     }
 
     fn learn_on_gpu(
@@ -173,17 +210,33 @@ impl Adam {
         tape: Tape,
         losses: &Losses,
         learning_rate: f64,
-    ) -> Result<Report> {
+    ) -> Result<()> {
+        if let Some(told) = &self.pending {
+            // Nobody asked, but the number of steps hangs on it.
+            let told: Vec<f32> = told.to_vec1()?;
+            self.settle(&told)?;
+        }
         params.backward_on_gpu(tape, &losses.loss)?;
-        // Whether the step is made is known on the GPU alone until it is over.
         let steps = self.steps.saturating_add(1);
         let rates = self.rates(steps, 0.0, learning_rate);
         let Moments::Gpu(moments) = &mut self.moments else {
             bail!("Adam was made for parameters on the CPU");
         };
-        let report = moments.step(params, losses, self.config.max_norm, rates)?;
-        if report.outcome != StepOutcome::Refused {
-            self.steps = steps;
+        self.pending = Some(moments.step(params, losses, self.config.max_norm, rates)?);
+        self.steps = steps;
+        Ok(())
+    }
+
+    /// What the last step on a GPU tells, until [`Adam::settle`] was told what it holds.
+    pub(crate) fn pending(&self) -> Option<&Tensor> {
+        self.pending.as_ref()
+    }
+
+    /// Takes what was read of [`Adam::pending`].
+    pub(crate) fn settle(&mut self, told: &[f32]) -> Result<Report> {
+        let report = Report::new(told)?;
+        if self.pending.take().is_some() && report.is_refused() {
+            self.steps -= 1;
         }
         Ok(report)
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{CudaStorage, Device, Error, Layout, Result, Shape, Tensor};
 
 use super::Parameters;
-use super::adam::{Losses, Rates, Report};
+use super::adam::{Losses, Rates};
 use super::convolve::{Convolve, Saved};
 use super::enlarge::Enlarge;
 use super::launch::Kernel;
@@ -100,7 +100,7 @@ impl Moments {
         none()
     }
 
-    pub(super) fn step(&mut self, _: &Parameters, _: &Losses, _: f64, _: Rates) -> Result<Report> {
+    pub(super) fn step(&mut self, _: &Parameters, _: &Losses, _: f64, _: Rates) -> Result<Tensor> {
         match *self {}
     }
 
@@ -113,6 +113,20 @@ impl Moments {
     }
 }
 
-pub(super) fn follow(_: &Parameters, _: &Parameters, _: f32) -> Result<()> {
+pub(super) fn follow(_: &Parameters, _: &Parameters, _: f32, _: Option<&Tensor>) -> Result<()> {
     none()
+}
+
+pub(super) fn read(_: &[Tensor]) -> Result<Vec<Vec<f32>>> {
+    none()
+}
+
+/// Nothing is staged.
+#[derive(Debug, Default)]
+pub(super) struct Staging;
+
+impl Staging {
+    pub(super) fn upload(&mut self, _: &[&[f32]], _: &Device) -> Result<Tensor> {
+        none()
+    }
 }

@@ -229,8 +229,9 @@ impl Parameters {
         Ok(all)
     }
 
-    /// Moves every value towards the other set's: `p += rate * (other - p)`.
-    pub(crate) fn lerp_from(&self, other: &Self, rate: f64) -> Result<()> {
+    /// Moves every value towards the other set's: `p += rate * (other - p)`; on a GPU only if the `step` of
+    /// [`Adam::pending`](super::Adam::pending) that the other set has just made was not refused.
+    pub(crate) fn lerp_from(&self, other: &Self, rate: f64, step: Option<&Tensor>) -> Result<()> {
         if self.vars.len() != other.vars.len() {
             bail!(
                 "{} parameters cannot follow {}",
@@ -239,7 +240,7 @@ impl Parameters {
             );
         }
         if self.device.is_cuda() {
-            return cuda::follow(self, other, rate as f32);
+            return cuda::follow(self, other, rate as f32, step);
         }
         for ((_, mine), (_, theirs)) in self.vars.iter().zip(&other.vars) {
             mine.inplace_op2(theirs, &Lerp(rate as f32))?;

@@ -2,7 +2,7 @@
 //!
 //! Operations that Candle calls choose by `cpu_fwd` and `cuda_fwd`; all else, gradients above all, chooses here.
 
-use candle_core::{Device, Result, Shape, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
 use super::cuda;
 use super::launch::{Argument, Kernel};
@@ -22,38 +22,19 @@ pub(super) fn pass<const N: usize>(
     Tensor::from_vec(with_slices(inputs, cpu)?, shape, device)
 }
 
-/// Tensors from the CPU on `device`, with one transfer to a GPU.
-pub(crate) fn upload<const N: usize>(tensors: [&Tensor; N], device: &Device) -> Result<[Tensor; N]> {
-    let mut there = tensors.map(Tensor::clone);
-    if !device.is_cuda() {
-        return Ok(there);
+/// One array behind the other; no gradients.
+///
+/// # Shapes
+/// `[N]`, `[M]` -> `[N + M]`
+pub(crate) fn append(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (first, rest) = (a.elem_count(), b.elem_count());
+    if rest == 0 {
+        return Ok(a.clone());
     }
-    let count = tensors.iter().map(|t| t.elem_count()).sum();
-    let mut values = Vec::with_capacity(count);
-    for tensor in tensors {
-        with_slices([tensor], |[slice]| values.extend_from_slice(slice))?;
-    }
-    let all = Tensor::from_vec(values, count, device)?;
-    let mut start = 0;
-    for tensor in &mut there {
-        let count = tensor.elem_count();
-        *tensor = all.narrow(0, start, count)?.reshape(tensor.shape())?;
-        start += count;
-    }
-    Ok(there)
-}
-
-/// The values of two tensors, with one transfer where they are on a GPU.
-pub(crate) fn read_both(a: &Tensor, b: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
-    let (a, b) = (a.flatten_all()?, b.flatten_all()?);
-    if !a.device().is_cuda() {
-        return Ok((a.to_vec1()?, b.to_vec1()?));
-    }
-    let (first, count) = (a.elem_count(), a.elem_count() + b.elem_count());
     let kernel = Kernel("append", &[Argument::Size(first)]);
-    let mut values: Vec<f32> = cuda::pass(kernel, &Shape::from(count), [&a, &b])?.to_vec1()?;
-    let rest = values.split_off(first);
-    Ok((values, rest))
+    pass(kernel, &Shape::from(first + rest), [a, b], |values| {
+        values.concat()
+    })
 }
 
 /// Channels of two pictures side by side; no gradients.

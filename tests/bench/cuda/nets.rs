@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use gstvaeanomaly::detector::bench_support::{AppearanceNetSteps, MotionNetSteps};
+use gstvaeanomaly::detector::bench_support::{NetSteps};
 use gstvaeanomaly::detector::{DeviceChoice, Error};
 use serde_json::Value;
 
@@ -39,8 +39,8 @@ fn milliseconds(gpu: &Gpu, mut work: impl FnMut() -> Result<(), Error>) -> Resul
 /// Prints the part; `torch` is the file that `torch_cuda.py` wrote.
 pub fn measure(gpu: &Gpu, torch: Option<&str>) -> Result<Costs> {
     let device = DeviceChoice::Cuda(Some(0)).open()?;
-    let mut motion = MotionNetSteps::on(&device, GREY_HEIGHT)?;
-    let mut appearance = AppearanceNetSteps::on(&device, COLOUR_HEIGHT)?;
+    let mut motion = NetSteps::motion(&device, GREY_HEIGHT)?;
+    let mut appearance = NetSteps::appearance(&device, COLOUR_HEIGHT)?;
     let nets = [
         [
             milliseconds(gpu, || motion.train())?,

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use gemm::Parallelism;
-use gstvaeanomaly::detector::bench_support::{AppearanceNetSteps, MotionNetSteps};
+use gstvaeanomaly::detector::bench_support::{NetSteps};
 use serde_json::Value;
 
 use crate::figures::Figures;
@@ -24,7 +24,7 @@ struct Cost {
     score: f64,
 }
 
-fn ours(motion: &mut MotionNetSteps, appearance: &mut AppearanceNetSteps) -> Cost {
+fn ours(motion: &mut NetSteps, appearance: &mut NetSteps) -> Cost {
     let train = milliseconds(TURN, || motion.train().expect("trains"))
         + milliseconds(TURN, || appearance.train().expect("trains"));
     let score = milliseconds(TURN, || motion.score().expect("scores"))
@@ -122,8 +122,8 @@ fn peak() -> f64 {
 
 /// Fills in the part of the table.
 pub fn measure(figures: &mut Figures) {
-    let mut motion = MotionNetSteps::new(GREY_HEIGHT).expect("sizes fit");
-    let mut appearance = AppearanceNetSteps::new(COLOUR_HEIGHT).expect("sizes fit");
+    let mut motion = NetSteps::motion(&ComputeDevice::cpu(), GREY_HEIGHT).expect("sizes fit");
+    let mut appearance = NetSteps::appearance(&ComputeDevice::cpu(), COLOUR_HEIGHT).expect("sizes fit");
     ours(&mut motion, &mut appearance);
     let (mut mine, mut ratios, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

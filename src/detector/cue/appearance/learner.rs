@@ -4,29 +4,27 @@ use candle_core::{Device, Result, Tensor};
 use rand::SeedableRng;
 
 use super::net::AppearanceNet;
-use super::{AppearanceConfig, RESIDUAL_SCALE};
+use super::{AppearanceConfig, CHANNELS, RESIDUAL_SCALE, SIDE};
 use crate::detector::cue::placed::{Learner, Memory};
+use crate::detector::cue::{Lecture, Lesson};
 use crate::detector::nn::{
-    Adam, AdamConfig, Losses, Parameters, Report, Rng, Tape, student_t_loss, upload, weighted_sum,
+    Adam, AdamConfig, Losses, Parameters, Rng, Tape, append, box_mean, squared_error, student_t_loss,
+    weighted_sum,
 };
-
-/// What a training step is made from, on any device.
-pub(super) struct Lecture<'a> {
-    pub(super) pictures: &'a Tensor,
-    pub(super) mask: Option<&'a Tensor>,
-    pub(super) noise: &'a Tensor,
-    pub(super) kl_weight: f64,
-    pub(super) learning_rate: f64,
-}
 
 /// Made from the first frame, which is its first guess of the scene.
 #[derive(Debug)]
 pub(super) struct AppearanceLearner {
+    /// Width and height.
+    size: (usize, usize),
     params: Parameters,
     net: AppearanceNet,
     /// The same weights without a graph.
     scorer: AppearanceNet,
     adam: Adam,
+    lesson: Lesson,
+    /// What the net expected of the last frame.
+    expected: Option<Tensor>,
 }
 
 impl AppearanceLearner {
@@ -35,30 +33,65 @@ impl AppearanceLearner {
         self.net.features()
     }
 
-    /// The net's reconstruction from the posterior mean.
-    pub(super) fn predict(&self, x: &Tensor) -> Result<Vec<f32>> {
-        let posterior = self.scorer.encode(x, None)?;
-        self.scorer.decode(&posterior.mean)?.flatten_all()?.to_vec1()
+    /// # Shapes
+    /// `[B * H * W * 3]` -> `[B, H, W, 3]`
+    fn pictures(&self, values: &Tensor) -> Result<Tensor> {
+        values.reshape(((), self.size.1, self.size.0, CHANNELS))
     }
 
-    /// One step of the optimiser. The loss: mean over batch, channels and pixels of the likelihood terms, and mean
-    /// over the batch of the KL.
-    pub(super) fn step(&mut self, lecture: &Lecture<'_>, device: &Device) -> Result<Report> {
-        let [x, noise] = upload([lecture.pictures, lecture.noise], device)?;
-        let mask = lecture.mask.map(|mask| mask.to_device(device)).transpose()?;
+    /// How far the picture is from the net's reconstruction, smoothed, for every pixel; and behind it what is not told yet
+    /// of the last step.
+    pub(super) fn predict(&mut self, picture: &Tensor) -> Result<Vec<Tensor>> {
+        let picture = self.pictures(picture)?;
+        let posterior = self.scorer.encode(&picture, None)?;
+        let expected = self.scorer.decode(&posterior.mean)?;
+        let map = box_mean(&squared_error(&picture, &expected)?, SIDE)?;
+        self.expected = Some(expected);
+        Ok([map].into_iter().chain(self.adam.pending().cloned()).collect())
+    }
+
+    /// The net's reconstruction of the last picture, from the posterior mean.
+    pub(super) fn expected(&self) -> Option<Vec<f32>> {
+        self.expected.as_ref()?.flatten_all().ok()?.to_vec1().ok()
+    }
+
+    /// One step of the optimiser: on the frame's `shown` picture and on `given`, the arrays of `lecture`. The loss: mean
+    /// over batch, channels and pixels of the likelihood terms, and mean over the batch of the KL.
+    pub(super) fn step(&mut self, shown: &[Tensor], lecture: &Lecture, given: &[Tensor]) -> Result<Lesson> {
+        let ([picture], [past, noise, mask]) = (shown, given) else {
+            candle_core::bail!(
+                "appearance learns from 1 and 3 arrays, got {} and {}",
+                shown.len(),
+                given.len()
+            );
+        };
+        let x = self.pictures(&append(picture, past)?)?;
+        let mask = (mask.elem_count() > 0).then_some(mask);
         let (losses, tape) = Tape::record(|| -> Result<_> {
-            let posterior = self.net.encode(&x, mask.as_ref())?;
-            let picture = self.net.decode(&posterior.reparameterize(&noise)?)?;
+            let posterior = self.net.encode(&x, mask)?;
+            let picture = self.net.decode(&posterior.reparameterize(noise)?)?;
             let reconstruction = student_t_loss(&picture, &x, RESIDUAL_SCALE)?;
             let kl = posterior.kl_loss()?;
+            let [first, second] = lecture.weights;
             Ok(Losses {
-                loss: weighted_sum([(&reconstruction, 1.0), (&kl, lecture.kl_weight)])?,
+                loss: weighted_sum([(&reconstruction, first), (&kl, second)])?,
                 reconstruction,
                 kl,
             })
         })?;
-        self.adam
-            .learn(&self.params, tape, &losses, lecture.learning_rate)
+        let report = self
+            .adam
+            .learn(&self.params, tape, &losses, lecture.learning_rate)?;
+        if let Some(report) = report {
+            self.lesson = report.into();
+        }
+        Ok(self.lesson)
+    }
+
+    /// Takes what was read of the last step.
+    pub(super) fn settle(&mut self, told: &[f32]) -> Result<()> {
+        self.lesson = self.adam.settle(told)?.into();
+        Ok(())
     }
 }
 
@@ -72,10 +105,13 @@ impl Learner for AppearanceLearner {
         let net = AppearanceNet::new(&mut params, config, picture, &mut rng)?;
         let adam = Adam::new(&params, AdamConfig::default())?;
         Ok(Self {
+            size: config.size,
             scorer: net.detached(),
             params,
             net,
             adam,
+            lesson: Lesson::default(),
+            expected: None,
         })
     }
 

@@ -4,18 +4,18 @@
 mod learner;
 mod net;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rand::{Rng as _, SeedableRng};
 
-use self::learner::{AppearanceLearner, Lecture};
+use self::learner::AppearanceLearner;
 use super::placed::Placed;
-use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
+use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, Lesson, Turn};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
 use crate::detector::nn::Rng;
 use crate::detector::vae::{dropout_mask, normal};
-use crate::detector::{AnomalyMap, NetArch, Result, Tuning};
+use crate::detector::{AnomalyMap, NetArch, Tuning};
 
 /// Steps of the faster start, and its step size as a multiple of `Tuning::learning_rate`.
 const FAST_STEPS: u32 = 1000;
@@ -28,6 +28,8 @@ const REPLAY_AFTER: usize = 4;
 const REPLAY_DRAWS: usize = 3;
 /// Colour channels.
 const CHANNELS: usize = 3;
+/// Side of the boxes of pixels that the error is smoothed over.
+const SIDE: usize = 5;
 
 /// What the appearance cue is made from.
 #[derive(Clone, Debug)]
@@ -38,7 +40,6 @@ pub(crate) struct AppearanceConfig {
     pub(crate) size: (usize, usize),
     pub(crate) networks: Networks,
     pub(crate) seed: u64,
-    pub(crate) device: Device,
 }
 
 /// The appearance cue.
@@ -53,9 +54,8 @@ pub(crate) struct Appearance {
     offered: u64,
     steps: u32,
     picture: Vec<f32>,
-    reconstruction: Vec<f32>,
-    errors: Vec<f32>,
-    sums: Vec<f32>,
+    /// Stands in for the net where there is none: a running mean.
+    background: Vec<f32>,
     map: AnomalyMap,
 }
 
@@ -79,67 +79,47 @@ impl Appearance {
             offered: 0,
             steps: 0,
             picture: Vec::new(),
-            reconstruction: Vec::new(),
-            errors: Vec::new(),
-            sums: Vec::new(),
+            background: Vec::new(),
             map: AnomalyMap::new(width, height),
         }
     }
 
-    /// On the CPU.
-    ///
-    /// # Shapes
-    /// `[B, H, W, 3]`
-    fn tensor(&self, values: Vec<f32>) -> candle_core::Result<Tensor> {
-        let (width, height) = self.config.size;
-        let batch = values.len() / (width * height * CHANNELS);
-        Tensor::from_vec(values, (batch, height, width, CHANNELS), &Device::Cpu)
-    }
-
-    fn learner(&mut self) -> Result<&mut Placed<AppearanceLearner>> {
+    fn learner(&mut self, device: &Device) -> Result<&mut Placed<AppearanceLearner>> {
         let learner = match self.learner.take() {
             Some(learner) => learner,
-            None => {
-                // The plan outlives the time on a GPU and is not to hold it.
-                let config = AppearanceConfig {
-                    device: Device::Cpu,
-                    ..self.config.clone()
-                };
-                Placed::new((config, self.picture.clone()), &self.config.device)?
-            }
+            None => Placed::new((self.config.clone(), self.picture.clone()), device)?,
         };
         Ok(self.learner.insert(learner))
     }
 
-    /// What should be there: the net's reconstruction from the posterior mean.
-    fn reconstruct(&mut self) -> Result<()> {
-        if self.config.networks == Networks::Off {
-            if self.reconstruction.is_empty() {
-                self.reconstruction.clone_from(&self.picture);
-            }
-            return Ok(());
-        }
-        let x = self.tensor(self.picture.clone())?;
-        self.reconstruction = self.predict(&x)?;
-        Ok(())
+    /// As the net's [`AppearanceLearner::predict`], against the background.
+    fn compare(&mut self) {
+        let pixels = self
+            .picture
+            .chunks_exact(CHANNELS)
+            .zip(self.background.chunks_exact(CHANNELS));
+        let errors: Vec<f32> = pixels
+            .map(|(x, r)| x.iter().zip(r).map(|(x, r)| (x - r).powi(2)).sum())
+            .collect();
+        box_mean(
+            &errors,
+            self.config.size,
+            SIDE,
+            &mut Vec::new(),
+            &mut self.map.values,
+        );
     }
 
-    /// The net's reconstruction from the posterior mean.
-    pub(in crate::detector) fn predict(&mut self, x: &Tensor) -> Result<Vec<f32>> {
-        let learner = self.learner()?;
-        Ok(learner.run(|learner, device| learner.predict(&x.to_device(device)?))?)
-    }
-
-    /// The current picture and some from the replay, once that holds enough.
-    fn batch(&mut self) -> Result<Tensor> {
-        let mut values = self.picture.clone();
+    /// Some pictures from the replay, once that holds enough.
+    fn recall(&mut self) -> Vec<Vec<f32>> {
+        let mut values = Vec::new();
         if self.replay.len() > REPLAY_AFTER {
             for _ in 0..REPLAY_DRAWS {
                 let past = &self.replay[self.rng.random_range(0..self.replay.len())];
                 values.extend(past.iter().map(|&p| to_net(f32::from(p))));
             }
         }
-        Ok(self.tensor(values)?)
+        vec![values]
     }
 
     /// Algorithm R (Vitter 1985): every training frame so far is in the reservoir with the same probability.
@@ -164,42 +144,19 @@ impl Appearance {
     /// Goes on from the weights and moments of another one that has seen a frame.
     #[cfg(all(test, feature = "cuda"))]
     pub(super) fn follow(&mut self, other: &Self) {
-        let other = other.learner.as_ref().expect("it has seen a frame");
-        self.learner().unwrap().follow(other).unwrap();
-    }
-
-    /// One step of the optimiser.
-    pub(in crate::detector) fn step(&mut self, x: &Tensor, tuning: &Tuning) -> Result<Lesson> {
-        let batch = x.dim(0)?;
-        let features = self.learner()?.learner().features();
-        let latent = self.config.latent_dim;
-        let mask = dropout_mask(&mut self.rng, tuning.dropout, &[batch, features], &Device::Cpu)?;
-        let noise = normal(&mut self.rng, &[batch, latent], &Device::Cpu)?;
-        let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
-        let lecture = Lecture {
-            pictures: x,
-            mask: mask.as_ref(),
-            noise: &noise,
-            kl_weight: tuning.kl_weight,
-            learning_rate: pace * tuning.learning_rate,
-        };
-        let report = self
-            .learner()?
-            .train(|learner, device| learner.step(&lecture, device))?;
-        self.steps += 1;
-        Ok(report.into())
+        let (mine, theirs) = (self.learner.as_mut(), other.learner.as_ref());
+        mine.unwrap().follow(theirs.unwrap()).unwrap();
     }
 
     /// Stands in for training in the ablations: the calibration needs its training frames.
-    fn learn_without_net(&mut self) -> Lesson {
+    fn learn_without_net(&mut self) {
         self.steps += 1;
         if self.config.networks == Networks::Off {
             let rate = (1.0 / (f64::from(self.steps) + 1.0)).max(0.005) as f32;
-            for (r, p) in self.reconstruction.iter_mut().zip(&self.picture) {
+            for (r, p) in self.background.iter_mut().zip(&self.picture) {
                 *r += rate * (p - *r);
             }
         }
-        Lesson::default()
     }
 }
 
@@ -225,34 +182,76 @@ impl Cue for Appearance {
         CalibratesOn::TrainedFrames
     }
 
-    fn score(&mut self, frame: &Frame<'_>, _learn: bool) -> Result<Option<f64>> {
+    fn look(&mut self, frame: &Frame<'_>, _: bool) {
         self.picture.clear();
         self.picture.extend(frame.colour.iter().map(|&v| to_net(v)));
-        self.reconstruct()?;
-        self.errors.clear();
-        let pixels = self
-            .picture
-            .chunks_exact(CHANNELS)
-            .zip(self.reconstruction.chunks_exact(CHANNELS));
-        self.errors
-            .extend(pixels.map(|(x, r)| x.iter().zip(r).map(|(x, r)| (x - r).powi(2)).sum::<f32>()));
-        box_mean(
-            &self.errors,
-            self.config.size,
-            5,
-            &mut self.sums,
-            &mut self.map.values,
-        );
+        if self.config.networks == Networks::Off && self.background.is_empty() {
+            self.background.clone_from(&self.picture);
+        }
+    }
+
+    fn shown(&self) -> Vec<&[f32]> {
+        match self.config.networks {
+            Networks::Off => Vec::new(),
+            _ => vec![&self.picture],
+        }
+    }
+
+    fn predict(&mut self, shown: &[Tensor], device: &Device) -> Result<Vec<Tensor>> {
+        let [picture] = shown else {
+            candle_core::bail!("appearance is shown 1 array, not {}", shown.len());
+        };
+        self.learner(device)?.run(|learner| learner.predict(picture))
+    }
+
+    fn conclude(&mut self, told: &[Vec<f32>], _: &Frame<'_>, _: bool) -> Result<Option<f64>> {
+        match (told, &mut self.learner) {
+            ([map, pending @ ..], Some(learner)) => {
+                self.map.values.copy_from_slice(map);
+                if let Some(told) = pending.first() {
+                    learner.learner_mut().settle(told)?;
+                }
+            }
+            _ => self.compare(),
+        }
         Ok(Some(f64::from(self.map.peak().1)))
     }
 
-    fn learn(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>> {
+    fn prepare(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Turn {
         if self.config.networks != Networks::Trained {
-            return Ok(Some(self.learn_without_net()));
+            self.learn_without_net();
+            return Turn::Done;
         }
-        let x = self.batch()?;
+        let past = self.recall();
         self.remember(frame.colour);
-        self.step(&x, tuning).map(Some)
+        let lecture = self.lecture(past, tuning);
+        self.steps += 1;
+        Turn::Step(lecture)
+    }
+
+    fn lecture(&mut self, past: Vec<Vec<f32>>, tuning: &Tuning) -> Lecture {
+        let features = self.learner.as_ref().map_or(0, |l| l.learner().features());
+        let batch = 1 + past[0].len() / self.picture.len().max(1);
+        let pace = if self.steps < FAST_STEPS { FAST_RATE } else { 1.0 };
+        Lecture {
+            past,
+            mask: dropout_mask(&mut self.rng, tuning.dropout, batch * features),
+            noise: normal(&mut self.rng, batch * self.config.latent_dim),
+            weights: [1.0, tuning.kl_weight],
+            learning_rate: pace * tuning.learning_rate,
+            slow_rate: 0.0,
+        }
+    }
+
+    fn learn(
+        &mut self,
+        shown: &[Tensor],
+        lecture: &Lecture,
+        given: &[Tensor],
+        device: &Device,
+    ) -> Result<Lesson> {
+        self.learner(device)?
+            .train(|learner| learner.step(shown, lecture, given))
     }
 
     fn lessons(&self) -> u32 {
@@ -265,29 +264,25 @@ impl Cue for Appearance {
 
     fn restart(&mut self) {}
 
-    fn take_failure(&mut self) -> Option<String> {
-        self.learner.as_mut().and_then(Placed::take_failure)
+    fn may_leave(&self) -> bool {
+        self.learner.as_ref().is_some_and(Placed::may_leave)
+    }
+
+    fn leave_gpu(&mut self) -> Result<()> {
+        self.learner.as_mut().map_or(Ok(()), Placed::leave)
     }
 
     #[cfg(test)]
     fn inject(&mut self, fault: super::Fault) {
-        self.learner().unwrap().inject(fault).unwrap();
-    }
-
-    fn leave_gpu(&mut self) -> Result<()> {
-        self.config.device = Device::Cpu;
-        match &mut self.learner {
-            Some(learner) => Ok(learner.leave()?),
-            None => Ok(()),
-        }
+        self.learner(&Device::Cpu).unwrap().inject(fault);
     }
 
     fn reconstruction(&self) -> Option<(Vec<f32>, usize)> {
-        let picture = self
-            .reconstruction
-            .iter()
-            .map(|&v| from_net(v).clamp(0.0, 255.0))
-            .collect();
+        let expected = match &self.learner {
+            Some(learner) => learner.learner().expected()?,
+            None => self.background.clone(),
+        };
+        let picture = expected.iter().map(|&v| from_net(v).clamp(0.0, 255.0)).collect();
         Some((picture, self.config.size.0))
     }
 }

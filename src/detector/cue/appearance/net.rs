@@ -127,7 +127,7 @@ impl AppearanceNet {
     }
 
     /// # Shapes
-    /// `[B, H, W, 3]` -> `[B, K]`; the mask is `[B, features]`
+    /// `[B, H, W, 3]` -> `[B, K]`; the mask has `B * features` values
     pub(super) fn encode(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Posterior> {
         let mut x = x.clone();
         for stage in &self.encoder {
@@ -135,7 +135,7 @@ impl AppearanceNet {
         }
         let mut x = reshape(&x, ((), self.features()))?;
         if let Some(mask) = mask {
-            x = apply_mask(&x, mask)?;
+            x = apply_mask(&x, &mask.reshape(x.shape())?)?;
         }
         Ok(Posterior {
             mean: self.mean.forward(&x)?,
@@ -176,7 +176,6 @@ mod tests {
             size,
             networks: Networks::Trained,
             seed: 1,
-            device: Device::Cpu,
         };
         let mut params = Parameters::new(&Device::Cpu);
         let picture = vec![to_net(100.0); size.0 * size.1 * CHANNELS];

@@ -4,52 +4,60 @@ use candle_core::{Device, Result, Tensor};
 use rand::SeedableRng;
 
 use super::net::MotionNet;
+use super::{CHANNELS, KL_SHARE, SIDE};
 use crate::detector::cue::placed::{Learner, Memory};
+use crate::detector::cue::{Lecture, Lesson};
 use crate::detector::nn::{
-    Adam, AdamConfig, Losses, Parameters, Report, Rng, StepOutcome, Tape, read_both, student_t_loss, upload,
+    Adam, AdamConfig, Losses, Parameters, Report, Rng, Tape, append, box_mean, motion_score, student_t_loss,
     weighted_sum,
 };
 
-/// What a training step is made from, on any device.
-pub(super) struct Lecture<'a> {
-    pub(super) target: &'a Tensor,
-    pub(super) condition: &'a Tensor,
-    pub(super) mask: Option<&'a Tensor>,
-    pub(super) noise: &'a Tensor,
-    /// Weights of the likelihood and of the divergence.
-    pub(super) weights: [f64; 2],
-    pub(super) learning_rate: f64,
-    /// How far the slow net follows after it.
-    pub(super) slow_rate: f64,
-}
-
 #[derive(Debug)]
 pub(super) struct MotionLearner {
+    /// Cells of the grid: rows, columns.
+    grid: (usize, usize),
     params: Parameters,
     net: MotionNet,
     slow_params: Parameters,
     /// Scores; without a graph.
     slow_net: MotionNet,
     adam: Adam,
+    lesson: Lesson,
 }
 
 impl MotionLearner {
-    /// The slow net's prediction, and its posterior's divergence in every latent cell.
-    pub(super) fn predict(&self, given: [&Tensor; 2], device: &Device) -> Result<(Vec<f32>, Vec<f32>)> {
-        let [target, condition] = upload(given, device)?;
-        let posterior = self.slow_net.encode(&target, &condition, None)?;
-        let prediction = self.slow_net.decode(&posterior.mean, &condition)?;
-        read_both(&prediction, &posterior.kl()?)
+    /// # Shapes
+    /// `[B * Gh * Gw * 2]` -> `[B, Gh, Gw, 2]`
+    fn maps(&self, values: &Tensor) -> Result<Tensor> {
+        values.reshape(((), self.grid.0, self.grid.1, CHANNELS))
     }
 
-    /// One step of the optimiser.
-    pub(super) fn step(&mut self, lecture: &Lecture<'_>, device: &Device) -> Result<Report> {
-        let given = [lecture.target, lecture.condition, lecture.noise];
-        let [target, condition, noise] = upload(given, device)?;
-        let mask = lecture.mask.map(|mask| mask.to_device(device)).transpose()?;
+    /// Half of target and of the slow net's prediction each and its posterior's divergence, smoothed, for every cell;
+    /// and behind it what is not told yet of the last step.
+    pub(super) fn predict(&self, target: &Tensor, condition: &Tensor) -> Result<Vec<Tensor>> {
+        let (target, condition) = (self.maps(target)?, self.maps(condition)?);
+        let posterior = self.slow_net.encode(&target, &condition, None)?;
+        let prediction = self.slow_net.decode(&posterior.mean, &condition)?;
+        let map = motion_score(&target, &prediction, &posterior.kl()?, KL_SHARE)?;
+        let map = box_mean(&map, SIDE)?;
+        Ok([map].into_iter().chain(self.adam.pending().cloned()).collect())
+    }
+
+    /// One step of the optimiser: on the frame's `shown` target and condition, and on `given`, the arrays of `lecture`.
+    pub(super) fn step(&mut self, shown: &[Tensor], lecture: &Lecture, given: &[Tensor]) -> Result<Lesson> {
+        let ([target, condition], [past_target, past_condition, noise, mask]) = (shown, given) else {
+            candle_core::bail!(
+                "motion learns from 2 and 4 arrays, got {} and {}",
+                shown.len(),
+                given.len()
+            );
+        };
+        let target = self.maps(&append(target, past_target)?)?;
+        let condition = self.maps(&append(condition, past_condition)?)?;
+        let mask = (mask.elem_count() > 0).then_some(mask);
         let (losses, tape) = Tape::record(|| -> Result<_> {
-            let posterior = self.net.encode(&target, &condition, mask.as_ref())?;
-            let prediction = self.net.decode(&posterior.reparameterize(&noise)?, &condition)?;
+            let posterior = self.net.encode(&target, &condition, mask)?;
+            let prediction = self.net.decode(&posterior.reparameterize(noise)?, &condition)?;
             let reconstruction = student_t_loss(&prediction, &target, 1.0)?;
             let kl = posterior.kl_loss()?;
             let [first, second] = lecture.weights;
@@ -62,29 +70,52 @@ impl MotionLearner {
         let report = self
             .adam
             .learn(&self.params, tape, &losses, lecture.learning_rate)?;
-        if report.outcome != StepOutcome::Refused {
-            self.slow_params.lerp_from(&self.params, lecture.slow_rate)?;
+        if !report.is_some_and(|r| r.is_refused()) {
+            let step = self.adam.pending();
+            self.slow_params
+                .lerp_from(&self.params, lecture.slow_rate, step)?;
         }
-        Ok(report)
+        if let Some(report) = report {
+            self.tell(report);
+        }
+        Ok(self.lesson)
+    }
+
+    /// Takes what was read of the last step.
+    pub(super) fn settle(&mut self, told: &[f32]) -> Result<()> {
+        let report = self.adam.settle(told)?;
+        self.tell(report);
+        Ok(())
+    }
+
+    fn tell(&mut self, report: Report) {
+        let lesson = Lesson::from(report);
+        self.lesson = Lesson {
+            // Its part of the loss.
+            reconstruction: CHANNELS as f64 * lesson.reconstruction,
+            ..lesson
+        };
     }
 }
 
 impl Learner for MotionLearner {
-    /// The seed of the weights.
-    type Plan = u64;
+    /// The seed of the weights, and the grid: rows, columns.
+    type Plan = (u64, (usize, usize));
 
-    fn make(seed: &u64, device: &Device) -> Result<Self> {
+    fn make((seed, grid): &Self::Plan, device: &Device) -> Result<Self> {
         let mut params = Parameters::new(device);
         let mut slow_params = Parameters::new(device);
         let net = MotionNet::new(&mut params, &mut Rng::seed_from_u64(*seed))?;
         let slow_net = MotionNet::new(&mut slow_params, &mut Rng::seed_from_u64(*seed))?.detached();
         let adam = Adam::new(&params, AdamConfig::default())?;
         Ok(Self {
+            grid: *grid,
             params,
             net,
             slow_params,
             slow_net,
             adam,
+            lesson: Lesson::default(),
         })
     }
 

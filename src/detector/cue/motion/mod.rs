@@ -5,20 +5,20 @@ mod learner;
 mod maps;
 mod net;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rand::{Rng as _, SeedableRng};
 
 use self::gain::Gain;
-use self::learner::{Lecture, MotionLearner};
+use self::learner::MotionLearner;
 use self::maps::MotionMaps;
 use super::placed::Placed;
-use super::{CalibratesOn, Cue, CueKind, Frame, Lesson};
+use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, Lesson, Turn};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
 use crate::detector::nn::Rng;
 use crate::detector::vae::{dropout_mask, normal};
-use crate::detector::{AnomalyMap, Result, Tuning};
+use crate::detector::{AnomalyMap, Tuning};
 
 /// Ticks of the faster start.
 const FAST_TICKS: f64 = 200.0;
@@ -34,6 +34,8 @@ const REPLAY_AFTER: usize = 8;
 const SLOW_RATE: f64 = 0.01;
 /// Share of the latent divergence in the score.
 const KL_SHARE: f32 = 0.2;
+/// Side of the boxes of cells that the score is smoothed over.
+const SIDE: usize = 3;
 /// Scores below this count as this.
 const FLOOR: f64 = 0.1;
 
@@ -46,114 +48,66 @@ type Maps = (Vec<f32>, Vec<f32>);
 #[derive(Debug)]
 pub(crate) struct Motion {
     networks: Networks,
+    seed: u64,
     maps: MotionMaps,
-    learner: Placed<MotionLearner>,
+    /// Made when it is first asked for.
+    learner: Option<Placed<MotionLearner>>,
     rng: Rng,
     replay: Vec<Maps>,
     steps: u32,
     gain: Gain,
     map: AnomalyMap,
-    cells: Vec<f32>,
-    sums: Vec<f32>,
 }
 
 impl Motion {
     /// For grey pictures of `size` = (width, height), both multiples of 4.
-    pub(crate) fn new(size: (usize, usize), networks: Networks, seed: u64, device: &Device) -> Result<Self> {
+    pub(crate) fn new(size: (usize, usize), networks: Networks, seed: u64) -> Self {
         let maps = MotionMaps::new(size);
         let (width, height) = maps.grid();
-        Ok(Self {
+        Self {
             networks,
+            seed,
             maps,
-            learner: Placed::new(seed, device)?,
+            learner: None,
             rng: Rng::seed_from_u64(seed ^ 0x6d6f_7469_6f6e),
             replay: Vec::new(),
             steps: 0,
             gain: Gain::default(),
             map: AnomalyMap::new(width, height),
-            cells: Vec::new(),
-            sums: Vec::new(),
-        })
+        }
     }
 
-    /// On the CPU.
-    ///
-    /// # Shapes
-    /// `[B, Gh, Gw, 2]`
-    fn tensor(&self, values: Vec<f32>) -> candle_core::Result<Tensor> {
-        let (width, height) = self.maps.grid();
-        let batch = values.len() / (width * height * CHANNELS);
-        Tensor::from_vec(values, (batch, height, width, CHANNELS), &Device::Cpu)
+    fn learner(&mut self, device: &Device) -> Result<&mut Placed<MotionLearner>> {
+        let learner = match self.learner.take() {
+            Some(learner) => learner,
+            None => {
+                let (width, height) = self.maps.grid();
+                Placed::new((self.seed, (height, width)), device)?
+            }
+        };
+        Ok(self.learner.insert(learner))
     }
 
-    /// The largest 3x3 mean of the cells; leaves all of them in the map.
-    fn smooth(&mut self) -> f64 {
-        box_mean(
-            &self.cells,
-            self.maps.grid(),
-            3,
-            &mut self.sums,
-            &mut self.map.values,
-        );
+    /// The largest place of the target alone, which stays in the map.
+    fn target_score(&mut self) -> f64 {
+        let cells: Vec<f32> = self
+            .maps
+            .targets()
+            .chunks_exact(CHANNELS)
+            .map(|p| 0.5 * (p[0] + p[1]))
+            .collect();
+        let grid = self.maps.grid();
+        box_mean(&cells, grid, SIDE, &mut Vec::new(), &mut self.map.values);
         f64::from(self.map.peak().1)
     }
 
-    /// Per cell: half of target and prediction each, and the latent divergence; all without the net's [`Gain`].
-    fn judge(&mut self, ticks: f64, learn: bool) -> Result<f64> {
-        let (width, height) = self.maps.grid();
-        let pair_mean = |values: &[f32]| {
-            values
-                .chunks_exact(CHANNELS)
-                .map(|p| 0.5 * (p[0] + p[1]))
-                .collect::<Vec<_>>()
-        };
-        self.cells = pair_mean(self.maps.targets());
-        let input = self.smooth();
-        if self.networks == Networks::Off {
-            return Ok(input);
+    /// A pair of maps from the replay, once that holds enough.
+    fn recall(&mut self) -> Vec<Vec<f32>> {
+        if self.replay.len() <= REPLAY_AFTER {
+            return vec![Vec::new(); 2];
         }
-        let target = self.tensor(self.maps.targets().to_vec())?;
-        let condition = self.tensor(self.maps.conditions().to_vec())?;
-        let (prediction, divergence) = self.predict(&target, &condition)?;
-        let prediction = pair_mean(&prediction);
-        let latent_width = width.div_ceil(2);
-        for y in 0..height {
-            for x in 0..width {
-                let i = y * width + x;
-                self.cells[i] += prediction[i] + KL_SHARE * divergence[y / 2 * latent_width + x / 2];
-            }
-        }
-        let output = self.smooth();
-        if learn {
-            self.gain.observe(input.max(FLOOR), output.max(FLOOR), ticks);
-        }
-        let factor = self.gain.factor();
-        for value in &mut self.map.values {
-            *value = (f64::from(*value) / factor) as f32;
-        }
-        Ok(output / factor)
-    }
-
-    /// The slow net's prediction, and its posterior's divergence in every latent cell.
-    pub(in crate::detector) fn predict(
-        &mut self,
-        target: &Tensor,
-        condition: &Tensor,
-    ) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
-        self.learner
-            .run(|learner, device| learner.predict([target, condition], device))
-    }
-
-    /// The current maps and one pair from the replay, once that holds enough.
-    fn batch(&mut self) -> Result<(Tensor, Tensor)> {
-        let mut targets = self.maps.targets().to_vec();
-        let mut conditions = self.maps.conditions().to_vec();
-        if self.replay.len() > REPLAY_AFTER {
-            let (y, c) = &self.replay[self.rng.random_range(0..self.replay.len())];
-            targets.extend_from_slice(y);
-            conditions.extend_from_slice(c);
-        }
-        Ok((self.tensor(targets)?, self.tensor(conditions)?))
+        let (target, condition) = &self.replay[self.rng.random_range(0..self.replay.len())];
+        vec![target.clone(), condition.clone()]
     }
 
     fn remember(&mut self) {
@@ -166,49 +120,12 @@ impl Motion {
         }
     }
 
-    /// Goes on from the weights and moments of another one.
+    /// Goes on from the weights and moments of another one, if that has any yet.
     #[cfg(all(test, feature = "cuda"))]
     pub(super) fn follow(&mut self, other: &Self) {
-        self.learner.follow(&other.learner).unwrap();
-    }
-
-    /// One step of the optimiser.
-    pub(in crate::detector) fn step(
-        &mut self,
-        target: &Tensor,
-        condition: &Tensor,
-        tuning: &Tuning,
-    ) -> Result<Lesson> {
-        let (batch, height, width, _) = target.dims4()?;
-        let [height, width] = [height, width].map(|n| n.div_ceil(2));
-        let features = [batch, height, width, net::FEATURES];
-        let latent = [batch, height, width, net::LATENT];
-        let mask = dropout_mask(&mut self.rng, tuning.dropout, &features, &Device::Cpu)?;
-        let noise = normal(&mut self.rng, &latent, &Device::Cpu)?;
-        let pace = if self.maps.ticks() < FAST_TICKS {
-            FAST_RATE
-        } else {
-            RATE
-        };
-        let lecture = Lecture {
-            target,
-            condition,
-            mask: mask.as_ref(),
-            noise: &noise,
-            weights: [CHANNELS as f64, KL_WEIGHT * tuning.kl_weight],
-            learning_rate: pace * tuning.learning_rate,
-            slow_rate: SLOW_RATE.max(1.0 / (f64::from(self.steps) + 2.0)),
-        };
-        let report = self
-            .learner
-            .train(|learner, device| learner.step(&lecture, device))?;
-        self.steps += 1;
-        let lesson = Lesson::from(report);
-        Ok(Lesson {
-            // Its part of the loss.
-            reconstruction: CHANNELS as f64 * lesson.reconstruction,
-            ..lesson
-        })
+        if let (Some(mine), Some(theirs)) = (&mut self.learner, &other.learner) {
+            mine.follow(theirs).unwrap();
+        }
     }
 }
 
@@ -234,24 +151,93 @@ impl Cue for Motion {
         CalibratesOn::EveryFrame
     }
 
-    fn score(&mut self, frame: &Frame<'_>, learn: bool) -> Result<Option<f64>> {
-        if !self.maps.observe(frame, learn) {
-            return Ok(None);
-        }
-        self.judge(frame.step.ticks, learn).map(Some)
+    fn look(&mut self, frame: &Frame<'_>, learn: bool) {
+        self.maps.observe(frame, learn);
     }
 
-    fn learn(&mut self, _frame: &Frame<'_>, tuning: &Tuning) -> Result<Option<Lesson>> {
+    fn shown(&self) -> Vec<&[f32]> {
+        match self.maps.is_valid() && self.networks != Networks::Off {
+            true => vec![self.maps.targets(), self.maps.conditions()],
+            false => Vec::new(),
+        }
+    }
+
+    fn predict(&mut self, shown: &[Tensor], device: &Device) -> Result<Vec<Tensor>> {
+        let [target, condition] = shown else {
+            candle_core::bail!("motion is shown 2 arrays, not {}", shown.len());
+        };
+        self.learner(device)?
+            .run(|learner| learner.predict(target, condition))
+    }
+
+    /// Half of target and prediction each, and the latent divergence; all without the net's [`Gain`].
+    fn conclude(&mut self, told: &[Vec<f32>], frame: &Frame<'_>, learn: bool) -> Result<Option<f64>> {
         if !self.maps.is_valid() {
             return Ok(None);
         }
+        let input = self.target_score();
+        let Some((map, pending)) = told.split_first() else {
+            return Ok(Some(input));
+        };
+        if let (Some(told), Some(learner)) = (pending.first(), &mut self.learner) {
+            learner.learner_mut().settle(told)?;
+        }
+        self.map.values.copy_from_slice(map);
+        let output = f64::from(self.map.peak().1);
+        if learn {
+            self.gain
+                .observe(input.max(FLOOR), output.max(FLOOR), frame.step.ticks);
+        }
+        let factor = self.gain.factor();
+        for value in &mut self.map.values {
+            *value = (f64::from(*value) / factor) as f32;
+        }
+        Ok(Some(output / factor))
+    }
+
+    fn prepare(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Turn {
+        if !self.maps.is_valid() {
+            return Turn::Pass;
+        }
         if self.networks != Networks::Trained {
             self.steps += 1;
-            return Ok(Some(Lesson::default()));
+            return Turn::Done;
         }
-        let (target, condition) = self.batch()?;
+        let past = self.recall();
         self.remember();
-        self.step(&target, &condition, tuning).map(Some)
+        let lecture = self.lecture(past, tuning);
+        self.steps += 1;
+        Turn::Step(lecture)
+    }
+
+    fn lecture(&mut self, past: Vec<Vec<f32>>, tuning: &Tuning) -> Lecture {
+        let (width, height) = self.maps.grid();
+        let batch = 1 + past[0].len() / (width * height * CHANNELS);
+        let places = batch * width.div_ceil(2) * height.div_ceil(2);
+        let pace = if self.maps.ticks() < FAST_TICKS {
+            FAST_RATE
+        } else {
+            RATE
+        };
+        Lecture {
+            past,
+            mask: dropout_mask(&mut self.rng, tuning.dropout, places * net::FEATURES),
+            noise: normal(&mut self.rng, places * net::LATENT),
+            weights: [CHANNELS as f64, KL_WEIGHT * tuning.kl_weight],
+            learning_rate: pace * tuning.learning_rate,
+            slow_rate: SLOW_RATE.max(1.0 / (f64::from(self.steps) + 2.0)),
+        }
+    }
+
+    fn learn(
+        &mut self,
+        shown: &[Tensor],
+        lecture: &Lecture,
+        given: &[Tensor],
+        device: &Device,
+    ) -> Result<Lesson> {
+        self.learner(device)?
+            .train(|learner| learner.step(shown, lecture, given))
     }
 
     fn lessons(&self) -> u32 {
@@ -266,16 +252,16 @@ impl Cue for Motion {
         self.maps.restart();
     }
 
-    fn take_failure(&mut self) -> Option<String> {
-        self.learner.take_failure()
+    fn may_leave(&self) -> bool {
+        self.learner.as_ref().is_some_and(Placed::may_leave)
+    }
+
+    fn leave_gpu(&mut self) -> Result<()> {
+        self.learner.as_mut().map_or(Ok(()), Placed::leave)
     }
 
     #[cfg(test)]
     fn inject(&mut self, fault: super::Fault) {
-        self.learner.inject(fault).unwrap();
-    }
-
-    fn leave_gpu(&mut self) -> Result<()> {
-        Ok(self.learner.leave()?)
+        self.learner(&Device::Cpu).unwrap().inject(fault);
     }
 }

@@ -73,7 +73,7 @@ impl MotionNet {
     }
 
     /// # Shapes
-    /// `[B, H, W, 2]` twice -> `[B, ceil(H/2), ceil(W/2), 4]`; the mask is `[B, ceil(H/2), ceil(W/2), 24]`
+    /// `[B, H, W, 2]` twice -> `[B, ceil(H/2), ceil(W/2), 4]`; the mask has `B * ceil(H/2) * ceil(W/2) * 24` values
     pub(super) fn encode(
         &self,
         target: &Tensor,
@@ -85,7 +85,7 @@ impl MotionNet {
             x = stage.forward(&x)?;
         }
         if let Some(mask) = mask {
-            x = apply_mask(&x, mask)?;
+            x = apply_mask(&x, &mask.reshape(x.shape())?)?;
         }
         Ok(Posterior {
             mean: self.mean.forward(&x)?,

@@ -178,6 +178,50 @@ extern "C" __global__ void kl_log_var_slope(const float* log_var, const float* g
     if (i < n) out[i] = 0.5f * (share * gradient[0]) * (expf(log_var[i]) - 1.0f);
 }
 
+// Maps of where a net was wrong.
+
+extern "C" __global__ void squared_error(const float* x, const float* expected, float* out, int n, int channels) {
+    int i = place();
+    if (i >= n) return;
+    float total = 0.0f;
+    for (int c = i * channels; c < (i + 1) * channels; c++) {
+        float error = x[c] - expected[c];
+        total += error * error;
+    }
+    out[i] = total;
+}
+
+extern "C" __global__ void motion_score(const float* target, const float* prediction, const float* divergence, float* out, int n, int width, float share) {
+    int i = place();
+    if (i >= n) return;
+    int latent = i / width / 2 * ((width + 1) / 2) + i % width / 2;
+    float seen = 0.5f * (target[2 * i] + target[2 * i + 1]);
+    float expected = 0.5f * (prediction[2 * i] + prediction[2 * i + 1]);
+    out[i] = seen + (expected + share * divergence[latent]);
+}
+
+static __device__ int reflect(int i, int length) {
+    int last = length - 1;
+    if (last == 0) return 0;
+    i = abs(i) % (2 * last);
+    return i > last ? 2 * last - i : i;
+}
+
+extern "C" __global__ void box_mean(const float* x, float* out, int n, int height, int width, int side) {
+    int i = place();
+    if (i >= n) return;
+    float total = 0.0f;
+    for (int dx = -(side / 2); dx <= side / 2; dx++) {
+        int col = reflect(i % width + dx, width);
+        float column = 0.0f;
+        for (int dy = -(side / 2); dy <= side / 2; dy++) {
+            column += x[reflect(i / width + dy, height) * width + col];
+        }
+        total += column;
+    }
+    out[i] = total * (1.0f / (side * side));
+}
+
 // Convolution as a product. The picture has height x width pixels, of which the small one that `x` holds has every
 // `1 << shift`-th each way; behind its channels stand `extra` channels in full size. Windows of kernel x kernel pixels
 // lie `stride` apart and begin `padding` outside.
@@ -319,10 +363,10 @@ extern "C" __global__ void adam(const float* report, const float* gradient, cons
     *weight -= step * m / (sqrtf(v) * root + eps);
 }
 
-// Every value goes a part of the way to the other set's.
-extern "C" __global__ void follow(const int* starts, const unsigned long long* from, const unsigned long long* to, int n, int count, float rate) {
+// Every value goes a part of the way to the other set's, unless the step there was not made.
+extern "C" __global__ void follow(const float* report, const int* starts, const unsigned long long* from, const unsigned long long* to, int n, int count, float rate) {
     int i = place();
-    if (i >= n) return;
+    if (i >= n || report[4] == 0.0f) return;
     int j = parameter(starts, count, i);
     const float* other = (const float*)from[j] + (i - starts[j]);
     float* mine = (float*)to[j] + (i - starts[j]);

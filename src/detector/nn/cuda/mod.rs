@@ -1,7 +1,7 @@
 //! The CUDA side of the nets' operations: own kernels (`kernels.cu`), and cuBLAS for the products.
 //!
 //! All work of a net goes to one stream, in the order in which it was asked for, so no operation waits for
-//! another; what is read back waits for what made it. Each launch binds the device's context to the calling
+//! another; what is read back waits for what made it, and nothing else waits. Each launch binds the device's context to the calling
 //! thread first: threads may change between frames.
 
 // Launching a kernel is unsafe. What is kept true here: addresses are of contiguous `f32` arrays that live on the
@@ -11,6 +11,7 @@
 mod convolve;
 mod device;
 mod optimise;
+mod transfer;
 
 use std::cell::Cell;
 
@@ -23,6 +24,7 @@ use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tenso
 pub(super) use convolve::Windows;
 pub(crate) use device::{keep_alive, open};
 pub(super) use optimise::{Moments, Store, follow};
+pub(super) use transfer::{Staging, read};
 
 use super::launch::{Argument, Kernel};
 

@@ -8,16 +8,14 @@ use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, Device, Result, Tensor, bail};
 
 use super::super::Parameters;
-use super::super::adam::{Losses, Rates, Report, StepOutcome};
-use super::{THREADS, Value, allocate, launch, launch_each, size, start_of, with_arrays};
+use super::super::adam::{Losses, REPORTED, Rates};
+use super::{THREADS, Value, allocate, launch, launch_each, size, start_of, tensor, with_arrays};
 
 /// Most blocks that add up the squares of a gradient.
 const PARTIALS: usize = 64;
-/// Values that a step tells: as the kernel `report` writes them.
-const REPORTED: usize = 6;
 
 /// The device, where it is a GPU.
-fn gpu(device: &Device) -> Result<&CudaDevice> {
+pub(super) fn gpu(device: &Device) -> Result<&CudaDevice> {
     match device {
         Device::Cuda(device) => Ok(device),
         other => bail!("values must be on a GPU, not on {other:?}"),
@@ -132,7 +130,6 @@ pub(in super::super) struct Moments {
     first: CudaSlice<f32>,
     second: CudaSlice<f32>,
     partials: CudaSlice<f64>,
-    report: CudaSlice<f32>,
 }
 
 impl Moments {
@@ -145,58 +142,43 @@ impl Moments {
             first: device.alloc_zeros(count)?,
             second: device.alloc_zeros(count)?,
             partials: device.alloc_zeros(PARTIALS)?,
-            report: allocate(device, REPORTED)?,
         })
     }
 
-    /// One step down the gradients in the parameters' store, unless a number is not finite. Nothing waits but the
-    /// one transfer at the end.
+    /// One step down the gradients in the parameters' store, unless a number is not finite. Nothing waits: what the
+    /// step tells, for [`Report::read`], is known once it is over.
     pub(in super::super) fn step(
         &mut self,
         params: &Parameters,
         losses: &Losses,
         max_norm: f64,
         rates: Rates,
-    ) -> Result<Report> {
+    ) -> Result<Tensor> {
         let count = params.count();
         let gradient = params.store().address(0)?;
         let blocks = count.div_ceil(THREADS).min(PARTIALS);
         let partials = start_of(&self.partials);
         let values = [Value::Address(gradient), Value::Address(partials), size(count)?];
         launch(&self.device, "squares", blocks, &values)?;
+        let report = allocate(&self.device, REPORTED)?;
+        let told = start_of(&report);
         with_arrays(losses.each(), |device, losses| {
             let mut values = vec![Value::Address(partials)];
             values.extend(losses.map(Value::Address));
-            values.push(Value::Address(start_of(&self.report)));
+            values.push(Value::Address(told));
             values.extend([size(blocks)?, Value::Number(max_norm as f32)]);
             launch(device, "report", 1, &values)
         })?;
-        self.update(params, gradient, rates)?;
-        let told = self.device.clone_dtoh(&self.report)?;
-        let &[loss, reconstruction, kl, grad_norm, done, _] = &told[..] else {
-            bail!("a step told {} values, not {REPORTED}", told.len());
-        };
-        let outcome = match done == 0.0 {
-            true => StepOutcome::Refused,
-            false => StepOutcome::Done {
-                grad_norm: f64::from(grad_norm),
-            },
-        };
-        let [loss, reconstruction, kl] = [loss, reconstruction, kl].map(f64::from);
-        Ok(Report {
-            loss,
-            reconstruction,
-            kl,
-            outcome,
-        })
+        self.update(params, [told, gradient], rates)?;
+        Ok(tensor(report, REPORTED, &self.device))
     }
 
-    fn update(&self, params: &Parameters, gradient: u64, rates: Rates) -> Result<()> {
+    fn update(&self, params: &Parameters, [report, gradient]: [u64; 2], rates: Rates) -> Result<()> {
         let device = &self.device;
         let table = params.store().table(params, device)?;
         let [keep, take] = [rates.keep, rates.take];
         let values = [
-            Value::Address(start_of(&self.report)),
+            Value::Address(report),
             Value::Address(gradient),
             Value::Address(start_of(&table.starts)),
             Value::Address(start_of(&table.addresses)),
@@ -230,21 +212,33 @@ impl Moments {
     }
 }
 
-/// Moves every value of `to` a part of the way to `from`'s; both have the same parameters.
-pub(in super::super) fn follow(to: &Parameters, from: &Parameters, rate: f32) -> Result<()> {
+/// Moves every value of `to` a part of the way to `from`'s, unless the step there that told `report` was not made;
+/// both have the same parameters.
+pub(in super::super) fn follow(
+    to: &Parameters,
+    from: &Parameters,
+    rate: f32,
+    report: Option<&Tensor>,
+) -> Result<()> {
     let device = gpu(to.device())?;
     let theirs = from.store().table(from, device)?;
     let mine = to.store().table(to, device)?;
     if mine.values != theirs.values {
         bail!("{} values cannot follow {}", mine.values, theirs.values);
     }
-    let values = [
-        Value::Address(start_of(&mine.starts)),
-        Value::Address(start_of(&theirs.addresses)),
-        Value::Address(start_of(&mine.addresses)),
-        size(mine.values)?,
-        size(mine.count)?,
-        Value::Number(rate),
-    ];
-    launch_each(device, "follow", mine.values, &values)
+    let Some(report) = report else {
+        bail!("there was no step to follow");
+    };
+    with_arrays([report], |device, [report]| {
+        let values = [
+            Value::Address(report),
+            Value::Address(start_of(&mine.starts)),
+            Value::Address(start_of(&theirs.addresses)),
+            Value::Address(start_of(&mine.addresses)),
+            size(mine.values)?,
+            size(mine.count)?,
+            Value::Number(rate),
+        ];
+        launch_each(device, "follow", mine.values, &values)
+    })
 }
