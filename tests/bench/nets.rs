@@ -3,7 +3,8 @@
 //! `cargo bench --bench nets`
 
 use criterion::Criterion;
-use gstvaeanomaly::detector::bench_support::{NetSteps};
+use gstvaeanomaly::detector::ComputeDevice;
+use gstvaeanomaly::detector::bench_support::NetSteps;
 
 /// Heights of the small pictures of a 4:3 camera.
 const GREY_HEIGHT: usize = 132;

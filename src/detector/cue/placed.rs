@@ -1,6 +1,6 @@
 //! A learner on a device, and its way back to the CPU when a GPU fails.
 
-use candle_core::{Device, Result};
+use candle_core::{Device, Result, Tensor};
 
 use crate::detector::nn::AdamState;
 
@@ -25,6 +25,10 @@ pub(super) trait Learner: Sized {
 
     /// A new one.
     fn make(plan: &Self::Plan, device: &Device) -> Result<Self>;
+    /// What its last step told, where that has not come from the device yet.
+    fn pending(&self) -> Option<&Tensor>;
+    /// Takes what was read of [`Learner::pending`].
+    fn settle(&mut self, told: &[f32]) -> Result<()>;
     /// What it knows.
     fn memory(&self) -> Result<Memory>;
     /// Goes on from what another one of the same plan knew.
@@ -76,13 +80,8 @@ impl<L: Learner> Placed<L> {
         &self.learner
     }
 
-    /// For what no device has a part in.
-    pub(super) fn learner_mut(&mut self) -> &mut L {
-        &mut self.learner
-    }
-
     /// Runs `work`.
-    pub(super) fn run<R>(&mut self, work: impl FnOnce(&mut L) -> Result<R>) -> Result<R> {
+    fn run<R>(&mut self, work: impl FnOnce(&mut L) -> Result<R>) -> Result<R> {
         #[cfg(test)]
         match &mut self.fault {
             Some(Fault { after: 0, .. }) => candle_core::bail!("injected fault"),
@@ -90,6 +89,17 @@ impl<L: Learner> Placed<L> {
             None => {}
         }
         work(&mut self.learner)
+    }
+
+    /// As [`Placed::run`], for a map; behind it comes what is to be read with it of the last step.
+    pub(super) fn predict(&mut self, work: impl FnOnce(&mut L) -> Result<Tensor>) -> Result<Vec<Tensor>> {
+        let map = self.run(work)?;
+        Ok([map].into_iter().chain(self.learner.pending().cloned()).collect())
+    }
+
+    /// Takes what was read of [`Placed::predict`]'s but for the map.
+    pub(super) fn settle(&mut self, told: &[Vec<f32>]) -> Result<()> {
+        told.iter().try_for_each(|told| self.learner.settle(told))
     }
 
     /// As [`Placed::run`], for a training step: what is known is copied now and then.
@@ -158,6 +168,10 @@ impl<L: Learner> Placed<L> {
     /// Goes on from what another one knows.
     #[cfg(feature = "cuda")]
     pub(super) fn follow(&mut self, other: &Self) -> Result<()> {
+        if let Some(told) = self.learner.pending() {
+            let told: Vec<f32> = told.to_vec1()?;
+            self.learner.settle(&told)?;
+        }
         self.learner.restore(&other.learner.memory()?)
     }
 }

@@ -5,6 +5,7 @@ use candle_core::Device;
 use super::{Appearance, AppearanceConfig, Cue, Fault, Frame, Lesson, Motion};
 use crate::detector::clock::Step;
 use crate::detector::config::Networks;
+use crate::detector::exchange::Exchange;
 use crate::detector::{AnomalyMap, NetArch, Tuning};
 
 const GREY: (usize, usize) = (32, 16);
@@ -23,8 +24,14 @@ struct Seen {
     lesson: Option<Lesson>,
 }
 
+/// A cue and its way to a device.
+struct Watcher<C> {
+    cue: C,
+    exchange: Exchange,
+}
+
 /// Shows a cue frame number `i` of a moving pattern.
-fn show(cue: &mut dyn Cue, i: u32) -> Seen {
+fn show(Watcher { cue, exchange }: &mut Watcher<impl Cue>, i: u32) -> Seen {
     let phase = 0.4 * i as f32;
     let grey: Vec<f32> = wave(GREY.0 * GREY.1, 0.7, phase)
         .iter()
@@ -52,56 +59,55 @@ fn show(cue: &mut dyn Cue, i: u32) -> Seen {
         dropout: 0.2,
         ..Tuning::default()
     };
-    let score = cue.score(&frame, true).unwrap();
-    let lesson = cue.learn(&frame, &tuning).unwrap();
+    let scores = exchange.score(&mut [&mut *cue], &frame, true).unwrap();
+    let turn = cue.prepare(&frame, &tuning);
+    let lessons = exchange.learn(&mut [&mut *cue], &[turn]).unwrap();
     Seen {
-        score,
+        score: scores[0],
         map: cue.map().clone(),
-        lesson,
+        lesson: lessons[0],
     }
 }
 
-fn motion() -> Motion {
-    motion_on(&Device::Cpu)
+fn motion(device: &Device) -> Watcher<Motion> {
+    Watcher {
+        cue: Motion::new(GREY, Networks::Trained, SEED),
+        exchange: Exchange::new(device),
+    }
 }
 
-fn motion_on(device: &Device) -> Motion {
-    Motion::new(GREY, Networks::Trained, SEED, device).unwrap()
-}
-
-fn appearance() -> Appearance {
-    appearance_on(&Device::Cpu)
-}
-
-fn appearance_on(device: &Device) -> Appearance {
-    Appearance::new(AppearanceConfig {
+fn appearance(device: &Device) -> Watcher<Appearance> {
+    let config = AppearanceConfig {
         arch: "[(4,3,2),(6,3,2)]".parse::<NetArch>().unwrap(),
         latent_dim: 4,
         size: COLOUR,
         networks: Networks::Trained,
         seed: SEED,
-        device: device.clone(),
-    })
+    };
+    Watcher {
+        cue: Appearance::new(config),
+        exchange: Exchange::new(device),
+    }
 }
 
 /// Frames before a fault is injected.
 const START: u32 = 20;
 
 /// Compares a cue with a fault with one without, over twenty frames from the fault on.
-fn assert_same<C: Cue>(make: fn() -> C, fault: Fault) {
-    let (mut sound, mut failing) = (make(), make());
+fn assert_same<C: Cue>(make: fn(&Device) -> Watcher<C>, fault: Fault) {
+    let (mut sound, mut failing) = (make(&Device::Cpu), make(&Device::Cpu));
     let mut failures = 0;
     // A frame is two runs, score and lesson.
     for i in 0..START + fault.after / 2 + 20 {
         if i == START {
-            failing.inject(fault);
+            failing.cue.inject(fault);
         }
         let (want, got) = (show(&mut sound, i), show(&mut failing, i));
         assert_eq!(got, want, "frame {i}, {fault:?}");
-        failures += u32::from(failing.take_failure().is_some());
+        failures += u32::from(failing.exchange.take_failure().is_some());
     }
     assert_eq!(failures, 1, "{fault:?}");
-    assert!(sound.take_failure().is_none());
+    assert!(sound.exchange.take_failure().is_none());
 }
 
 #[test]
@@ -138,10 +144,10 @@ fn what_cannot_be_read_any_more_is_taken_from_the_last_copy() {
 
 #[test]
 fn a_lost_gpu_takes_the_steps_since_the_last_copy_and_no_more() {
-    let (mut sound, mut failing) = (appearance(), appearance());
+    let (mut sound, mut failing) = (appearance(&Device::Cpu), appearance(&Device::Cpu));
     for i in 0..30 {
         if i == 20 {
-            failing.inject(Fault {
+            failing.cue.inject(Fault {
                 after: 10,
                 readable: false,
             });
@@ -151,14 +157,14 @@ fn a_lost_gpu_takes_the_steps_since_the_last_copy_and_no_more() {
     }
     // Five lessons are gone.
     assert_ne!(show(&mut failing, 30), show(&mut sound, 30));
-    assert!(failing.take_failure().is_some());
-    assert_eq!(failing.lessons(), sound.lessons());
+    assert!(failing.exchange.take_failure().is_some());
+    assert_eq!(failing.cue.lessons(), sound.cue.lessons());
 }
 
 /// Each frame with the same weights: what training blows up over many frames does not blur it. Without a usable GPU it
 /// says so and does nothing.
 #[cfg(feature = "cuda")]
-fn assert_devices_agree<C: Cue>(make: fn(&Device) -> C, follow: fn(&mut C, &C)) {
+fn assert_devices_agree<C: Cue>(make: fn(&Device) -> Watcher<C>, follow: fn(&mut C, &C)) {
     use std::io::Write;
     let gpu = match crate::detector::nn::open_cuda(None) {
         Ok((_, device)) => device,
@@ -169,24 +175,36 @@ fn assert_devices_agree<C: Cue>(make: fn(&Device) -> C, follow: fn(&mut C, &C)) 
     };
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs().max(1.0);
     let (mut here, mut there) = (make(&Device::Cpu), make(&gpu));
+    // What a step on the GPU tells comes with the next one.
+    let mut told: Option<Lesson> = None;
     for i in 0..300 {
         let (want, got) = (show(&mut here, i), show(&mut there, i));
-        assert_eq!(there.take_failure(), None, "frame {i}");
+        assert_eq!(there.exchange.take_failure(), None, "frame {i}");
         assert_eq!(want.score.is_some(), got.score.is_some(), "frame {i}");
         for (want, got) in want.score.iter().zip(&got.score) {
             assert!(near(*want, *got), "frame {i}: scores {want} and {got}");
         }
-        for (want, got) in want.lesson.iter().zip(&got.lesson) {
+        for (want, got) in want.map.values.iter().zip(&got.map.values) {
+            assert!(
+                near(f64::from(*want), f64::from(*got)),
+                "frame {i}: {want} and {got}"
+            );
+        }
+        assert_eq!(want.lesson.is_some(), got.lesson.is_some(), "frame {i}");
+        for (want, got) in told.iter().zip(&got.lesson) {
             assert!(near(want.loss, got.loss), "frame {i}: {want:?} and {got:?}");
             assert!(near(want.kl, got.kl), "frame {i}: {want:?} and {got:?}");
+            let (want, got) = (want.reconstruction, got.reconstruction);
+            assert!(near(want, got), "frame {i}: {want} and {got}");
         }
-        follow(&mut there, &here);
+        told = want.lesson;
+        follow(&mut there.cue, &here.cue);
     }
 }
 
 #[cfg(feature = "cuda")]
 #[test]
 fn three_hundred_frames_are_the_same_on_both_devices_each_with_the_same_weights() {
-    assert_devices_agree(motion_on, |there, here| there.follow(here));
-    assert_devices_agree(appearance_on, |there, here| there.follow(here));
+    assert_devices_agree(motion, |there, here| there.follow(here));
+    assert_devices_agree(appearance, |there, here| there.follow(here));
 }

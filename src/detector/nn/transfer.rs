@@ -6,10 +6,12 @@ use super::cuda;
 
 /// Arrays on `device`, each of one dimension.
 pub(crate) fn upload(arrays: &[&[f32]], device: &Device) -> Result<Vec<Tensor>> {
-    if !device.is_cuda() {
+    if !device.is_cuda() || arrays.is_empty() {
         return each(arrays, device);
     }
-    let all = Tensor::from_vec(arrays.concat(), count(arrays), device)?;
+    let values = arrays.concat();
+    let count = values.len();
+    let all = Tensor::from_vec(values, count, device)?;
     split(&all, arrays)
 }
 
@@ -28,18 +30,11 @@ pub(crate) struct Staging(cuda::Staging);
 
 impl Staging {
     pub(crate) fn upload(&mut self, arrays: &[&[f32]], device: &Device) -> Result<Vec<Tensor>> {
-        if !device.is_cuda() {
+        if !device.is_cuda() || arrays.is_empty() {
             return each(arrays, device);
         }
-        match count(arrays) {
-            0 => upload(arrays, device),
-            _ => split(&self.0.upload(arrays, device)?, arrays),
-        }
+        split(&self.0.upload(arrays, device)?, arrays)
     }
-}
-
-fn count(arrays: &[&[f32]]) -> usize {
-    arrays.iter().map(|a| a.len()).sum()
 }
 
 fn each(arrays: &[&[f32]], device: &Device) -> Result<Vec<Tensor>> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use gstvaeanomaly::detector::bench_support::{NetSteps};
+use gstvaeanomaly::detector::bench_support::NetSteps;
 use gstvaeanomaly::detector::{DeviceChoice, Error};
 use serde_json::Value;
 

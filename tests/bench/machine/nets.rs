@@ -4,7 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use gemm::Parallelism;
-use gstvaeanomaly::detector::bench_support::{NetSteps};
+use gstvaeanomaly::detector::ComputeDevice;
+use gstvaeanomaly::detector::bench_support::NetSteps;
 use serde_json::Value;
 
 use crate::figures::Figures;

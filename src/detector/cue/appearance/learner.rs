@@ -39,15 +39,14 @@ impl AppearanceLearner {
         values.reshape(((), self.size.1, self.size.0, CHANNELS))
     }
 
-    /// How far the picture is from the net's reconstruction, smoothed, for every pixel; and behind it what is not told yet
-    /// of the last step.
-    pub(super) fn predict(&mut self, picture: &Tensor) -> Result<Vec<Tensor>> {
+    /// How far the picture is from the net's reconstruction, smoothed, for every pixel.
+    pub(super) fn predict(&mut self, picture: &Tensor) -> Result<Tensor> {
         let picture = self.pictures(picture)?;
         let posterior = self.scorer.encode(&picture, None)?;
         let expected = self.scorer.decode(&posterior.mean)?;
         let map = box_mean(&squared_error(&picture, &expected)?, SIDE)?;
         self.expected = Some(expected);
-        Ok([map].into_iter().chain(self.adam.pending().cloned()).collect())
+        Ok(map)
     }
 
     /// The net's reconstruction of the last picture, from the posterior mean.
@@ -87,12 +86,6 @@ impl AppearanceLearner {
         }
         Ok(self.lesson)
     }
-
-    /// Takes what was read of the last step.
-    pub(super) fn settle(&mut self, told: &[f32]) -> Result<()> {
-        self.lesson = self.adam.settle(told)?.into();
-        Ok(())
-    }
 }
 
 impl Learner for AppearanceLearner {
@@ -113,6 +106,15 @@ impl Learner for AppearanceLearner {
             lesson: Lesson::default(),
             expected: None,
         })
+    }
+
+    fn pending(&self) -> Option<&Tensor> {
+        self.adam.pending()
+    }
+
+    fn settle(&mut self, told: &[f32]) -> Result<()> {
+        self.lesson = self.adam.settle(told)?.into();
+        Ok(())
     }
 
     fn memory(&self) -> Result<Memory> {

@@ -201,16 +201,14 @@ impl Cue for Appearance {
         let [picture] = shown else {
             candle_core::bail!("appearance is shown 1 array, not {}", shown.len());
         };
-        self.learner(device)?.run(|learner| learner.predict(picture))
+        self.learner(device)?.predict(|learner| learner.predict(picture))
     }
 
     fn conclude(&mut self, told: &[Vec<f32>], _: &Frame<'_>, _: bool) -> Result<Option<f64>> {
         match (told, &mut self.learner) {
             ([map, pending @ ..], Some(learner)) => {
                 self.map.values.copy_from_slice(map);
-                if let Some(told) = pending.first() {
-                    learner.learner_mut().settle(told)?;
-                }
+                learner.settle(pending)?;
             }
             _ => self.compare(),
         }

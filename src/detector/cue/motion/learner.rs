@@ -32,15 +32,13 @@ impl MotionLearner {
         values.reshape(((), self.grid.0, self.grid.1, CHANNELS))
     }
 
-    /// Half of target and of the slow net's prediction each and its posterior's divergence, smoothed, for every cell;
-    /// and behind it what is not told yet of the last step.
-    pub(super) fn predict(&self, target: &Tensor, condition: &Tensor) -> Result<Vec<Tensor>> {
+    /// Half of target and of the slow net's prediction each and its posterior's divergence, smoothed, for every cell.
+    pub(super) fn predict(&self, target: &Tensor, condition: &Tensor) -> Result<Tensor> {
         let (target, condition) = (self.maps(target)?, self.maps(condition)?);
         let posterior = self.slow_net.encode(&target, &condition, None)?;
         let prediction = self.slow_net.decode(&posterior.mean, &condition)?;
         let map = motion_score(&target, &prediction, &posterior.kl()?, KL_SHARE)?;
-        let map = box_mean(&map, SIDE)?;
-        Ok([map].into_iter().chain(self.adam.pending().cloned()).collect())
+        box_mean(&map, SIDE)
     }
 
     /// One step of the optimiser: on the frame's `shown` target and condition, and on `given`, the arrays of `lecture`.
@@ -81,13 +79,6 @@ impl MotionLearner {
         Ok(self.lesson)
     }
 
-    /// Takes what was read of the last step.
-    pub(super) fn settle(&mut self, told: &[f32]) -> Result<()> {
-        let report = self.adam.settle(told)?;
-        self.tell(report);
-        Ok(())
-    }
-
     fn tell(&mut self, report: Report) {
         let lesson = Lesson::from(report);
         self.lesson = Lesson {
@@ -117,6 +108,16 @@ impl Learner for MotionLearner {
             adam,
             lesson: Lesson::default(),
         })
+    }
+
+    fn pending(&self) -> Option<&Tensor> {
+        self.adam.pending()
+    }
+
+    fn settle(&mut self, told: &[f32]) -> Result<()> {
+        let report = self.adam.settle(told)?;
+        self.tell(report);
+        Ok(())
     }
 
     fn memory(&self) -> Result<Memory> {

@@ -167,7 +167,7 @@ impl Cue for Motion {
             candle_core::bail!("motion is shown 2 arrays, not {}", shown.len());
         };
         self.learner(device)?
-            .run(|learner| learner.predict(target, condition))
+            .predict(|learner| learner.predict(target, condition))
     }
 
     /// Half of target and prediction each, and the latent divergence; all without the net's [`Gain`].
@@ -179,8 +179,8 @@ impl Cue for Motion {
         let Some((map, pending)) = told.split_first() else {
             return Ok(Some(input));
         };
-        if let (Some(told), Some(learner)) = (pending.first(), &mut self.learner) {
-            learner.learner_mut().settle(told)?;
+        if let Some(learner) = &mut self.learner {
+            learner.settle(pending)?;
         }
         self.map.values.copy_from_slice(map);
         let output = f64::from(self.map.peak().1);
