@@ -7,7 +7,7 @@ use super::clock::Step;
 use super::config::{Networks, Tuning};
 use super::cue::{Appearance, AppearanceConfig, Cue, Frame, Motion};
 use super::image::{ReducedFrame, ReducedSizes, Reducer};
-use super::nn::{Rng, read, upload};
+use super::nn::{Rng, Staging, read};
 use super::{ComputeDevice, ImageView, NetArch, Result};
 
 /// The first stage: from a frame to its two small pictures.
@@ -47,6 +47,8 @@ pub fn launches() -> u64 {
 pub struct NetSteps {
     cue: Box<dyn Cue>,
     device: Device,
+    frames: Staging,
+    lectures: Staging,
     /// What a frame shows the net, and the past frames of a training step: uniform in ±2.
     shown: Vec<Vec<f32>>,
     past: Vec<Vec<f32>>,
@@ -99,6 +101,8 @@ impl NetSteps {
         let mut steps = Self {
             cue,
             device: device.device().clone(),
+            frames: Staging::default(),
+            lectures: Staging::default(),
             shown: random(1),
             past: random(past_frames),
         };
@@ -106,11 +110,12 @@ impl NetSteps {
         Ok(steps)
     }
 
-    /// One step of the optimiser.
+    /// One step of the optimiser. On a GPU nothing waits for it.
     pub fn train(&mut self) -> Result<()> {
         let lecture = self.cue.lecture(self.past.clone(), &Tuning::default());
         let shown = self.show()?;
-        let given = upload(&lecture.arrays().collect::<Vec<_>>(), &self.device)?;
+        let arrays: Vec<&[f32]> = lecture.arrays().collect();
+        let given = self.lectures.upload(&arrays, &self.device)?;
         self.cue.learn(&shown, &lecture, &given, &self.device)?;
         Ok(())
     }
@@ -122,8 +127,8 @@ impl NetSteps {
         Ok(())
     }
 
-    fn show(&self) -> Result<Vec<Tensor>> {
+    fn show(&mut self) -> Result<Vec<Tensor>> {
         let arrays: Vec<&[f32]> = self.shown.iter().map(Vec::as_slice).collect();
-        Ok(upload(&arrays, &self.device)?)
+        Ok(self.frames.upload(&arrays, &self.device)?)
     }
 }

@@ -5,13 +5,14 @@ use candle_core::{Device, Result, Tensor};
 
 use super::cue::{Cue, Frame, Lecture, Lesson, Turn};
 use super::error::words;
-use super::nn::{Staging, keep_alive, read, upload};
+use super::nn::{Staging, keep_alive, read};
 
 /// The way to the nets' device.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     device: Device,
-    staging: Staging,
+    frames: Staging,
+    lectures: Staging,
     /// What each net was shown of the last frame, where it is; empty where that has to be shown again.
     shown: Vec<Vec<Tensor>>,
     failure: Option<String>,
@@ -23,7 +24,8 @@ impl Exchange {
     pub(crate) fn new(device: &Device) -> Self {
         Self {
             device: device.clone(),
-            staging: Staging::default(),
+            frames: Staging::default(),
+            lectures: Staging::default(),
             shown: Vec::new(),
             failure: None,
         }
@@ -62,7 +64,7 @@ impl Exchange {
 
     fn show(&mut self, cues: Cues<'_, '_>) -> Result<()> {
         let shown: Vec<Vec<&[f32]>> = cues.iter().map(|cue| cue.shown()).collect();
-        let mut there = self.staging.upload(&shown.concat(), &self.device)?.into_iter();
+        let mut there = self.frames.upload(&shown.concat(), &self.device)?.into_iter();
         self.shown = shown
             .iter()
             .map(|arrays| there.by_ref().take(arrays.len()).collect())
@@ -103,7 +105,7 @@ impl Exchange {
             self.show(cues)?;
         }
         let arrays: Vec<&[f32]> = open.iter().flat_map(|(_, lecture)| lecture.arrays()).collect();
-        let mut given = upload(&arrays, &self.device)?.into_iter();
+        let mut given = self.lectures.upload(&arrays, &self.device)?.into_iter();
         for (i, lecture) in open {
             let given: Vec<Tensor> = given.by_ref().take(lecture.arrays().count()).collect();
             lessons[i] = Some(cues[i].learn(&self.shown[i], lecture, &given, &self.device)?);

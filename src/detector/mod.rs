@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! ImageView --image--> two small pictures --observer, scene--> Frame (background, edges, cuts)
-//!   --cue--> raw score a cue --calibration--> deviations from its own history --fusion--> raw score
+//!   --cue--> what its net is shown --exchange--> CPU or GPU and back: a map a cue, its peak the raw score
+//!   --calibration--> deviations from its own history --fusion--> raw score of all
 //!   --threshold, lifecycle--> Prediction; then, and only then, --cue::learn--> weights and statistics
 //! ```
 

@@ -108,7 +108,7 @@ pub(crate) struct AdamState {
 #[derive(Debug)]
 pub(crate) struct Adam {
     config: AdamConfig,
-    /// With the pending one, as if it had been made.
+    /// With the pending one, as if it had been made; and so it counts where nobody asks.
     steps: u32,
     moments: Moments,
     pending: Option<Tensor>,
@@ -211,11 +211,6 @@ impl Adam {
         losses: &Losses,
         learning_rate: f64,
     ) -> Result<()> {
-        if let Some(told) = &self.pending {
-            // Nobody asked, but the number of steps hangs on it.
-            let told: Vec<f32> = told.to_vec1()?;
-            self.settle(&told)?;
-        }
         params.backward_on_gpu(tape, &losses.loss)?;
         let steps = self.steps.saturating_add(1);
         let rates = self.rates(steps, 0.0, learning_rate);
@@ -227,7 +222,7 @@ impl Adam {
         Ok(())
     }
 
-    /// What the last step on a GPU tells, until [`Adam::settle`] was told what it holds.
+    /// What the last step on a GPU tells, until [`Adam::settle`] takes what was read of it.
     pub(crate) fn pending(&self) -> Option<&Tensor> {
         self.pending.as_ref()
     }

@@ -46,7 +46,7 @@ pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
 pub(crate) use pass::{append, join};
 pub(crate) use tape::{Tape, reshape};
-pub(crate) use transfer::{Staging, read, upload};
+pub(crate) use transfer::{Staging, read};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.
 pub(crate) type Rng = rand_xoshiro::Xoshiro256PlusPlus;

@@ -87,6 +87,9 @@ fn stages(camera: &mut Camera) -> Result<Launches> {
         );
         launches.push(run.launches as f64 / run.frames as f64);
     }
+    println!(
+        "(Nothing waits for a training step: what it still takes on the GPU counts to the next frame's score.)"
+    );
     Ok(Launches {
         score: launches[0],
         train: launches[2] - launches[0],

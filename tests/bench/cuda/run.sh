@@ -24,7 +24,7 @@ if [ "${1:-}" = soak ]; then
     exec ./vaeanomaly-bench-cuda soak "${2:-10}"
 fi
 
-./tests-parts cuda --nocapture --test-threads 1
+./tests-parts cuda placed --nocapture --test-threads 1
 ./tests-whole --nocapture --test-threads 1
 if "$python" torch_cuda.py >torch.json; then
     set -- torch.json

@@ -9,33 +9,33 @@ use super::optimise::gpu;
 use super::{allocate, tensor};
 
 /// Memory of the host that a GPU copies from while the host goes on: copies from any other may wait until the stream
-/// is idle.
+/// is idle. It is as long as the longest upload so far.
 #[derive(Debug, Default)]
 pub(in super::super) struct Staging(Option<PinnedHostSlice<f32>>);
 
 impl Staging {
-    /// One array of all, one behind the other. Waits, if at all, for the upload before.
+    /// One array of all, one behind the other, and perhaps of more behind them. Waits, if at all, for the upload before.
     pub(in super::super) fn upload(&mut self, arrays: &[&[f32]], device: &Device) -> Result<Tensor> {
         let device = gpu(device)?;
-        let count = arrays.iter().map(|a| a.len()).sum();
-        let context = device.cuda_stream().context().clone();
-        let pinned = match self.0.take() {
-            Some(pinned) if pinned.len() == count && *pinned.context() == context => pinned,
-            _ => {
-                // SAFETY: every value is written below, before anything reads it.
-                unsafe { context.alloc_pinned_with_flags(count, CU_MEMHOSTALLOC_WRITECOMBINED) }.w()?
+        let stream = device.cuda_stream();
+        let count: usize = arrays.iter().map(|a| a.len()).sum();
+        let pinned = match &mut self.0 {
+            Some(pinned) if pinned.len() >= count => pinned,
+            slot => {
+                // SAFETY: no bit pattern of a float is invalid, and nothing reads what is not written below.
+                let flags = CU_MEMHOSTALLOC_WRITECOMBINED;
+                slot.insert(unsafe { stream.context().alloc_pinned_with_flags(count, flags) }.w()?)
             }
         };
-        let pinned = self.0.insert(pinned);
         let mut rest = pinned.as_mut_slice().w()?;
         for array in arrays {
             let (here, behind) = rest.split_at_mut(array.len());
             here.copy_from_slice(array);
             rest = behind;
         }
-        let mut values = allocate(device, count)?;
-        device.cuda_stream().memcpy_htod(pinned, &mut values).w()?;
-        Ok(tensor(values, count, device))
+        let mut values = allocate(device, pinned.len())?;
+        stream.memcpy_htod(pinned, &mut values).w()?;
+        Ok(tensor(values, pinned.len(), device))
     }
 }
 

@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use super::super::{
     Activation, Adam, AdamConfig, Conv, ConvSpec, Init, Linear, Losses, Parameters, Staging, StepOutcome,
     Tape, add_to_each, append, apply_mask, box_mean, clamp, enlarge, join, kl, kl_loss, motion_score,
-    open_cuda, read, reparameterize, reshape, squared_error, student_t_loss, upload, weighted_sum,
+    open_cuda, read, reparameterize, reshape, squared_error, student_t_loss, weighted_sum,
 };
 use super::{assert_close, random, rng, values};
 
@@ -194,17 +194,13 @@ fn views_into_larger_arrays_and_joined_channels_agree() {
 fn many_arrays_go_there_and_back_with_one_transfer() {
     let Some(gpu) = gpu() else { return };
     let arrays = [vec![1.0, 2.0, 3.0], Vec::new(), vec![4.0], vec![5.0, 6.0]];
-    let slices = || arrays.iter().map(Vec::as_slice).collect::<Vec<_>>();
+    let slices: Vec<&[f32]> = arrays.iter().map(Vec::as_slice).collect();
     let mut staging = Staging::default();
-    assert_eq!(read(&upload(&slices(), &gpu).unwrap()).unwrap(), arrays);
-    // The same memory again, then another size.
-    for _ in 0..2 {
-        let there = staging.upload(&slices(), &gpu).unwrap();
-        assert_eq!(read(&there).unwrap(), arrays);
+    // As long as what is there already, shorter, and longer.
+    for part in [0..3, 0..3, 2..4, 0..4, 3..3] {
+        let there = staging.upload(&slices[part.clone()], &gpu).unwrap();
+        assert_eq!(read(&there).unwrap(), arrays[part]);
     }
-    let there = staging.upload(&slices()[..1], &gpu).unwrap();
-    assert_eq!(read(&there).unwrap(), arrays[..1]);
-    assert!(read(&staging.upload(&[], &gpu).unwrap()).unwrap().is_empty());
 }
 
 #[test]
@@ -222,8 +218,7 @@ fn maps_of_where_a_net_was_wrong_agree() {
     }
 }
 
-/// What ten steps make of a net, the fourth and the seventh with an input that is not finite. Of every other step nobody
-/// asks what it told.
+/// What ten steps make of a net, the fourth with an input that is not finite. Of every other step nobody asks what it told.
 fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
     let config = AdamConfig {
         max_norm: 0.5,
@@ -254,7 +249,7 @@ fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
     let features = random_on(device, &[2, 5, 4, 24], 5);
     let mut told = Vec::new();
     for step in 0..10 {
-        let bad = if [3, 6].contains(&step) { f32::NAN } else { 1.0 };
+        let bad = if step == 3 { f32::NAN } else { 1.0 };
         let x = random(&[2, 5, 4, 2], &mut rng(10 + step));
         let x = x.affine(f64::from(bad), 0.0)?.to_device(device)?;
         let before = (params.values()?, adam.state()?);
@@ -291,7 +286,7 @@ fn trained(device: &Device) -> Result<[Vec<f32>; 4]> {
         }
     }
     let state = adam.state()?;
-    assert_eq!(state.steps, 8);
+    assert_eq!(state.steps, 9);
     Ok([
         params.values()?,
         slow.values()?,

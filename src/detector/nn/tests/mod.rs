@@ -6,6 +6,7 @@ mod conv;
 mod cuda;
 mod enlarge;
 mod loss;
+mod maps;
 mod tape;
 
 use candle_core::{Device, Result, Tensor, Var};
