@@ -12,8 +12,7 @@ use super::placed::Placed;
 use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, Lesson, Turn};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
-use crate::detector::filter::box_mean;
-use crate::detector::nn::Rng;
+use crate::detector::nn::{Rng, box_mean, squared_error};
 use crate::detector::vae::{dropout_mask, normal};
 use crate::detector::{AnomalyMap, NetArch, Tuning};
 
@@ -93,21 +92,12 @@ impl Appearance {
     }
 
     /// As the net's [`AppearanceLearner::predict`], against the background.
-    fn compare(&mut self) {
-        let pixels = self
-            .picture
-            .chunks_exact(CHANNELS)
-            .zip(self.background.chunks_exact(CHANNELS));
-        let errors: Vec<f32> = pixels
-            .map(|(x, r)| x.iter().zip(r).map(|(x, r)| (x - r).powi(2)).sum())
-            .collect();
-        box_mean(
-            &errors,
-            self.config.size,
-            SIDE,
-            &mut Vec::new(),
-            &mut self.map.values,
-        );
+    fn compare(&mut self) -> Result<()> {
+        let (width, height) = self.config.size;
+        let picture = |values: &[f32]| Tensor::from_slice(values, (1, height, width, CHANNELS), &Device::Cpu);
+        let error = squared_error(&picture(&self.picture)?, &picture(&self.background)?)?;
+        self.map.values = box_mean(&error, SIDE)?.flatten_all()?.to_vec1()?;
+        Ok(())
     }
 
     /// Some pictures from the replay, once that holds enough.
@@ -210,7 +200,7 @@ impl Cue for Appearance {
                 self.map.values.copy_from_slice(map);
                 learner.settle(pending)?;
             }
-            _ => self.compare(),
+            _ => self.compare()?,
         }
         Ok(Some(f64::from(self.map.peak().1)))
     }
