@@ -112,8 +112,9 @@ impl Detector {
         })
     }
 
+    /// Lets the nets of one cue fail as on a GPU.
     #[cfg(test)]
-    pub(super) fn inject(&mut self, cue: CueKind, fault: super::cue::Fault) {
+    pub(crate) fn inject(&mut self, cue: CueKind, fault: super::Fault) {
         self.judge.inject(cue, fault);
     }
 

@@ -1,8 +1,8 @@
 //! A detector whose GPU fails, with the CPU in its place.
 
-use super::cue::Fault;
 use super::{
-    ColorModel, ColorRange, Config, CueKind, Detector, ImageView, PixelFormat, Prediction, Timings, Tuning,
+    ColorModel, ColorRange, Config, CueKind, Detector, Fault, ImageView, PixelFormat, Prediction, Timings,
+    Tuning,
 };
 
 const SIZE: (usize, usize) = (96, 48);

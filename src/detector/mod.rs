@@ -37,6 +37,8 @@ mod threshold;
 mod vae;
 
 pub use config::{Config, Cues, Networks, ThresholdMode, Tuning};
+#[cfg(test)]
+pub(crate) use cue::Fault;
 pub use cue::{CueKind, Lesson};
 pub use device::{ComputeDevice, DeviceChoice};
 pub use effort::{Decision, Delay, Effort, EffortControl};

@@ -353,3 +353,7 @@ impl VaeAnomaly {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod failure_tests;

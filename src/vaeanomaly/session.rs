@@ -105,6 +105,12 @@ impl Session {
         })
     }
 
+    /// Lets the nets of one cue fail as on a GPU.
+    #[cfg(test)]
+    pub(super) fn inject(&mut self, cue: crate::detector::CueKind, fault: crate::detector::Fault) {
+        self.detector.inject(cue, fault);
+    }
+
     /// Takes new caps; what was learnt stays where the shape of the picture does.
     pub(super) fn renegotiate(&mut self, info: gst_video::VideoInfo) -> crate::detector::Result<()> {
         self.detector
