@@ -2,7 +2,7 @@
 
 use candle_core::cuda::WrapErr;
 use candle_core::cuda::cudarc::driver::PinnedHostSlice;
-use candle_core::cuda::cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
+use candle_core::cuda::cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags};
 use candle_core::{Device, Result, Storage, Tensor, bail};
 
 use super::optimise::gpu;
@@ -39,7 +39,7 @@ impl Staging {
     }
 }
 
-/// The values of some tensors, with one transfer; waits for the stream.
+/// The values of some tensors, with one transfer, once the stream has come to it.
 pub(in super::super) fn read(tensors: &[Tensor]) -> Result<Vec<Vec<f32>>> {
     let Some(first) = tensors.first() else {
         return Ok(Vec::new());
@@ -60,6 +60,11 @@ pub(in super::super) fn read(tensors: &[Tensor]) -> Result<Vec<Vec<f32>>> {
         stream.memcpy_dtod(&from, &mut to).w()?;
         start += count;
     }
+    // The thread sleeps until the GPU is done, where waiting for the copy would keep a processor busy.
+    let done = stream
+        .record_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))
+        .w()?;
+    done.synchronize().w()?;
     let values = stream.clone_dtoh(&all).w()?;
     // What failed only now is kept for the next call; by then these values would be believed.
     stream.synchronize().w()?;
