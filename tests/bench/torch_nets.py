@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The two nets of the detector in PyTorch: time of a training step and of scoring, one thread.
+"""The two nets of the detector in PyTorch: time of a training step and of scoring (up to the
+smoothed map of where a net was wrong), one thread.
 
 Usage: torch_nets.py [--height 132] [--picture-height 40] [--seconds 3]
 
@@ -29,6 +30,11 @@ def act(x):
 
 def kl(mean, log_var):
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+
+def smooth(cells, side):
+    """Box means with mirrored borders."""
+    return F.avg_pool2d(F.pad(cells, [side // 2] * 4, mode="reflect"), side, stride=1)
 
 
 class Motion(nn.Module):
@@ -63,8 +69,11 @@ class Motion(nn.Module):
         return fit.sum(1).mean() + 0.1 * kl(mean, log_var).sum(1).mean()
 
     def score(self, y, c):
+        """Map of where the net was wrong."""
         mean, log_var = self.encode(y, c)
-        return self.decode(mean, c), kl(mean, log_var).sum(1)
+        divergence = F.interpolate(kl(mean, log_var).sum(1, keepdim=True), scale_factor=2, mode="nearest")
+        cells = (y + self.decode(mean, c)).mean(1, keepdim=True)
+        return smooth(cells + 0.2 * divergence[:, :, : y.shape[2], : y.shape[3]], 3)
 
 
 class Appearance(nn.Module):
@@ -103,7 +112,9 @@ class Appearance(nn.Module):
         return fit.mean() + 0.03 * kl(mean, log_var).sum(1).mean()
 
     def score(self, x):
-        return self.decode(self.encode(x)[0])
+        """Map of where the net was wrong."""
+        expected = self.decode(self.encode(x)[0])
+        return smooth((x - expected).square().sum(1, keepdim=True), 5)
 
 
 def median_ms(work, seconds):
