@@ -71,7 +71,7 @@ fn main() -> Result<()> {
                 kb: 0.114,
             },
         };
-        let p = detector.process(&view, Some(interval * frame), Some(interval), &tuning)?;
+        let (p, _) = detector.process(&view, Some(interval * frame), Some(interval), &tuning)?;
         let label = match p.label {
             Some(Label::Anomaly) => "anomaly",
             Some(Label::Normal) => "normal",

@@ -9,8 +9,8 @@ mod synthetic;
 
 use std::io::Write;
 
-use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, DeviceChoice, NetArch, Prediction, Tuning};
-use synthetic::{Happening, SIZE, Scene, see};
+use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, DeviceChoice, NetArch, Tuning};
+use synthetic::{Happening, Processed, SIZE, Scene, see};
 
 /// How near scores are wherever training is calm: on the scale of 0..1, and raw.
 const NEAR: f64 = 1e-3;
@@ -41,7 +41,7 @@ impl std::fmt::Display for Apart {
 }
 
 impl Apart {
-    fn observe(&mut self, p: &Prediction, q: &Prediction) {
+    fn observe(&mut self, p: &Processed, q: &Processed) {
         let score = (p.score - q.score).abs();
         let raw = (p.raw_score - q.raw_score).abs() / p.raw_score.abs().max(1.0);
         self.0 = [self.0[0].max(score), self.0[1].max(raw)];
@@ -75,8 +75,8 @@ fn agree_with(config: &Config, frames: u32, tuning: &Tuning, more: f64) {
             alike.observe(&p, &see(detector, &picture, at, tuning));
         }
         apart.observe(&p, &q);
-        assert_eq!(q.device_failure, None, "frame {i}");
-        assert_eq!(p.lessons.len(), q.lessons.len(), "frame {i}");
+        assert_eq!(q.report.device_failure, None, "frame {i}");
+        assert_eq!(p.report.steps.len(), q.report.steps.len(), "frame {i}");
         if (i + 1) % 50 == 0 {
             let _ = writeln!(
                 std::io::stderr(),
@@ -153,6 +153,6 @@ fn any_thread_may_show_the_next_frame() {
                 .unwrap()
         });
         assert_eq!(got.raw_score, want.raw_score, "frame {i}");
-        assert_eq!(got.device_failure, None, "frame {i}");
+        assert_eq!(got.report.device_failure, None, "frame {i}");
     }
 }

@@ -4,9 +4,9 @@ mod common;
 
 use std::ops::Range;
 
-use common::synthetic::{Happening, PARCEL, SIZE, Scene, see};
+use common::synthetic::{Happening, PARCEL, Processed, SIZE, Scene, see};
 use gstvaeanomaly::detector::{
-    Config, CueKind, Cues, Detector, Label, NetArch, Prediction, SceneChange, State, ThresholdMode, Tuning,
+    Config, CueKind, Cues, Detector, Label, NetArch, SceneChange, State, ThresholdMode, Tuning,
 };
 
 const APPEARANCE: Cues = Cues {
@@ -51,7 +51,7 @@ fn watch(
     fps: f64,
     frames: Range<u32>,
     tuning: &Tuning,
-) -> Vec<Prediction> {
+) -> Vec<Processed> {
     frames
         .map(|i| {
             let t = f64::from(i) / fps;
@@ -61,11 +61,11 @@ fn watch(
 }
 
 /// A fresh detector on the scene's first `frames` frames at ten a second.
-fn learn(config: Config, scene: &Scene, frames: u32) -> Vec<Prediction> {
+fn learn(config: Config, scene: &Scene, frames: u32) -> Vec<Processed> {
     watch(&mut detector(config), scene, 10.0, 0..frames, &Tuning::default())
 }
 
-fn raw(predictions: &[Prediction]) -> Vec<f64> {
+fn raw(predictions: &[Processed]) -> Vec<f64> {
     predictions.iter().map(|p| p.raw_score).collect()
 }
 
@@ -82,10 +82,10 @@ fn the_losses_fall() {
     for cue in [CueKind::Appearance, CueKind::Motion] {
         let losses: Vec<f64> = seen
             .iter()
-            .flat_map(|p| &p.lessons)
+            .flat_map(|p| &p.report.steps)
             .filter(|(kind, _)| *kind == cue)
             .map(|(_, lesson)| {
-                assert!(!lesson.refused);
+                assert!(!lesson.rejected);
                 lesson.reconstruction
             })
             .collect();
@@ -105,7 +105,7 @@ fn the_reconstruction_is_told_as_its_part_of_the_loss() {
     };
     let seen = watch(&mut detector(config(BOTH)), &Scene::quiet(), 10.0, 0..10, &tuning);
     for cue in [CueKind::Appearance, CueKind::Motion] {
-        let lessons = seen.iter().flat_map(|p| &p.lessons);
+        let lessons = seen.iter().flat_map(|p| &p.report.steps);
         let of_cue: Vec<_> = lessons.filter(|(kind, _)| *kind == cue).collect();
         assert!(!of_cue.is_empty(), "{cue:?}");
         for (_, lesson) in of_cue {
@@ -124,7 +124,7 @@ fn calibrated(cues: Cues) -> Config {
 
 /// The predictions on normal frames, and on the anomaly's but for the first half second, in which the
 /// smoothed score rises.
-fn planted(cues: Cues, what: Happening) -> (Vec<Prediction>, Vec<Prediction>) {
+fn planted(cues: Cues, what: Happening) -> (Vec<Processed>, Vec<Processed>) {
     let scene = Scene::quiet().with(40.0..44.0, what);
     let mut seen = learn(calibrated(cues), &scene, 440);
     let planted = seen.split_off(405);
@@ -189,7 +189,7 @@ fn the_place_of_a_planted_anomaly_is_found() {
 }
 
 /// What of a prediction must not depend on anything but the past.
-fn decision(p: &Prediction) -> (u64, u64, u64, Option<Label>, State) {
+fn decision(p: &Processed) -> (u64, u64, u64, Option<Label>, State) {
     (
         p.frame,
         p.raw_score.to_bits(),
@@ -207,7 +207,7 @@ fn a_score_does_not_depend_on_later_frames() {
     let other = learn(config(BOTH), &other, ends + 10);
     for (a, b) in one.iter().zip(&other).take(ends as usize) {
         assert_eq!(decision(a), decision(b));
-        assert_eq!(a.lessons, b.lessons);
+        assert_eq!(a.report.steps, b.report.steps);
     }
     assert_ne!(raw(&one), raw(&other), "the later frames do differ");
 }
@@ -220,7 +220,10 @@ fn the_seed_decides() {
     };
     let (one, again, other) = (run(1), run(1), run(2));
     assert!(one.iter().zip(&again).all(|(a, b)| decision(a) == decision(b)));
-    assert_ne!(one[2].lessons, other[2].lessons, "other weights, other losses");
+    assert_ne!(
+        one[2].report.steps, other[2].report.steps,
+        "other weights, other losses"
+    );
     assert_ne!(raw(&one), raw(&other));
 }
 
@@ -236,10 +239,10 @@ fn without_learning_nothing_changes() {
     // The smoothed score comes to rest on a picture that stands still.
     let mut rest = |shown: f64, from: u32| {
         let picture = scene.picture(shown);
-        let seen: Vec<Prediction> = (from..from + 120)
+        let seen: Vec<Processed> = (from..from + 120)
             .map(|i| see(&mut detector, &picture, f64::from(i) / 10.0, &frozen))
             .collect();
-        assert!(seen.iter().all(|p| p.lessons.is_empty()));
+        assert!(seen.iter().all(|p| p.report.steps.is_empty()));
         let last = &seen[seen.len() - 1];
         assert_eq!(last.state, State::Frozen);
         assert!((last.raw_score - seen[seen.len() - 2].raw_score).abs() < 1e-9);
@@ -268,7 +271,7 @@ fn every_threshold_mode_labels() {
             ..Tuning::default()
         };
         let seen = watch(&mut detector(calibrated(MOTION)), &scene, 10.0, 0..620, &tuning);
-        let flagged = |part: &[Prediction]| part.iter().filter(|p| p.label == Some(Label::Anomaly)).count();
+        let flagged = |part: &[Processed]| part.iter().filter(|p| p.label == Some(Label::Anomaly)).count();
         let (normal, event) = (flagged(&seen[450..600]), flagged(&seen[600..]));
         println!("{mode:?}: {normal} of 150 normal frames flagged, {event} of 20 of the event");
         assert!(event >= 10, "{mode:?}: {event} of 20 frames of the event flagged");
@@ -282,7 +285,7 @@ fn every_threshold_mode_labels() {
 
 #[test]
 fn trains_ten_times_a_second_and_then_at_the_interval() {
-    let lessons = |seen: &[Prediction]| seen.iter().filter(|p| !p.lessons.is_empty()).count();
+    let lessons = |seen: &[Processed]| seen.iter().filter(|p| !p.report.steps.is_empty()).count();
     let quiet = Scene::quiet();
     let tuning = Tuning {
         train_interval: 10,
@@ -315,7 +318,7 @@ fn the_frame_rate_changes_little() {
         )
     };
     let (ten, thirty) = (run(10.0), run(30.0));
-    let pairs: Vec<(&Prediction, &Prediction)> = (260..400).map(|i| (&ten[i], &thirty[3 * i])).collect();
+    let pairs: Vec<(&Processed, &Processed)> = (260..400).map(|i| (&ten[i], &thirty[3 * i])).collect();
     let (quiet, event) = pairs.split_at(100);
     let mean = quiet
         .iter()
@@ -338,7 +341,7 @@ fn another_light_is_adapted_to() {
     let scene = Scene::quiet().with(30.0..1e9, Happening::Dark);
     let seen = learn(config(BOTH), &scene, 1000);
     assert_eq!(seen[299].state, State::Detecting);
-    assert_eq!(seen[300].scene_change, Some(SceneChange::NewScene));
+    assert_eq!(seen[300].report.scene_change, Some(SceneChange::NewScene));
     assert_eq!((seen[300].state, seen[300].label), (State::Adapting, None));
     let adapting = seen[300..]
         .iter()
@@ -347,14 +350,14 @@ fn another_light_is_adapted_to() {
     println!("adapted to half the light after {adapting} frames");
     assert!((10..=600).contains(&adapting), "{adapting} frames");
     assert_eq!(seen[300 + adapting].state, State::Detecting);
-    assert_eq!(seen.iter().filter(|p| p.scene_change.is_some()).count(), 1);
+    assert_eq!(seen.iter().filter(|p| p.report.scene_change.is_some()).count(), 1);
 }
 
 #[test]
 fn a_covered_lens_is_reported() {
     let scene = Scene::quiet().with(20.0..25.0, Happening::Covered);
     let seen = learn(tiny(), &scene, 300);
-    let blocked: Vec<usize> = (0..seen.len()).filter(|&i| seen[i].view_blocked).collect();
+    let blocked: Vec<usize> = (0..seen.len()).filter(|&i| seen[i].report.view_blocked).collect();
     assert!((205..=212).contains(&blocked[0]), "{blocked:?}");
     assert!(*blocked.last().unwrap() < 252, "{blocked:?}");
 }

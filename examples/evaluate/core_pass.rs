@@ -99,7 +99,7 @@ fn process(detector: &mut Detector, frame: &Frame, tuning: &Tuning) -> Result<Pr
     let seconds = |time: gst::ClockTime| Duration::from_nanos(time.nseconds());
     let time = buffer.and_then(gst::BufferRef::pts).map(seconds);
     let nominal = buffer.and_then(gst::BufferRef::duration).map(seconds);
-    Ok(detector.process(&view, time, nominal, tuning)?)
+    Ok(detector.process(&view, time, nominal, tuning)?.0)
 }
 
 /// How the stored numbers become colours, from the caps.

@@ -1,5 +1,6 @@
 //! What can be set: [`Config`] when a detector is made, [`Tuning`] while it runs.
 
+use super::names::names;
 use super::{Error, NetArch, Result};
 
 /// Which cues are computed, trained and fused.
@@ -102,6 +103,13 @@ pub enum ThresholdMode {
     /// A quantile of the raw score over [`Tuning::window`].
     Quantile,
 }
+
+names!(ThresholdMode, "threshold-mode":
+    Calibrated = "calibrated",
+    Sigma = "sigma",
+    Evt = "evt",
+    Quantile = "quantile",
+);
 
 /// Can be changed between any two frames.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,9 +6,12 @@ use super::cue::{Appearance, AppearanceConfig, Cue, Motion};
 use super::fusion::to_unit;
 use super::image::ReducedSizes;
 use super::judge::Judge;
+use super::names::names;
 use super::observer::{Observer, reduced_sizes};
 use super::scene::Cut;
-use super::{AnomalyMap, ComputeDevice, Config, CueKind, ImageView, Lesson, Region, Result, State, Tuning};
+use super::{
+    AnomalyMap, ComputeDevice, Config, CueKind, ImageView, Region, Result, State, StepReport, Tuning,
+};
 
 /// The decision on a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum Label {
     /// Unusual for this camera.
     Anomaly,
 }
+
+names!(Label, "label": Normal = "normal", Anomaly = "anomaly");
 
 /// A cut between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +34,9 @@ pub enum SceneChange {
 }
 
 /// The result for one frame. It does not depend on any later frame.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
-    /// Number of the frame, from 0.
+    /// Frame number, from 0.
     pub frame: u64,
     /// Fused, calibrated, smoothed score in deviations from the camera's own history; unbounded.
     pub raw_score: f64,
@@ -43,29 +48,33 @@ pub struct Prediction {
     pub label: Option<Label>,
     /// The cue with the larger score.
     pub cue: CueKind,
-    /// The strongest place, in the picture's pixels.
+    /// Location of the largest score, in pixels of the frame.
     pub region: Region,
-    /// Where the detector is in its life.
+    /// Life-cycle state.
     pub state: State,
-    /// A cut between the frame before and this one.
+}
+
+/// Telemetry of one frame, apart from its [`Prediction`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FrameReport {
+    /// A cut between the previous frame and this one.
     pub scene_change: Option<SceneChange>,
-    /// The picture has shown next to nothing for a second.
+    /// The frames of the last second had next to no texture.
     pub view_blocked: bool,
-    /// The training steps that were made on this frame. On a GPU nothing waits for a step: the numbers are those of the
-    /// step before.
-    pub lessons: Vec<(CueKind, Lesson)>,
-    /// The GPU failed on this frame, and why: the nets have moved to the CPU, with all that they had learnt but at
-    /// most the last hundred training steps. The frame is scored all the same.
+    /// Training steps on this frame. On a GPU nothing waits for a step: the numbers are those of the previous one.
+    pub steps: Vec<(CueKind, StepReport)>,
+    /// Why the GPU failed on this frame. The nets continue on the CPU from the last checkpoint, at most a hundred
+    /// training steps old; the frame is scored all the same.
     pub device_failure: Option<String>,
     /// Wall-clock time of the stages.
     pub timings: Timings,
 }
 
-/// Wall-clock time of a frame's stages; nothing is decided by it.
+/// Wall-clock time of a frame's stages; no decision depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// From pixels to the two small pictures.
-    pub reduce: Duration,
+    /// From pixels to the two small images.
+    pub preprocess: Duration,
     /// Background, cues, fusion, threshold.
     pub score: Duration,
     /// Training and statistics.
@@ -169,7 +178,7 @@ impl Detector {
         time: Option<Duration>,
         nominal: Option<Duration>,
         tuning: &Tuning,
-    ) -> Result<Prediction> {
+    ) -> Result<(Prediction, FrameReport)> {
         if (frame.width, frame.height) != self.picture {
             self.resize((frame.width, frame.height))?;
         }
@@ -179,7 +188,7 @@ impl Detector {
         let (seen, report) = self.observer.observe(time, nominal, tuning.learn);
         let verdict = self.judge.judge(&seen, report, self.picture, tuning)?;
         let scored = Instant::now();
-        let lessons = self.judge.learn(&seen, tuning)?;
+        let steps = self.judge.learn(&seen, tuning)?;
         let device_failure = self.judge.take_failure();
         if device_failure.is_some() {
             self.device = ComputeDevice::cpu();
@@ -191,7 +200,7 @@ impl Detector {
         } else {
             Label::Normal
         };
-        Ok(Prediction {
+        let prediction = Prediction {
             frame: self.skip(),
             raw_score: verdict.raw_score,
             threshold: verdict.threshold,
@@ -200,19 +209,22 @@ impl Detector {
             cue: verdict.cue,
             region: verdict.region,
             state: verdict.state,
+        };
+        let report = FrameReport {
             scene_change: report.cut.map(|cut| match cut {
                 Cut::SameScene => SceneChange::Splice,
                 Cut::NewScene => SceneChange::NewScene,
             }),
             view_blocked: report.view_blocked,
-            lessons,
+            steps,
             device_failure,
             timings: Timings {
-                reduce: reduced - started,
+                preprocess: reduced - started,
                 score: scored - reduced,
                 learn: learnt - scored,
             },
-        })
+        };
+        Ok((prediction, report))
     }
 
     /// Every place of the last frame on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.

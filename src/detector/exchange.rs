@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::cue::{Cue, Frame, Lecture, Lesson, Turn};
+use super::cue::{Cue, Frame, Lecture, StepReport, Turn};
 use super::error::words;
 use super::nn::{Staging, keep_alive, read};
 
@@ -53,10 +53,10 @@ impl Exchange {
     }
 
     /// Makes the steps of the cues whose turn it is; what each has learnt.
-    pub(crate) fn learn(&mut self, cues: Cues<'_, '_>, turns: &[Turn]) -> Result<Vec<Option<Lesson>>> {
+    pub(crate) fn learn(&mut self, cues: Cues<'_, '_>, turns: &[Turn]) -> Result<Vec<Option<StepReport>>> {
         let mut lessons: Vec<_> = turns
             .iter()
-            .map(|turn| matches!(turn, Turn::Done).then(Lesson::default))
+            .map(|turn| matches!(turn, Turn::Done).then(StepReport::default))
             .collect();
         self.steadily(cues, |this, cues| this.teach(cues, turns, &mut lessons))?;
         Ok(lessons)
@@ -89,7 +89,12 @@ impl Exchange {
     }
 
     /// Makes the steps that are not made yet.
-    fn teach(&mut self, cues: Cues<'_, '_>, turns: &[Turn], lessons: &mut [Option<Lesson>]) -> Result<()> {
+    fn teach(
+        &mut self,
+        cues: Cues<'_, '_>,
+        turns: &[Turn],
+        lessons: &mut [Option<StepReport>],
+    ) -> Result<()> {
         let open: Vec<(usize, &Lecture)> = turns
             .iter()
             .enumerate()

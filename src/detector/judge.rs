@@ -3,7 +3,7 @@
 use candle_core::Device;
 
 use super::channel::Channel;
-use super::cue::{Cue, CueKind, Frame, Lesson, Turn};
+use super::cue::{Cue, CueKind, Frame, StepReport, Turn};
 use super::exchange::Exchange;
 use super::fusion::Fusion;
 use super::lifecycle::{LifeCycle, Signs, State};
@@ -101,7 +101,7 @@ impl Judge {
     }
 
     /// Lets every cue whose turn it is learn from the frame that was just judged.
-    pub(crate) fn learn(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Result<Vec<(CueKind, Lesson)>> {
+    pub(crate) fn learn(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Result<Vec<(CueKind, StepReport)>> {
         if !tuning.learn {
             return Ok(Vec::new());
         }

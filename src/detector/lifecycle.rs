@@ -1,6 +1,7 @@
 //! The one visible state of a detector.
 
 use super::clock::{ROUNDING, Step};
+use super::names::names;
 use super::scene::Cut;
 
 /// Where a detector is in its life.
@@ -19,18 +20,15 @@ pub enum State {
     Frozen,
 }
 
-impl State {
-    /// The name as in the metadata.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WarmingUp => "warming-up",
-            Self::Calibrating => "calibrating",
-            Self::Detecting => "detecting",
-            Self::Adapting => "adapting",
-            Self::Frozen => "frozen",
-        }
-    }
+names!(State, "state":
+    WarmingUp = "warming-up",
+    Calibrating = "calibrating",
+    Detecting = "detecting",
+    Adapting = "adapting",
+    Frozen = "frozen",
+);
 
+impl State {
     /// Whether labels are given in this state.
     pub fn is_labelling(self) -> bool {
         matches!(self, Self::Detecting | Self::Frozen)

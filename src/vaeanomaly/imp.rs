@@ -213,7 +213,7 @@ impl VaeAnomaly {
     ) {
         let Outcome { result, notices, .. } = outcome;
         gst::log!(CAT, imp = self, "{result:?}");
-        if let Some(reason) = &outcome.prediction.device_failure {
+        if let Some(reason) = &outcome.report.device_failure {
             self.tell_device_failure(reason);
         }
         if let Err(e) = result.write(buffer) {

@@ -8,7 +8,8 @@ use super::picture;
 use super::settings::Settings;
 use crate::buffer_times::BufferTimes;
 use crate::detector::{
-    ComputeDevice, Detector, Effort, EffortControl, Label, Prediction, Region, SceneChange, Timings, Tuning,
+    ComputeDevice, Detector, Effort, EffortControl, FrameReport, Label, Prediction, Region, SceneChange,
+    Tuning,
 };
 use crate::gate::{Change, EventInfo, EventTracker, Mark, Retention, Sighting, Span, Verdict};
 
@@ -57,6 +58,7 @@ pub(super) struct Pace {
 pub(super) struct Outcome {
     pub(super) result: FrameResult,
     pub(super) prediction: Prediction,
+    pub(super) report: FrameReport,
     pub(super) pace: Pace,
     pub(super) verdict: Verdict,
     pub(super) notices: Vec<Notice>,
@@ -160,11 +162,17 @@ impl Session {
             effort: decision.effort,
             lateness,
         };
-        let (prediction, scored) = match self.last.take() {
-            Some(last) if !decision.score => (self.repeat(last), false),
+        let ((prediction, report), scored) = match self.last.take() {
+            Some(last) if !decision.score => {
+                let report = FrameReport {
+                    view_blocked: self.view_blocked,
+                    ..FrameReport::default()
+                };
+                ((self.repeat(last), report), false)
+            }
             _ => (self.predict(buffer, times, pace.effort, settings)?, true),
         };
-        self.last = Some(prediction.clone());
+        self.last = Some(prediction);
         let span = times.span;
         let anomalous = prediction.label == Some(Label::Anomaly);
         let tracked = self.tracker.observe(
@@ -185,7 +193,7 @@ impl Session {
                 event: tracked.event_id,
             },
         );
-        let mut notices = self.observe_changes(&prediction);
+        let mut notices = self.observe_changes(&prediction, &report);
         if pace.effort != before {
             notices.push(Notice::EffortChanged { from: before, pace });
         }
@@ -211,6 +219,7 @@ impl Session {
         Ok(Outcome {
             result,
             prediction,
+            report,
             pace,
             verdict,
             notices,
@@ -224,7 +233,7 @@ impl Session {
         times: Times,
         effort: Effort,
         settings: &Settings,
-    ) -> Result<Prediction, String> {
+    ) -> Result<(Prediction, FrameReport), String> {
         let nominal = self.times.frame_duration().map(Duration::from);
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
             format!(
@@ -246,10 +255,6 @@ impl Session {
     fn repeat(&mut self, last: Prediction) -> Prediction {
         Prediction {
             frame: self.detector.skip(),
-            scene_change: None,
-            lessons: Vec::new(),
-            device_failure: None,
-            timings: Timings::default(),
             ..last
         }
     }
@@ -283,7 +288,7 @@ impl Session {
         self.retention.restart();
     }
 
-    fn observe_changes(&mut self, prediction: &Prediction) -> Vec<Notice> {
+    fn observe_changes(&mut self, prediction: &Prediction, report: &FrameReport) -> Vec<Notice> {
         let mut notices = Vec::new();
         let state = State::from(prediction.state);
         if self.state != Some(state) {
@@ -291,11 +296,11 @@ impl Session {
                 from: self.state.replace(state),
             });
         }
-        notices.extend(prediction.scene_change.map(Notice::SceneChange));
-        if prediction.view_blocked && !self.view_blocked {
+        notices.extend(report.scene_change.map(Notice::SceneChange));
+        if report.view_blocked && !self.view_blocked {
             notices.push(Notice::ViewBlocked);
         }
-        self.view_blocked = prediction.view_blocked;
+        self.view_blocked = report.view_blocked;
         notices
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::State;
 use super::session::{Notice, Outcome};
-use crate::detector::{CueKind, Effort, Label, Lesson};
+use crate::detector::{CueKind, Effort, Label, StepReport};
 use crate::gate::Tally;
 
 /// Frames that the times per stage reach back.
@@ -53,8 +53,8 @@ pub(super) struct Stats {
     effort: Effort,
     lateness: Duration,
     threshold: f64,
-    appearance: Lesson,
-    motion: Lesson,
+    appearance: StepReport,
+    motion: StepReport,
     reduce: Stage,
     score: Stage,
     learn: Stage,
@@ -73,6 +73,7 @@ impl Stats {
         let Outcome {
             result,
             prediction,
+            report,
             pace,
             ..
         } = outcome;
@@ -87,18 +88,18 @@ impl Stats {
         }
         self.threshold = prediction.threshold;
         self.state = prediction.state.into();
-        self.trained += u64::from(!prediction.lessons.is_empty());
-        for (cue, lesson) in &prediction.lessons {
-            self.refused += u64::from(lesson.refused);
+        self.trained += u64::from(!report.steps.is_empty());
+        for (cue, lesson) in &report.steps {
+            self.refused += u64::from(lesson.rejected);
             match cue {
                 CueKind::Appearance => self.appearance = *lesson,
                 CueKind::Motion => self.motion = *lesson,
             }
         }
-        self.reduce.push(prediction.timings.reduce);
-        self.score.push(prediction.timings.score);
-        if !prediction.lessons.is_empty() {
-            self.learn.push(prediction.timings.learn);
+        self.reduce.push(report.timings.preprocess);
+        self.score.push(report.timings.score);
+        if !report.steps.is_empty() {
+            self.learn.push(report.timings.learn);
         }
     }
 

@@ -4,13 +4,15 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use gstvaeanomaly::detector::{ColorModel, ColorRange, Detector, ImageView, PixelFormat, Prediction, Tuning};
+use gstvaeanomaly::detector::{
+    ColorModel, ColorRange, Detector, FrameReport, ImageView, PixelFormat, Prediction, Tuning,
+};
 
 /// Width and height of the pictures.
 pub const SIZE: (usize, usize) = (96, 48);
 
 /// Shows a detector a picture, `at` seconds after the first.
-pub fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) -> Prediction {
+pub fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) -> Processed {
     let view = ImageView {
         format: PixelFormat::Gray8,
         width: SIZE.0,
@@ -24,11 +26,26 @@ pub fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) ->
         },
     };
     let time = Some(Duration::from_secs_f64(at));
-    let prediction = detector.process(&view, time, None, tuning).unwrap();
+    let (prediction, report) = detector.process(&view, time, None, tuning).unwrap();
     assert!(
         prediction.raw_score.is_finite() && prediction.threshold.is_finite() && prediction.score.is_finite()
     );
-    prediction
+    Processed { prediction, report }
+}
+
+/// Everything that the detector says about a frame.
+#[derive(Clone, Debug)]
+pub struct Processed {
+    pub prediction: Prediction,
+    pub report: FrameReport,
+}
+
+impl std::ops::Deref for Processed {
+    type Target = Prediction;
+
+    fn deref(&self) -> &Prediction {
+        &self.prediction
+    }
 }
 
 /// Something that is not always there.

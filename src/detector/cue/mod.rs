@@ -21,6 +21,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::calibration::CalibrationConfig;
 use super::clock::Step;
+use super::names::names;
 use super::nn::Report;
 use super::{AnomalyMap, Tuning};
 
@@ -33,15 +34,7 @@ pub enum CueKind {
     Motion,
 }
 
-impl CueKind {
-    /// The name in lower case, as in the metadata.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Appearance => "appearance",
-            Self::Motion => "motion",
-        }
-    }
-}
+names!(CueKind, "cue": Appearance = "appearance", Motion = "motion");
 
 /// What the cues see of a frame.
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +53,9 @@ pub(crate) struct Frame<'a> {
     pub(crate) step: Step,
 }
 
-/// What one training step told.
+/// Losses of one training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Lesson {
+pub struct StepReport {
     /// The whole loss.
     pub loss: f64,
     /// Its reconstruction part.
@@ -70,16 +63,16 @@ pub struct Lesson {
     /// Its KL part in nats, before its weight.
     pub kl: f64,
     /// Whether a number was not finite and the weights were left as they were.
-    pub refused: bool,
+    pub rejected: bool,
 }
 
-impl From<Report> for Lesson {
+impl From<Report> for StepReport {
     fn from(report: Report) -> Self {
         Self {
             loss: report.loss,
             reconstruction: report.reconstruction,
             kl: report.kl,
-            refused: report.is_refused(),
+            rejected: report.is_refused(),
         }
     }
 }
@@ -151,7 +144,7 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
         lecture: &Lecture,
         given: &[Tensor],
         device: &Device,
-    ) -> Result<Lesson>;
+    ) -> Result<StepReport>;
     /// Training steps so far.
     fn lessons(&self) -> u32;
     /// Where the last score came from, in units of the score.

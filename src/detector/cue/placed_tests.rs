@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 
-use super::{Appearance, AppearanceConfig, Cue, Fault, Frame, Lesson, Motion};
+use super::{Appearance, AppearanceConfig, Cue, Fault, Frame, Motion, StepReport};
 use crate::detector::clock::Step;
 use crate::detector::config::Networks;
 use crate::detector::exchange::Exchange;
@@ -21,7 +21,7 @@ fn wave(count: usize, rate: f32, phase: f32) -> Vec<f32> {
 struct Seen {
     score: Option<f64>,
     map: AnomalyMap,
-    lesson: Option<Lesson>,
+    lesson: Option<StepReport>,
 }
 
 /// A cue and its way to a device.
@@ -176,7 +176,7 @@ fn assert_devices_agree<C: Cue>(make: fn(&Device) -> Watcher<C>, follow: fn(&mut
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs().max(1.0);
     let (mut here, mut there) = (make(&Device::Cpu), make(&gpu));
     // What a step on the GPU tells comes with the next one.
-    let mut told: Option<Lesson> = None;
+    let mut told: Option<StepReport> = None;
     for i in 0..300 {
         let (want, got) = (show(&mut here, i), show(&mut there, i));
         assert_eq!(there.exchange.take_failure(), None, "frame {i}");

@@ -82,18 +82,18 @@ impl Camera {
             },
             ..Tuning::default()
         };
-        let found = pictures.with_view(i, |view| {
+        let (_, report) = pictures.with_view(i, |view| {
             self.detector
                 .process(view, Some(INTERVAL * self.shown), None, &tuning)
         })?;
-        if let Some(reason) = found.device_failure {
+        if let Some(reason) = report.device_failure {
             bail!("the GPU failed: {reason}");
         }
         self.shown += 1;
         run.frames += 1;
-        run.reduce += found.timings.reduce;
-        run.score += found.timings.score;
-        run.learn += found.timings.learn;
+        run.reduce += report.timings.preprocess;
+        run.score += report.timings.score;
+        run.learn += report.timings.learn;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use super::net::AppearanceNet;
 use super::{AppearanceConfig, CHANNELS, RESIDUAL_SCALE, SIDE};
 use crate::detector::cue::placed::{Learner, Memory};
-use crate::detector::cue::{Lecture, Lesson};
+use crate::detector::cue::{Lecture, StepReport};
 use crate::detector::nn::{
     Adam, AdamConfig, Losses, Parameters, Rng, Tape, append, box_mean, squared_error, student_t_loss,
     weighted_sum,
@@ -22,7 +22,7 @@ pub(super) struct AppearanceLearner {
     /// The same weights without a graph.
     scorer: AppearanceNet,
     adam: Adam,
-    lesson: Lesson,
+    lesson: StepReport,
     /// What the net expected of the last frame.
     expected: Option<Tensor>,
 }
@@ -56,7 +56,12 @@ impl AppearanceLearner {
 
     /// One step of the optimiser: on the frame's `shown` picture and on `given`, the arrays of `lecture`. The loss: mean
     /// over batch, channels and pixels of the likelihood terms, and mean over the batch of the KL.
-    pub(super) fn step(&mut self, shown: &[Tensor], lecture: &Lecture, given: &[Tensor]) -> Result<Lesson> {
+    pub(super) fn step(
+        &mut self,
+        shown: &[Tensor],
+        lecture: &Lecture,
+        given: &[Tensor],
+    ) -> Result<StepReport> {
         let ([picture], [past, noise, mask]) = (shown, given) else {
             candle_core::bail!(
                 "appearance learns from 1 and 3 arrays, got {} and {}",
@@ -103,7 +108,7 @@ impl Learner for AppearanceLearner {
             params,
             net,
             adam,
-            lesson: Lesson::default(),
+            lesson: StepReport::default(),
             expected: None,
         })
     }

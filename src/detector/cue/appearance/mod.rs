@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng};
 
 use self::learner::AppearanceLearner;
 use super::placed::Placed;
-use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, Lesson, Turn};
+use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, StepReport, Turn};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::nn::{Rng, box_mean, squared_error};
@@ -237,7 +237,7 @@ impl Cue for Appearance {
         lecture: &Lecture,
         given: &[Tensor],
         device: &Device,
-    ) -> Result<Lesson> {
+    ) -> Result<StepReport> {
         self.learner(device)?
             .train(|learner| learner.step(shown, lecture, given))
     }

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use super::net::MotionNet;
 use super::{CHANNELS, KL_SHARE, SIDE};
 use crate::detector::cue::placed::{Learner, Memory};
-use crate::detector::cue::{Lecture, Lesson};
+use crate::detector::cue::{Lecture, StepReport};
 use crate::detector::nn::{
     Adam, AdamConfig, Losses, Parameters, Report, Rng, Tape, append, box_mean, motion_score, student_t_loss,
     weighted_sum,
@@ -22,7 +22,7 @@ pub(super) struct MotionLearner {
     /// Scores; without a graph.
     slow_net: MotionNet,
     adam: Adam,
-    lesson: Lesson,
+    lesson: StepReport,
 }
 
 impl MotionLearner {
@@ -42,7 +42,12 @@ impl MotionLearner {
     }
 
     /// One step of the optimiser: on the frame's `shown` target and condition, and on `given`, the arrays of `lecture`.
-    pub(super) fn step(&mut self, shown: &[Tensor], lecture: &Lecture, given: &[Tensor]) -> Result<Lesson> {
+    pub(super) fn step(
+        &mut self,
+        shown: &[Tensor],
+        lecture: &Lecture,
+        given: &[Tensor],
+    ) -> Result<StepReport> {
         let ([target, condition], [past_target, past_condition, noise, mask]) = (shown, given) else {
             candle_core::bail!(
                 "motion learns from 2 and 4 arrays, got {} and {}",
@@ -80,8 +85,8 @@ impl MotionLearner {
     }
 
     fn tell(&mut self, report: Report) {
-        let lesson = Lesson::from(report);
-        self.lesson = Lesson {
+        let lesson = StepReport::from(report);
+        self.lesson = StepReport {
             // Its part of the loss.
             reconstruction: CHANNELS as f64 * lesson.reconstruction,
             ..lesson
@@ -106,7 +111,7 @@ impl Learner for MotionLearner {
             slow_params,
             slow_net,
             adam,
-            lesson: Lesson::default(),
+            lesson: StepReport::default(),
         })
     }
 

@@ -12,7 +12,7 @@ use self::gain::Gain;
 use self::learner::MotionLearner;
 use self::maps::MotionMaps;
 use super::placed::Placed;
-use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, Lesson, Turn};
+use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, StepReport, Turn};
 use crate::detector::calibration::CalibrationConfig;
 use crate::detector::config::Networks;
 use crate::detector::filter::box_mean;
@@ -235,7 +235,7 @@ impl Cue for Motion {
         lecture: &Lecture,
         given: &[Tensor],
         device: &Device,
-    ) -> Result<Lesson> {
+    ) -> Result<StepReport> {
         self.learner(device)?
             .train(|learner| learner.step(shown, lecture, given))
     }
