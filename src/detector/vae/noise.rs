@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::nn::{self, Rng};
+use crate::detector::nn::{self, Rng};
 
 /// A diagonal normal distribution over the latent values, `q(z | x)`.
 #[derive(Clone, Debug)]

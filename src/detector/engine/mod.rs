@@ -1,0 +1,85 @@
+//! Where nets compute: inference and training of many nets behind one trait.
+//!
+//! A [`NetId`] names a net of an engine. An engine belongs to one detector; the CUDA engines of all detectors of a process
+//! share a server, which runs their jobs together.
+
+use candle_core::Result;
+
+use super::StepReport;
+use super::vae::{Checkpoint, VaeConfig};
+
+/// A net of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NetId(pub(crate) usize);
+
+/// What a net looks at, one image or several one after the other, channels-last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Inputs<'a> {
+    /// `[B, H, W, C]`
+    pub(crate) target: &'a [f32],
+    /// `[B, H, W, D]`; empty for an unconditional net.
+    pub(crate) condition: &'a [f32],
+}
+
+/// A frame to be scored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InferenceJob<'a> {
+    pub(crate) net: NetId,
+    /// One image.
+    pub(crate) inputs: Inputs<'a>,
+}
+
+/// Everything random about a training step, and its rates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TrainingBatch {
+    /// Replayed images behind the current one, as [`Inputs`]: whole images, or empty.
+    pub(crate) replayed_target: Vec<f32>,
+    pub(crate) replayed_condition: Vec<f32>,
+    /// Standard normal samples for the latent values of the whole batch, `[B, latent values]`.
+    pub(crate) noise: Vec<f32>,
+    /// Factors of the features at the bottleneck, `[B, features]`; empty without dropout.
+    pub(crate) dropout_mask: Vec<f32>,
+    pub(crate) kl_weight: f64,
+    pub(crate) learning_rate: f64,
+    /// How far the moving average of the weights goes towards them.
+    pub(crate) average_rate: f64,
+}
+
+/// A step of the optimiser.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrainingJob<'a> {
+    pub(crate) net: NetId,
+    /// The current image; the batch's replayed ones come behind it.
+    pub(crate) inputs: Inputs<'a>,
+    pub(crate) batch: &'a TrainingBatch,
+}
+
+/// Runs the nets of one detector.
+pub(crate) trait Engine: std::fmt::Debug + Send {
+    /// Adds a net that continues from `checkpoint`.
+    ///
+    /// # Errors
+    /// The checkpoint is of another net, or the device has no room for it.
+    fn create(&mut self, config: &VaeConfig, checkpoint: &Checkpoint) -> Result<NetId>;
+
+    /// The anomaly map `[H, W]` of each job, in the jobs' order.
+    fn infer(&mut self, jobs: &[InferenceJob<'_>]) -> Result<Vec<Vec<f32>>>;
+
+    /// Makes one step with each job, and reports it. A GPU does not wait: it reports the net's previous step. No two
+    /// jobs are of the same net.
+    ///
+    /// # Errors
+    /// The device failed. [`Checkpoint::steps`] says which nets have made their step all the same.
+    fn train(&mut self, jobs: &[TrainingJob<'_>]) -> Result<Vec<StepReport>>;
+
+    /// The net's prediction `[H, W, C]` of the last image that it inferred; `None` before the first.
+    fn reconstruction(&mut self, net: NetId) -> Result<Option<Vec<f32>>>;
+
+    /// All that a net has learnt.
+    fn checkpoint(&mut self, net: NetId) -> Result<Checkpoint>;
+
+    /// Why a GPU had to be given up since the last call.
+    fn take_failure(&mut self) -> Option<String> {
+        None
+    }
+}
