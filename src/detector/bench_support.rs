@@ -1,16 +1,15 @@
 //! Single stages of the detector for the benches; no part of the API.
 
-use candle_core::{Device, Tensor};
 use rand::{Rng as _, SeedableRng as _};
 
-use super::clock::Step;
-use super::config::{Networks, Tuning};
-use super::cue::{Appearance, AppearanceConfig, Cue, Frame, Motion};
-use super::image::{ReducedFrame, ReducedSizes, Reducer};
-use super::nn::{Rng, Staging, read};
-use super::{ComputeDevice, ImageView, NetArch, Result};
+use super::cue::{appearance, motion};
+use super::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
+use super::frame::{GREY_CELL, ReducedFrame, ReducedSizes, Reducer};
+use super::nn::Rng;
+use super::vae::{Checkpoint, VaeConfig};
+use super::{ComputeDevice, ImageView, NetArch, Result, Tuning};
 
-/// The first stage: from a frame to its two small pictures.
+/// The first stage: from a frame to its two small images.
 #[derive(Debug)]
 pub struct Preprocessor {
     reducer: Reducer,
@@ -18,7 +17,7 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// For frames of the format and size of `frame` and small pictures of the given widths and heights.
+    /// For frames of the format and size of `frame` and small images of the given widths and heights.
     pub fn new(
         frame: &ImageView<'_>,
         grey: Option<(usize, usize)>,
@@ -37,74 +36,54 @@ impl Preprocessor {
     }
 }
 
-/// Kernels and products that this thread has started on a GPU.
-pub fn launches() -> u64 {
-    super::nn::launches()
-}
-
-/// One net alone: with a batch of two in training (motion) or of four (appearance), and of one in scoring.
+/// One net alone on random inputs: a batch of two in training (motion) or of four (appearance), and of one in scoring.
 #[derive(Debug)]
 pub struct NetSteps {
-    cue: Box<dyn Cue>,
-    device: Device,
-    frames: Staging,
-    lectures: Staging,
-    /// What a frame shows the net, and the past frames of a training step: uniform in ±2.
-    shown: Vec<Vec<f32>>,
-    past: Vec<Vec<f32>>,
+    engine: Box<dyn Engine>,
+    net: NetId,
+    target: Vec<f32>,
+    condition: Vec<f32>,
+    batch: TrainingBatch,
+    config: VaeConfig,
+    rng: Rng,
 }
 
 impl NetSteps {
-    /// The motion net, for grey pictures of 180 x `height`.
+    /// The motion net, for grey images of 180 x `height`.
     pub fn motion(device: &ComputeDevice, height: usize) -> Result<Self> {
-        let cue = Motion::new((180, height), Networks::Trained, 1);
-        let count = height / 4 * 45 * 2;
-        Self::new(Box::new(cue), device, vec![count; 2], 1)
+        let config = motion::vae_config((180 / GREY_CELL, height / GREY_CELL));
+        Self::new(device, config, 1)
     }
 
-    /// The appearance net, for colour pictures of 64 x `height`.
+    /// The appearance net, for colour images of 64 x `height`.
     pub fn appearance(device: &ComputeDevice, height: usize) -> Result<Self> {
-        let mut cue = Appearance::new(AppearanceConfig {
-            arch: NetArch::default(),
-            latent_dim: 16,
-            size: (64, height),
-            networks: Networks::Trained,
-            seed: 1,
-        });
-        let colour = vec![128.0; 64 * height * 3];
-        let frame = Frame {
-            grey: &[],
-            deviation: &[],
-            edges: &[],
-            colour: &colour,
-            now: 0.0,
-            step: Step {
-                seconds: 0.1,
-                ticks: 1.0,
-            },
-        };
-        cue.look(&frame, true);
-        Self::new(Box::new(cue), device, vec![colour.len()], 3)
+        let config = appearance::vae_config(&NetArch::default(), 16, (64, height));
+        Self::new(device, config, 3)
     }
 
-    fn new(
-        cue: Box<dyn Cue>,
-        device: &ComputeDevice,
-        counts: Vec<usize>,
-        past_frames: usize,
-    ) -> Result<Self> {
+    fn new(device: &ComputeDevice, config: VaeConfig, replayed: usize) -> Result<Self> {
         let mut rng = Rng::seed_from_u64(1);
-        let mut random = |frames: usize| -> Vec<Vec<f32>> {
-            let array = |&count: &usize| (0..frames * count).map(|_| rng.random_range(-2.0..2.0)).collect();
-            counts.iter().map(array).collect()
+        let mut random = |count: usize| (0..count).map(|_| rng.random_range(-2.0..2.0)).collect::<Vec<f32>>();
+        let (target, condition) = (random(config.target_values()), random(config.condition_values()));
+        let tuning = Tuning::default();
+        let batch = TrainingBatch {
+            replayed_target: random(replayed * config.target_values()),
+            replayed_condition: random(replayed * config.condition_values()),
+            kl_weight: tuning.kl_weight,
+            learning_rate: tuning.learning_rate,
+            average_rate: 0.01,
+            ..TrainingBatch::default()
         };
+        let mut engine = device.engine();
+        let net = engine.create(&config, &Checkpoint::initial(&config, 1, Some(&target))?)?;
         let mut steps = Self {
-            cue,
-            device: device.device().clone(),
-            frames: Staging::default(),
-            lectures: Staging::default(),
-            shown: random(1),
-            past: random(past_frames),
+            engine,
+            net,
+            target,
+            condition,
+            batch,
+            config,
+            rng,
         };
         steps.score()?;
         Ok(steps)
@@ -112,23 +91,26 @@ impl NetSteps {
 
     /// One step of the optimiser. On a GPU nothing waits for it.
     pub fn train(&mut self) -> Result<()> {
-        let lecture = self.cue.lecture(self.past.clone(), &Tuning::default());
-        let shown = self.show()?;
-        let arrays: Vec<&[f32]> = lecture.arrays().collect();
-        let given = self.lectures.upload(&arrays, &self.device)?;
-        self.cue.learn(&shown, &lecture, &given, &self.device)?;
+        self.batch.draw(&self.config, 0.0, &mut self.rng);
+        let inputs = Inputs {
+            target: &self.target,
+            condition: &self.condition,
+        };
+        self.engine.train(&[TrainingJob {
+            net: self.net,
+            inputs,
+            batch: &self.batch,
+        }])?;
         Ok(())
     }
 
-    /// One prediction.
+    /// One anomaly map.
     pub fn score(&mut self) -> Result<()> {
-        let shown = self.show()?;
-        read(&self.cue.predict(&shown, &self.device)?)?;
+        let inputs = Inputs {
+            target: &self.target,
+            condition: &self.condition,
+        };
+        self.engine.infer(&[InferenceJob { net: self.net, inputs }])?;
         Ok(())
-    }
-
-    fn show(&mut self) -> Result<Vec<Tensor>> {
-        let arrays: Vec<&[f32]> = self.shown.iter().map(Vec::as_slice).collect();
-        Ok(self.frames.upload(&arrays, &self.device)?)
     }
 }

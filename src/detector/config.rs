@@ -1,18 +1,9 @@
 //! What can be set: [`Config`] when a detector is made, [`Tuning`] while it runs.
 
 use super::names::names;
-use super::{Error, NetArch, Result};
+use super::{CueKind, Error, NetArch, Result};
 
-/// Which cues are computed, trained and fused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cues {
-    /// What should this place look like now? Finds things that do not belong there.
-    pub appearance: bool,
-    /// How does this place move? Finds unusual speed.
-    pub motion: bool,
-}
-
-/// How far the nets take part; anything but `Trained` is for ablations.
+/// Use of the nets; anything but `Trained` is for ablations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Networks {
     /// Trained online.
@@ -28,28 +19,25 @@ pub enum Networks {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Cues in use, at least one.
-    pub cues: Cues,
+    pub cues: Vec<CueKind>,
     /// The appearance encoder.
     pub net_arch: NetArch,
     /// Latent size of the appearance net, 1..=512.
     pub latent_dim: usize,
-    /// Width of the appearance picture in pixels, 16..=256; the height follows the aspect.
+    /// Width of the appearance image in pixels, 16..=256; the height follows the aspect.
     pub model_width: usize,
     /// Seed of weights, noise and replay.
     pub seed: u64,
-    /// Frames before the state `calibrating` ends; 0 = the recipe's.
+    /// Frames before the state `calibrating` ends; 0 = as long as the statistics need.
     pub warm_up: u32,
-    /// How far the nets take part.
+    /// Use of the nets.
     pub networks: Networks,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            cues: Cues {
-                appearance: true,
-                motion: true,
-            },
+            cues: CueKind::ALL.to_vec(),
             net_arch: NetArch::default(),
             latent_dim: 16,
             model_width: 64,
@@ -66,13 +54,15 @@ impl Config {
     /// Smallest and largest [`Config::model_width`].
     pub const MODEL_WIDTH: std::ops::RangeInclusive<usize> = 16..=256;
 
-    /// Refuses values that no net can be made of.
+    /// Checks all settings.
     ///
     /// # Errors
     /// [`Error::Setting`] with the name, the value and the allowed range.
     pub fn validate(&self) -> Result<()> {
-        if !self.cues.appearance && !self.cues.motion {
-            return Err(Error::setting("cues", "appearance, motion or both", "none"));
+        if self.cues.is_empty() {
+            let names: Vec<_> = CueKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            let allowed = format!("one or more of {}", names.join(", "));
+            return Err(Error::setting("cues", allowed, "none"));
         }
         if !(1..=Self::MAX_LATENT_DIM).contains(&self.latent_dim) {
             let allowed = format!("1..={}", Self::MAX_LATENT_DIM);
@@ -90,7 +80,7 @@ impl Config {
     }
 }
 
-/// How the threshold on the raw score is found.
+/// How the threshold on the raw score is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ThresholdMode {
     /// [`Tuning::threshold`] itself: the raw score is calibrated already.
@@ -126,7 +116,7 @@ pub struct Tuning {
     pub kl_weight: f64,
     /// Share of the encoder's features that is zeroed in training, 0..=0.9.
     pub dropout: f64,
-    /// How the threshold is found.
+    /// How the threshold is computed.
     pub threshold_mode: ThresholdMode,
     /// Mode `Calibrated`: the threshold, in deviations.
     pub threshold: f64,
@@ -134,7 +124,7 @@ pub struct Tuning {
     pub sigma: f64,
     /// Modes `Evt` and `Quantile`: share of normal frames that may be flagged.
     pub false_alarm_rate: f64,
-    /// Modes `Sigma`, `Evt` and `Quantile`: frames that the statistics reach back.
+    /// Modes `Sigma`, `Evt` and `Quantile`: length of the sliding window in frames.
     pub window: u32,
 }
 

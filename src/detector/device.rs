@@ -3,12 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
-
-use super::nn::open_cuda;
+use super::engine::{CpuEngine, Engine, WithFallback, cuda};
 use super::{Error, Result};
 
-/// Where to compute, as it is asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
+/// The device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// The first usable CUDA device, else the CPU.
@@ -16,7 +14,7 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// CUDA device `N`, or the first usable one; nothing else will do.
+    /// CUDA device `N`, or the first usable one; never the CPU.
     Cuda(Option<usize>),
 }
 
@@ -47,19 +45,19 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Readies the device: on a GPU a stream of its own, libraries and kernels.
+    /// Opens the device.
     ///
     /// # Errors
     /// [`Error::Device`]: a CUDA device was asked for by name, with what is missing. `Auto` never fails.
     pub fn open(self) -> Result<ComputeDevice> {
         let gpu = match self {
             Self::Cpu => return Ok(ComputeDevice::cpu()),
-            Self::Auto => open_cuda(None),
-            Self::Cuda(number) => open_cuda(number),
+            Self::Auto => cuda::open(None),
+            Self::Cuda(number) => cuda::open(number),
         };
         match (gpu, self) {
-            (Ok((number, device)), _) => Ok(ComputeDevice {
-                device,
+            (Ok((number, server)), _) => Ok(ComputeDevice {
+                engines: Engines::Cuda(server),
                 name: format!("cuda:{number}"),
                 note: None,
             }),
@@ -75,19 +73,26 @@ impl DeviceChoice {
     }
 }
 
-/// A device that is ready; clones share its stream.
+/// A device that is ready to use.
 #[derive(Clone, Debug)]
 pub struct ComputeDevice {
-    device: Device,
+    engines: Engines,
     name: String,
     note: Option<String>,
+}
+
+/// Where engines come from.
+#[derive(Clone, Debug)]
+enum Engines {
+    Cpu,
+    Cuda(cuda::ServerHandle),
 }
 
 impl ComputeDevice {
     /// The CPU.
     pub fn cpu() -> Self {
         Self {
-            device: Device::Cpu,
+            engines: Engines::Cpu,
             name: "cpu".to_owned(),
             note: None,
         }
@@ -98,13 +103,17 @@ impl ComputeDevice {
         &self.name
     }
 
-    /// Why `auto` came to the CPU, as a sentence.
+    /// Why `auto` chose the CPU, as a sentence.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
+    /// An engine for the nets of one detector; one on a GPU continues on the CPU when that fails.
+    pub(crate) fn engine(&self) -> Box<dyn Engine> {
+        match &self.engines {
+            Engines::Cpu => Box::new(CpuEngine::default()),
+            Engines::Cuda(server) => Box::new(WithFallback::new(server.engine())),
+        }
     }
 }
 
@@ -113,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written() {
+    fn names_round_trip() {
         for name in ["auto", "cpu", "cuda", "cuda:0", "cuda:12"] {
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
         }

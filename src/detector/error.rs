@@ -1,4 +1,4 @@
-//! What can go wrong in the core, as sentences with numbers.
+//! Errors of the core: sentences that name the value and the allowed range.
 
 /// Error of the detector core.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +21,12 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
-    /// A frame does not hold the picture that its description promises.
+    /// A frame's planes are too small for its format and size.
     #[error("image: {0}")]
     Image(String),
+    /// Learnt state cannot be continued from.
+    #[error("saved state: {0}")]
+    Learnt(String),
     /// The tensor library refused an operation.
     #[error("model: {0}")]
     Model(#[from] candle_core::Error),
@@ -46,10 +49,10 @@ impl Error {
     }
 }
 
-/// Candle's error without the way that led to it.
-pub(crate) fn words(error: candle_core::Error) -> String {
+/// The message of one of Candle's errors, without its backtrace.
+pub(crate) fn message(error: candle_core::Error) -> String {
     match error {
-        candle_core::Error::WithBacktrace { inner, .. } => words(*inner),
+        candle_core::Error::WithBacktrace { inner, .. } => message(*inner),
         error => error.to_string(),
     }
 }

@@ -1,6 +1,6 @@
-//! A picture of scores on a coarse grid.
+//! Scores over the frame on a coarse grid.
 
-/// Scores over the picture, row by row.
+/// Scores over the frame, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnomalyMap {
     /// Cells in a row.
@@ -11,7 +11,7 @@ pub struct AnomalyMap {
     pub values: Vec<f32>,
 }
 
-/// A rectangle in the picture's pixels.
+/// A rectangle in pixels of the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Region {
     /// Left edge.
@@ -45,9 +45,9 @@ impl AnomalyMap {
             )
     }
 
-    /// The connected cells around the peak that are at least half as high, as a rectangle in a picture of
-    /// `picture` = (width, height) pixels.
-    pub(crate) fn region_of_peak(&self, picture: (usize, usize)) -> Region {
+    /// The connected cells around the peak that are at least half as high, as a rectangle in a frame of
+    /// `frame` = (width, height) pixels.
+    pub(crate) fn region_of_peak(&self, frame: (usize, usize)) -> Region {
         let (start, top) = self.peak();
         if self.values.is_empty() || !top.is_finite() {
             return Region::default();
@@ -77,14 +77,14 @@ impl AnomalyMap {
         }
         let to_pixels = |cell: usize, cells: usize, pixels: usize| (cell * pixels / cells) as u32;
         let (x, y) = (
-            to_pixels(left, self.width, picture.0),
-            to_pixels(upper, self.height, picture.1),
+            to_pixels(left, self.width, frame.0),
+            to_pixels(upper, self.height, frame.1),
         );
         Region {
             x,
             y,
-            width: (to_pixels(right + 1, self.width, picture.0) - x).max(1),
-            height: (to_pixels(lower + 1, self.height, picture.1) - y).max(1),
+            width: (to_pixels(right + 1, self.width, frame.0) - x).max(1),
+            height: (to_pixels(lower + 1, self.height, frame.1) - y).max(1),
         }
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_is_the_hill_around_the_peak() {
+    fn the_region_is_what_is_connected_around_the_peak() {
         let mut map = AnomalyMap::new(10, 5);
         for (x, y, v) in [(3, 2, 1.0), (4, 2, 0.6), (4, 3, 0.5), (8, 1, 0.9), (2, 2, 0.4)] {
             map.values[y * 10 + x] = v;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_stay_inside_pictures_smaller_than_the_grid() {
+    fn regions_stay_inside_frames_smaller_than_the_grid() {
         let mut map = AnomalyMap::new(45, 45);
         map.values[45 * 45 - 1] = 1.0;
         let r = map.region_of_peak((16, 16));

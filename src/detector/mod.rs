@@ -1,52 +1,47 @@
-//! The core: frames in, scores out. No clock, no lock, no GStreamer.
+//! The core: frames in, predictions out. It knows no GStreamer.
 //!
-//! A frame's way, one module a station:
+//! A frame's way, in one direction ([`Detector::process`]):
 //!
 //! ```text
-//! ImageView --image--> two small pictures --observer, scene--> Frame (background, edges, cuts)
-//!   --cue--> what its net is shown --exchange--> CPU or GPU and back: a map a cue, its peak the raw score
-//!   --calibration--> deviations from its own history --fusion--> raw score of all
-//!   --threshold, lifecycle--> Prediction; then, and only then, --cue::learn--> weights and statistics
+//! ImageView --frame--> two small images, background, edges, cuts (frame::Frame, SceneReport)
+//!   --cue--> features, the inputs of each cue's net (cue::CueSet::score)
+//!   --engine--> one anomaly map a net, on the CPU or on a GPU (engine::Engine::infer, vae::Learner)
+//!   --cue--> raw scores --decision--> calibration, fusion, threshold, life cycle --> Prediction
+//!   and only then: --cue--> training batches --engine--> one training step a net --> FrameReport
 //! ```
+//!
+//! - *cue*: a way in which a frame can be unusual (motion, appearance), with features, net, score and replay of its own
+//! - *net*: a conditional convolutional VAE, described by `VaeConfig`; *engine*: what runs nets
+//! - *calibration*: a score against its own history, in deviations; *raw score*: all cues fused and smoothed
+//! - *tick*: a tenth of a second, the unit of all rates; *prequential*: scored first, then learnt
+//! - *learnt*: what a struct has learnt, apart from its settings and scratch, serialisable: [`Detector::learnt`]
 
 #[doc(hidden)]
 pub mod bench_support;
-mod calibration;
-mod channel;
-mod clock;
 mod config;
 mod cue;
+mod decision;
 mod device;
 mod effort;
 mod engine;
 mod error;
-mod exchange;
-mod filter;
-mod fusion;
-mod image;
-mod judge;
-mod lifecycle;
+mod frame;
 mod map;
 mod names;
 mod net_arch;
 mod nn;
-mod observer;
 mod online;
 #[cfg(test)]
 mod online_tests;
-mod scene;
-mod threshold;
 mod vae;
 
-pub use config::{Config, Cues, Networks, ThresholdMode, Tuning};
-#[cfg(test)]
-pub(crate) use cue::Fault;
+pub use config::{Config, Networks, ThresholdMode, Tuning};
 pub use cue::{CueKind, StepReport};
+pub use decision::State;
 pub use device::{ComputeDevice, DeviceChoice};
 pub use effort::{Decision, Delay, Effort, EffortControl};
 pub use error::{Error, Result};
-pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
-pub use lifecycle::State;
+pub use frame::{ColorModel, ColorRange, ImageView, PixelFormat};
 pub use map::{AnomalyMap, Region};
 pub use net_arch::{NetArch, Stage};
-pub use online::{Detector, FrameReport, Label, Prediction, SceneChange, Timings};
+pub use online::{Detector, FrameReport, Label, Learnt, Prediction, SceneChange, Timings};

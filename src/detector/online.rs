@@ -1,16 +1,16 @@
-//! The detector: a frame's way from pixels to prediction.
+//! The detector: from pixels to prediction, and what is learnt on the way.
 
 use std::time::{Duration, Instant};
 
-use super::cue::{Appearance, AppearanceConfig, Cue, Motion};
-use super::fusion::to_unit;
-use super::image::ReducedSizes;
-use super::judge::Judge;
+use serde::{Deserialize, Serialize};
+
+use super::cue::{CueSet, CueSetLearnt};
+use super::decision::{PostProcessor, PostProcessorLearnt, to_unit};
+use super::engine::Engine;
+use super::frame::{Cut, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
 use super::names::names;
-use super::observer::{Observer, reduced_sizes};
-use super::scene::Cut;
 use super::{
-    AnomalyMap, ComputeDevice, Config, CueKind, ImageView, Region, Result, State, StepReport, Tuning,
+    AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, State, StepReport, Tuning,
 };
 
 /// The decision on a frame.
@@ -86,45 +86,61 @@ pub struct Timings {
 pub struct Detector {
     config: Config,
     device: ComputeDevice,
-    picture: (usize, usize),
+    /// Width and height of the frames.
+    frame_size: (usize, usize),
     sizes: ReducedSizes,
-    observer: Observer,
-    judge: Judge,
+    preprocessor: Preprocessor,
+    cues: CueSet,
+    post_processor: PostProcessor,
+    frames: u64,
+}
+
+/// All that a detector has learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learnt {
+    scene: SceneLearnt,
+    cues: CueSetLearnt,
+    post_processor: PostProcessorLearnt,
     frames: u64,
 }
 
 impl Detector {
-    /// A detector for pictures of `picture` = (width, height) pixels, on the CPU.
+    /// A detector for frames of `frame_size` = (width, height) pixels, on the CPU.
     ///
     /// # Errors
     /// A setting outside its range.
-    pub fn new(config: Config, picture: (usize, usize)) -> Result<Self> {
-        Self::on(ComputeDevice::cpu(), config, picture)
+    pub fn new(config: Config, frame_size: (usize, usize)) -> Result<Self> {
+        Self::on(ComputeDevice::cpu(), config, frame_size)
     }
 
-    /// A detector for pictures of `picture` = (width, height) pixels whose nets compute on `device`.
+    /// A detector for frames of `frame_size` = (width, height) pixels whose nets compute on `device`.
     ///
     /// # Errors
     /// A setting outside its range.
-    pub fn on(device: ComputeDevice, config: Config, picture: (usize, usize)) -> Result<Self> {
+    pub fn on(device: ComputeDevice, config: Config, frame_size: (usize, usize)) -> Result<Self> {
+        let engine = device.engine();
+        Self::with_engine(engine, device, config, frame_size)
+    }
+
+    /// As [`Detector::on`], with an engine in place of the device's.
+    pub(crate) fn with_engine(
+        engine: Box<dyn Engine>,
+        device: ComputeDevice,
+        config: Config,
+        frame_size: (usize, usize),
+    ) -> Result<Self> {
         config.validate()?;
-        let sizes = reduced_sizes(&config, picture);
-        let cues = make_cues(&config, sizes);
+        let sizes = reduced_sizes(&config, frame_size);
         Ok(Self {
-            observer: Observer::new(sizes),
-            judge: Judge::new(cues, config.warm_up, device.device()),
+            preprocessor: Preprocessor::new(sizes),
+            cues: CueSet::new(&config, sizes, engine),
+            post_processor: PostProcessor::default(),
             config,
             device,
-            picture,
+            frame_size,
             sizes,
             frames: 0,
         })
-    }
-
-    /// Lets the nets of one cue fail as on a GPU.
-    #[cfg(test)]
-    pub(crate) fn inject(&mut self, cue: CueKind, fault: super::Fault) {
-        self.judge.inject(cue, fault);
     }
 
     /// Where the nets compute: `cpu` or `cuda:N`.
@@ -132,35 +148,35 @@ impl Detector {
         self.device.name()
     }
 
-    /// Where the detector is in its life.
+    /// The life-cycle state.
     pub fn state(&self) -> State {
-        self.judge.state()
+        self.post_processor.state()
     }
 
-    /// Readies the detector for pictures of another size. What was learnt is kept where the shape of the small
-    /// pictures stays; otherwise it is another camera and learning starts afresh.
+    /// Prepares for frames of another size. What was learnt is kept where the small images keep their shape; otherwise it
+    /// is another camera and learning starts afresh.
     ///
     /// # Errors
     /// The model cannot be made.
-    pub fn resize(&mut self, picture: (usize, usize)) -> Result<()> {
-        if reduced_sizes(&self.config, picture) == self.sizes {
-            self.picture = picture;
+    pub fn resize(&mut self, frame_size: (usize, usize)) -> Result<()> {
+        if reduced_sizes(&self.config, frame_size) == self.sizes {
+            self.frame_size = frame_size;
             self.restart();
         } else {
             let frames = self.frames;
-            *self = Self::on(self.device.clone(), self.config.clone(), picture)?;
+            *self = Self::on(self.device.clone(), self.config.clone(), frame_size)?;
             self.frames = frames;
         }
         Ok(())
     }
 
-    /// The next frame does not follow the last one (seek, lost data): forgets the frames, not what was learnt.
+    /// The next frame does not follow the previous one (seek, lost data): forgets the frames, not what was learnt.
     pub fn restart(&mut self) {
-        self.observer.restart();
-        self.judge.restart();
+        self.preprocessor.restart();
+        self.cues.restart();
     }
 
-    /// Passes over a frame: it is counted, nothing else. Returns its number.
+    /// Passes over a frame: only counts it. Returns its number.
     pub fn skip(&mut self) -> u64 {
         let frame = self.frames;
         self.frames += 1;
@@ -171,7 +187,7 @@ impl Detector {
     /// frames, is used where times are missing.
     ///
     /// # Errors
-    /// A frame that does not hold the picture it promises, or a failure of the tensor library.
+    /// A frame whose planes are too small for its format and size, or a failure of the tensor library.
     pub fn process(
         &mut self,
         frame: &ImageView<'_>,
@@ -179,43 +195,55 @@ impl Detector {
         nominal: Option<Duration>,
         tuning: &Tuning,
     ) -> Result<(Prediction, FrameReport)> {
-        if (frame.width, frame.height) != self.picture {
+        if (frame.width, frame.height) != self.frame_size {
             self.resize((frame.width, frame.height))?;
         }
         let started = Instant::now();
-        self.observer.reduce(frame)?;
+        self.preprocessor.reduce(frame)?;
         let reduced = Instant::now();
-        let (seen, report) = self.observer.observe(time, nominal, tuning.learn);
-        let verdict = self.judge.judge(&seen, report, self.picture, tuning)?;
+
+        let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learn);
+        if scene.cut.is_some() {
+            self.cues.restart();
+        }
+        self.cues.score(&small, tuning.learn)?;
+        let decision = self.post_processor.decide(&self.cues, scene, small.step, tuning);
+        let strongest = self.cues.strongest();
+        let (cue, region) = (strongest.kind(), strongest.map().region_of_peak(self.frame_size));
         let scored = Instant::now();
-        let steps = self.judge.learn(&seen, tuning)?;
-        let device_failure = self.judge.take_failure();
+
+        let adapting = decision.state == State::Adapting;
+        let steps = match tuning.learn {
+            true => self.cues.learn(&small, tuning, adapting)?,
+            false => Vec::new(),
+        };
+        let device_failure = self.cues.take_failure();
         if device_failure.is_some() {
             self.device = ComputeDevice::cpu();
         }
         let learnt = Instant::now();
 
-        let label = if verdict.over_threshold {
+        let label = if decision.over_threshold {
             Label::Anomaly
         } else {
             Label::Normal
         };
         let prediction = Prediction {
             frame: self.skip(),
-            raw_score: verdict.raw_score,
-            threshold: verdict.threshold,
-            score: to_unit(verdict.raw_score, verdict.threshold),
-            label: verdict.state.is_labelling().then_some(label),
-            cue: verdict.cue,
-            region: verdict.region,
-            state: verdict.state,
+            raw_score: decision.raw_score,
+            threshold: decision.threshold,
+            score: to_unit(decision.raw_score, decision.threshold),
+            label: decision.state.is_labelling().then_some(label),
+            cue,
+            region,
+            state: decision.state,
         };
         let report = FrameReport {
-            scene_change: report.cut.map(|cut| match cut {
+            scene_change: scene.cut.map(|cut| match cut {
                 Cut::SameScene => SceneChange::Splice,
                 Cut::NewScene => SceneChange::NewScene,
             }),
-            view_blocked: report.view_blocked,
+            view_blocked: scene.view_blocked,
             steps,
             device_failure,
             timings: Timings {
@@ -227,18 +255,19 @@ impl Detector {
         Ok((prediction, report))
     }
 
-    /// Every place of the last frame on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.
+    /// The score of every place of the last frame, on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.
     pub fn anomaly_map(&self, threshold: f64) -> AnomalyMap {
-        let mut map = self.judge.map();
+        let mut map = self.cues.map();
         for value in &mut map.values {
             *value = to_unit(f64::from(*value), threshold) as f32;
         }
         map
     }
 
-    /// What the appearance net expected of the last frame: width, height and packed 8-bit RGB.
-    pub fn reconstruction(&self) -> Option<(usize, usize, Vec<u8>)> {
-        let (values, width) = self.judge.reconstruction()?;
+    /// What the appearance net expected of the last frame: width, height and packed 8-bit RGB. `None` without that net,
+    /// before the first frame, and where the device fails.
+    pub fn reconstruction(&mut self) -> Option<(usize, usize, Vec<u8>)> {
+        let (values, width) = self.cues.expected_image().ok()??;
         let height = values.len() / (3 * width);
         let rgb = values.chunks_exact(3).flat_map(|p| {
             let (y, cr, cb) = (p[0], (p[1] - 128.0) / 0.713, (p[2] - 128.0) / 0.564);
@@ -248,21 +277,35 @@ impl Detector {
         });
         Some((width, height, rgb.collect()))
     }
-}
 
-fn make_cues(config: &Config, sizes: ReducedSizes) -> Vec<Box<dyn Cue>> {
-    let mut cues: Vec<Box<dyn Cue>> = Vec::new();
-    if let (true, Some(size)) = (config.cues.motion, sizes.grey) {
-        cues.push(Box::new(Motion::new(size, config.networks, config.seed)));
+    /// All that was learnt, to be stored and to continue from.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn learnt(&mut self) -> Result<Learnt> {
+        Ok(Learnt {
+            scene: self.preprocessor.learnt().clone(),
+            cues: self.cues.learnt()?,
+            post_processor: self.post_processor.learnt().clone(),
+            frames: self.frames,
+        })
     }
-    if let (true, Some(size)) = (config.cues.appearance, sizes.colour) {
-        cues.push(Box::new(Appearance::new(AppearanceConfig {
-            arch: config.net_arch.clone(),
-            latent_dim: config.latent_dim,
-            size,
-            networks: config.networks,
-            seed: config.seed,
-        })));
+
+    /// Continues from what another detector of the same configuration had learnt, with the first frame of a new stream.
+    ///
+    /// # Errors
+    /// This detector has processed frames already, or the configurations differ.
+    pub fn restore(&mut self, learnt: Learnt) -> Result<()> {
+        if self.frames > 0 {
+            return Err(Error::Learnt(format!(
+                "a detector continues from it before its first frame, not after {}",
+                self.frames
+            )));
+        }
+        self.cues.restore(learnt.cues)?;
+        self.preprocessor.restore(learnt.scene);
+        self.post_processor.restore(learnt.post_processor);
+        self.frames = learnt.frames;
+        Ok(())
     }
-    cues
 }

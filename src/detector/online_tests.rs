@@ -1,23 +1,25 @@
-//! A detector whose GPU fails, with the CPU in its place.
+//! Detectors whose GPU fails, and detectors that continue from what was learnt.
 
+use super::engine::WithFallback;
+use super::engine::tests::FailsAfter;
 use super::{
-    ColorModel, ColorRange, Config, CueKind, Detector, Fault, FrameReport, ImageView, PixelFormat,
+    ColorModel, ColorRange, ComputeDevice, Config, Detector, Error, FrameReport, ImageView, Learnt, PixelFormat,
     Prediction, Timings, Tuning,
 };
 
 const SIZE: (usize, usize) = (96, 48);
 
-/// Frame `i` of a pattern that moves; all of its prediction but the times that it took.
-fn show(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
-    let place = |n: usize| ((n % SIZE.0) as f32 * 0.3 + (n / SIZE.0) as f32 * 0.2 + i as f32 * 0.5).sin();
-    let picture: Vec<u8> = (0..SIZE.0 * SIZE.1)
-        .map(|n| (128.0 + 100.0 * place(n)) as u8)
+/// Processes frame `i` of a moving pattern, at `time` tenths of a second. Without the times that it took.
+fn process_at(detector: &mut Detector, i: u64, time: u64) -> (Prediction, FrameReport) {
+    let value = |n: usize| ((n % SIZE.0) as f32 * 0.3 + (n / SIZE.0) as f32 * 0.2 + i as f32 * 0.5).sin();
+    let image: Vec<u8> = (0..SIZE.0 * SIZE.1)
+        .map(|n| (128.0 + 100.0 * value(n)) as u8)
         .collect();
     let view = ImageView {
         format: PixelFormat::Gray8,
         width: SIZE.0,
         height: SIZE.1,
-        planes: &[&picture],
+        planes: &[&image],
         strides: &[SIZE.0],
         color: ColorModel {
             range: ColorRange::Full,
@@ -25,7 +27,7 @@ fn show(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
             kb: 0.114,
         },
     };
-    let time = std::time::Duration::from_millis(100 * i);
+    let time = std::time::Duration::from_millis(100 * time);
     let (prediction, report) = detector
         .process(&view, Some(time), None, &Tuning::default())
         .unwrap();
@@ -33,30 +35,74 @@ fn show(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
     (prediction, FrameReport { timings, ..report })
 }
 
+fn process(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
+    process_at(detector, i, i)
+}
+
+/// A detector on a stand-in for a GPU that fails after so many calls.
+pub(crate) fn failing(calls: u32, readable: bool, config: Config, size: (usize, usize)) -> Detector {
+    let engine = FailsAfter {
+        calls,
+        readable,
+        ..FailsAfter::default()
+    };
+    let engine = Box::new(WithFallback::new(engine));
+    Detector::with_engine(engine, ComputeDevice::cpu(), config, size).unwrap()
+}
+
 #[test]
-fn a_failure_is_told_once_and_costs_no_frame_and_no_bit() {
-    let detector = || Detector::new(Config::default(), SIZE).unwrap();
-    for (cue, after) in [(CueKind::Motion, 2), (CueKind::Appearance, 3)] {
-        let (mut sound, mut failing) = (detector(), detector());
+fn a_device_failure_is_reported_once_and_costs_no_frame_and_no_bit() {
+    // Two calls a frame.
+    for calls in [22, 23] {
+        let mut sound = Detector::new(Config::default(), SIZE).unwrap();
+        let mut failing = failing(calls, true, Config::default(), SIZE);
         for i in 0..24 {
-            if i == 12 {
-                let readable = true;
-                failing.inject(cue, Fault { after, readable });
-            }
-            let (want, (prediction, report)) = (show(&mut sound, i), show(&mut failing, i));
-            // Two runs a frame: the fault comes with the second frame from here.
+            let (want, (prediction, report)) = (process(&mut sound, i), process(&mut failing, i));
             let failure = report.device_failure.as_deref();
-            assert_eq!(
-                failure,
-                (i == 13).then_some("injected fault"),
-                "{cue:?}, frame {i}"
-            );
-            let device_failure = None;
+            assert_eq!(failure, (i == 11).then_some("injected fault"), "frame {i}");
             let report = FrameReport {
-                device_failure,
+                device_failure: None,
                 ..report
             };
-            assert_eq!((prediction, report), want, "{cue:?}, frame {i}");
+            assert_eq!((prediction, report), want, "frame {i}");
         }
     }
+}
+
+#[test]
+fn a_detector_that_continues_from_what_was_learnt_is_the_same_detector() {
+    let mut stayed = Detector::new(Config::default(), SIZE).unwrap();
+    (0..120).for_each(|i| drop(process(&mut stayed, i)));
+    let stored = serde_json::to_vec(&stayed.learnt().unwrap()).unwrap();
+    let learnt: Learnt = serde_json::from_slice(&stored).unwrap();
+    assert_eq!(learnt, stayed.learnt().unwrap(), "what is stored is what was learnt");
+
+    let mut moved = Detector::new(Config::default(), SIZE).unwrap();
+    moved.restore(learnt).unwrap();
+    // A new stream lacks the previous frames; the same holds for a stream that was interrupted.
+    stayed.restart();
+    for i in 120..180 {
+        assert_eq!(process(&mut moved, i), process(&mut stayed, i), "frame {i}");
+    }
+    assert_eq!(moved.learnt().unwrap(), stayed.learnt().unwrap());
+}
+
+#[test]
+fn what_was_learnt_by_another_detector_is_rejected_with_the_reason() {
+    let config = |cues: &[super::CueKind]| Config {
+        cues: cues.to_vec(),
+        ..Config::default()
+    };
+    let mut motion = Detector::new(config(&[super::CueKind::Motion]), SIZE).unwrap();
+    process(&mut motion, 0);
+    let learnt = motion.learnt().unwrap();
+    let reason = |detector: &mut Detector, learnt| match detector.restore(learnt) {
+        Err(Error::Learnt(reason)) => reason,
+        other => panic!("expected a reason, got {other:?}"),
+    };
+    let both = &mut Detector::new(Config::default(), SIZE).unwrap();
+    assert_eq!(reason(both, learnt.clone()), "it has 1 cues, not 2");
+    let appearance = &mut Detector::new(config(&[super::CueKind::Appearance]), SIZE).unwrap();
+    assert_eq!(reason(appearance, learnt.clone()), "the appearance cue's is missing");
+    assert!(reason(&mut motion, learnt).contains("before its first frame"));
 }

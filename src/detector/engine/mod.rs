@@ -3,7 +3,20 @@
 //! A [`NetId`] names a net of an engine. An engine belongs to one detector; the CUDA engines of all detectors of a process
 //! share a server, which runs their jobs together.
 
+mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda/absent.rs"]
+pub(crate) mod cuda;
+mod fallback;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use candle_core::Result;
+
+pub(crate) use cpu::CpuEngine;
+pub(crate) use fallback::WithFallback;
 
 use super::StepReport;
 use super::vae::{Checkpoint, VaeConfig};
@@ -69,7 +82,7 @@ pub(crate) trait Engine: std::fmt::Debug + Send {
     /// jobs are of the same net.
     ///
     /// # Errors
-    /// The device failed. [`Checkpoint::steps`] says which nets have made their step all the same.
+    /// The device failed. Some of the steps may have been made all the same.
     fn train(&mut self, jobs: &[TrainingJob<'_>]) -> Result<Vec<StepReport>>;
 
     /// The net's prediction `[H, W, C]` of the last image that it inferred; `None` before the first.

@@ -1,11 +1,20 @@
-//! Variational autoencoders as data, and what trains them.
+//! Variational autoencoders as data, and what trains them on the CPU.
 
+mod batch;
 mod checkpoint;
 mod config;
-mod noise;
+mod learner;
+mod model;
+mod posterior;
+mod replay;
+mod score;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use config::{
     DecoderStage, EncoderStage, Latent, Layer, LayerRole, ScoreMap, ScoringWeights, Start, VaeConfig,
 };
-pub(crate) use noise::{Posterior, dropout_mask, normal};
+pub(crate) use learner::Learner;
+pub(crate) use model::Vae;
+pub(crate) use replay::{Replay, ReplayPolicy};

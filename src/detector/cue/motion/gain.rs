@@ -1,23 +1,25 @@
-//! How much the net adds to the score, so that it can be taken out.
+//! How much the net adds to the score, so that it can be divided out.
 
-use crate::detector::clock::blend;
+use serde::{Deserialize, Serialize};
 
-/// How much of the way to the newest gain the running gain goes in a tick.
+use crate::detector::frame::blend;
+
+/// Rate of the running mean per tick.
 const RATE: f64 = 0.05;
 
-/// What the net multiplies the largest place of its input by: a running mean of the logarithm.
+/// The ratio of the score with the net to the score of its input alone: a running mean of the logarithm.
 ///
-/// The net predicts nothing at first and half of the motion two hundred ticks later, so that the score of the
-/// same street doubles while it learns. A history of such scores would call the street unusual for minutes; one of
-/// scores without this gain has the same level from the first second on.
-#[derive(Clone, Debug, Default)]
+/// The net predicts nothing at first and half of the motion two hundred ticks later, so the score of an unchanged street
+/// doubles while it learns, and a history of such scores would call the street unusual for minutes. Scores divided by this
+/// gain have the same level from the first second on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Gain {
     log: f64,
     ticks: f64,
 }
 
 impl Gain {
-    /// Takes in the largest place of the net's `input` and that of the `output` made from it, both above 0.
+    /// Takes the largest cell of the net's `input` and that of the `output` made from it, both above 0.
     pub(super) fn observe(&mut self, input: f64, output: f64, ticks: f64) {
         let log = (output / input).ln();
         if log.is_finite() && ticks > 0.0 {
@@ -41,7 +43,7 @@ mod tests {
         let mut gain = Gain::default();
         assert_eq!(gain.factor(), 1.0);
         gain.observe(3.0, 3.6, 1.0);
-        assert!((gain.factor() - 1.2).abs() < 1e-12, "the first is taken whole");
+        assert!((gain.factor() - 1.2).abs() < 1e-12, "the first one counts in full");
         for _ in 0..200 {
             gain.observe(5.0, 10.0, 1.0);
         }
@@ -58,7 +60,7 @@ mod tests {
         for (input, output) in [(0.0, 1.0), (1.0, 0.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)] {
             gain.observe(input, output, 1.0);
         }
-        assert_eq!(gain.factor(), before, "what is not a number is left out");
+        assert_eq!(gain.factor(), before, "numbers that are not finite are ignored");
     }
 
     #[test]

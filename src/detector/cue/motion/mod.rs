@@ -1,131 +1,138 @@
 //! Motion: speed normalised by texture, judged by a grid VAE conditioned on the scene.
 
+mod features;
 mod gain;
-mod learner;
-mod maps;
-mod net;
 
-use candle_core::{Device, Result, Tensor};
-use rand::{Rng as _, SeedableRng};
+use rand::SeedableRng;
+use serde::{Deserialize, Serialize};
 
+use self::features::{FeaturesLearnt, MotionFeatures};
 use self::gain::Gain;
-use self::learner::MotionLearner;
-use self::maps::MotionMaps;
-use super::placed::Placed;
-use super::{CalibratesOn, Cue, CueKind, Frame, Lecture, StepReport, Turn};
-use crate::detector::calibration::CalibrationConfig;
+use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
 use crate::detector::config::Networks;
-use crate::detector::filter::box_mean;
+use crate::detector::decision::CalibrationConfig;
+use crate::detector::engine::{Inputs, TrainingBatch};
+use crate::detector::frame::filter::box_mean;
+use crate::detector::frame::{Frame, ReducedSizes};
 use crate::detector::nn::Rng;
-use crate::detector::vae::{dropout_mask, normal};
-use crate::detector::{AnomalyMap, Tuning};
+use crate::detector::vae::{
+    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
+};
+use crate::detector::{AnomalyMap, Config, Error, Result, Tuning};
 
 /// Ticks of the faster start.
 const FAST_TICKS: f64 = 200.0;
-/// Step size of the start and later, as multiples of `Tuning::learning_rate` (3e-3 and 1e-3 by default).
+/// Step size at the start and later, as multiples of `Tuning::learning_rate` (3e-3 and 1e-3 by default).
 const FAST_RATE: f64 = 6.0;
 const RATE: f64 = 2.0;
 /// Weight of the KL term as a multiple of `Tuning::kl_weight` (0.1 by default).
 const KL_WEIGHT: f64 = 0.1 / 0.03;
-/// Past frames kept for replay, and how many there must be before it starts.
+/// Past frames kept for replay, and how many there must be before one joins a batch.
 const REPLAY_SLOTS: usize = 300;
 const REPLAY_AFTER: usize = 8;
 /// The scoring weights follow the trained ones at least this fast.
-const SLOW_RATE: f64 = 0.01;
+const AVERAGE_RATE: f64 = 0.01;
 /// Share of the latent divergence in the score.
 const KL_SHARE: f32 = 0.2;
-/// Side of the boxes of cells that the score is smoothed over.
-const SIDE: usize = 3;
-/// Scores below this count as this.
+/// Side of the boxes, in cells, that the score is averaged over.
+const BOX: usize = 3;
+/// Smaller scores count as this.
 const FLOOR: f64 = 0.1;
 
 /// Channels of target and condition.
 const CHANNELS: usize = 2;
 
-type Maps = (Vec<f32>, Vec<f32>);
+/// What a frame looks like to the net: target and condition.
+type Sample = (Vec<f32>, Vec<f32>);
 
 /// The motion cue.
 #[derive(Debug)]
-pub(crate) struct Motion {
+struct Motion {
     networks: Networks,
-    seed: u64,
-    maps: MotionMaps,
-    /// Made when it is first asked for.
-    learner: Option<Placed<MotionLearner>>,
-    rng: Rng,
-    replay: Vec<Maps>,
-    steps: u32,
-    gain: Gain,
+    vae: VaeConfig,
+    features: MotionFeatures,
+    learnt: MotionLearnt,
     map: AnomalyMap,
 }
 
-impl Motion {
-    /// For grey pictures of `size` = (width, height), both multiples of 4.
-    pub(crate) fn new(size: (usize, usize), networks: Networks, seed: u64) -> Self {
-        let maps = MotionMaps::new(size);
-        let (width, height) = maps.grid();
-        Self {
-            networks,
-            seed,
-            maps,
-            learner: None,
-            rng: Rng::seed_from_u64(seed ^ 0x6d6f_7469_6f6e),
-            replay: Vec::new(),
+/// What the cue has learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Learnt {
+    features: FeaturesLearnt,
+    motion: MotionLearnt,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct MotionLearnt {
+    rng: Rng,
+    replay: Replay<Sample>,
+    steps: u32,
+    gain: Gain,
+}
+
+/// A motion cue for grey images of `sizes`.
+pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use<>> {
+    let features = MotionFeatures::new(sizes.grey?);
+    let (width, height) = features.grid();
+    Some(Motion {
+        networks: config.networks,
+        vae: vae_config(features.grid()),
+        features,
+        learnt: MotionLearnt {
+            rng: Rng::seed_from_u64(config.seed ^ 0x6d6f_7469_6f6e),
+            replay: Replay::new(ReplayPolicy::RandomReplacement, REPLAY_SLOTS),
             steps: 0,
             gain: Gain::default(),
-            map: AnomalyMap::new(width, height),
-        }
-    }
+        },
+        map: AnomalyMap::new(width, height),
+    })
+}
 
-    fn learner(&mut self, device: &Device) -> Result<&mut Placed<MotionLearner>> {
-        let learner = match self.learner.take() {
-            Some(learner) => learner,
-            None => {
-                let (width, height) = self.maps.grid();
-                Placed::new((self.seed, (height, width)), device)?
-            }
-        };
-        Ok(self.learner.insert(learner))
+/// The conditional VAE over the grid of `(width, height)` cells: which speeds are usual in a scene like this? 13,650
+/// weights.
+pub(crate) fn vae_config((width, height): (usize, usize)) -> VaeConfig {
+    let encode = |filters, stride| EncoderStage {
+        filters,
+        kernel: 3,
+        stride,
+    };
+    let decode = |filters, upsample, conditioned| DecoderStage {
+        filters,
+        kernel: 3,
+        upsample,
+        conditioned,
+    };
+    VaeConfig {
+        size: [height, width],
+        channels: CHANNELS,
+        condition: CHANNELS,
+        encoder: vec![encode(16, 1), encode(24, 2), encode(24, 1)],
+        latent: Latent::Map(4),
+        log_var_range: [-8.0, 3.0],
+        initial_log_var: -2.0,
+        decoder: vec![decode(16, 2, true), decode(CHANNELS, 1, false)],
+        zero_output: true,
+        base_image: false,
+        residual_scale: 1.0,
+        // A sum over the channels.
+        reconstruction_weight: CHANNELS as f64,
+        scoring_weights: ScoringWeights::MovingAverage,
+        score_map: ScoreMap::Level { kl_share: KL_SHARE },
+        score_box: BOX,
     }
+}
 
-    /// The largest place of the target alone, which stays in the map.
+impl Motion {
+    /// The largest cell of the target alone, which stays in the map.
     fn target_score(&mut self) -> f64 {
         let cells: Vec<f32> = self
-            .maps
+            .features
             .targets()
             .chunks_exact(CHANNELS)
             .map(|p| 0.5 * (p[0] + p[1]))
             .collect();
-        let grid = self.maps.grid();
-        box_mean(&cells, grid, SIDE, &mut Vec::new(), &mut self.map.values);
+        box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
         f64::from(self.map.peak().1)
-    }
-
-    /// A pair of maps from the replay, once that holds enough.
-    fn recall(&mut self) -> Vec<Vec<f32>> {
-        if self.replay.len() <= REPLAY_AFTER {
-            return vec![Vec::new(); 2];
-        }
-        let (target, condition) = &self.replay[self.rng.random_range(0..self.replay.len())];
-        vec![target.clone(), condition.clone()]
-    }
-
-    fn remember(&mut self) {
-        let maps = (self.maps.targets().to_vec(), self.maps.conditions().to_vec());
-        if self.replay.len() < REPLAY_SLOTS {
-            self.replay.push(maps);
-        } else {
-            let slot = self.rng.random_range(0..REPLAY_SLOTS);
-            self.replay[slot] = maps;
-        }
-    }
-
-    /// Goes on from the weights and moments of another one, if that has any yet.
-    #[cfg(all(test, feature = "cuda"))]
-    pub(super) fn follow(&mut self, other: &Self) {
-        if let (Some(mine), Some(theirs)) = (&mut self.learner, &other.learner) {
-            mine.follow(theirs).unwrap();
-        }
     }
 }
 
@@ -151,97 +158,74 @@ impl Cue for Motion {
         CalibratesOn::EveryFrame
     }
 
-    fn look(&mut self, frame: &Frame<'_>, learn: bool) {
-        self.maps.observe(frame, learn);
+    fn net(&self) -> Option<VaeConfig> {
+        (self.networks != Networks::Off).then(|| self.vae.clone())
     }
 
-    fn shown(&self) -> Vec<&[f32]> {
-        match self.maps.is_valid() && self.networks != Networks::Off {
-            true => vec![self.maps.targets(), self.maps.conditions()],
-            false => Vec::new(),
-        }
+    fn features(&mut self, frame: &Frame<'_>, learn: bool) {
+        self.features.observe(frame, learn);
     }
 
-    fn predict(&mut self, shown: &[Tensor], device: &Device) -> Result<Vec<Tensor>> {
-        let [target, condition] = shown else {
-            candle_core::bail!("motion is shown 2 arrays, not {}", shown.len());
-        };
-        self.learner(device)?
-            .predict(|learner| learner.predict(target, condition))
+    fn inputs(&self) -> Option<Inputs<'_>> {
+        self.features.is_valid().then(|| Inputs {
+            target: self.features.targets(),
+            condition: self.features.conditions(),
+        })
     }
 
-    /// Half of target and prediction each, and the latent divergence; all without the net's [`Gain`].
-    fn conclude(&mut self, told: &[Vec<f32>], frame: &Frame<'_>, learn: bool) -> Result<Option<f64>> {
-        if !self.maps.is_valid() {
-            return Ok(None);
+    /// Half of target and prediction each, and the latent divergence, without the net's [`Gain`].
+    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learn: bool) -> Option<f64> {
+        if !self.features.is_valid() {
+            return None;
         }
         let input = self.target_score();
-        let Some((map, pending)) = told.split_first() else {
-            return Ok(Some(input));
-        };
-        if let Some(learner) = &mut self.learner {
-            learner.settle(pending)?;
-        }
-        self.map.values.copy_from_slice(map);
+        let Some(map) = map else { return Some(input) };
+        self.map.values = map;
         let output = f64::from(self.map.peak().1);
+        let gain = &mut self.learnt.gain;
         if learn {
-            self.gain
-                .observe(input.max(FLOOR), output.max(FLOOR), frame.step.ticks);
+            gain.observe(input.max(FLOOR), output.max(FLOOR), frame.step.ticks);
         }
-        let factor = self.gain.factor();
+        let factor = gain.factor();
         for value in &mut self.map.values {
             *value = (f64::from(*value) / factor) as f32;
         }
-        Ok(Some(output / factor))
+        Some(output / factor)
     }
 
-    fn prepare(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Turn {
-        if !self.maps.is_valid() {
-            return Turn::Pass;
+    fn batch(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
+        if !self.features.is_valid() {
+            return None;
         }
+        let MotionLearnt { rng, replay, steps, .. } = &mut self.learnt;
+        *steps += 1;
         if self.networks != Networks::Trained {
-            self.steps += 1;
-            return Turn::Done;
+            return Some(Batch::Statistics);
         }
-        let past = self.recall();
-        self.remember();
-        let lecture = self.lecture(past, tuning);
-        self.steps += 1;
-        Turn::Step(lecture)
-    }
-
-    fn lecture(&mut self, past: Vec<Vec<f32>>, tuning: &Tuning) -> Lecture {
-        let (width, height) = self.maps.grid();
-        let batch = 1 + past[0].len() / (width * height * CHANNELS);
-        let places = batch * width.div_ceil(2) * height.div_ceil(2);
-        let pace = if self.maps.ticks() < FAST_TICKS {
-            FAST_RATE
-        } else {
-            RATE
+        let replayed = match replay.len() > REPLAY_AFTER {
+            true => replay.draw(rng).cloned().unwrap_or_default(),
+            false => Sample::default(),
         };
-        Lecture {
-            past,
-            mask: dropout_mask(&mut self.rng, tuning.dropout, places * net::FEATURES),
-            noise: normal(&mut self.rng, places * net::LATENT),
-            weights: [CHANNELS as f64, KL_WEIGHT * tuning.kl_weight],
-            learning_rate: pace * tuning.learning_rate,
-            slow_rate: SLOW_RATE.max(1.0 / (f64::from(self.steps) + 2.0)),
-        }
+        let (target, condition) = (self.features.targets(), self.features.conditions());
+        replay.offer(rng, || (target.to_vec(), condition.to_vec()));
+        let rate = match self.features.ticks() < FAST_TICKS {
+            true => FAST_RATE,
+            false => RATE,
+        };
+        let mut batch = TrainingBatch {
+            replayed_target: replayed.0,
+            replayed_condition: replayed.1,
+            kl_weight: KL_WEIGHT * tuning.kl_weight,
+            learning_rate: rate * tuning.learning_rate,
+            average_rate: AVERAGE_RATE.max(1.0 / (f64::from(*steps) + 1.0)),
+            ..TrainingBatch::default()
+        };
+        batch.draw(&self.vae, tuning.dropout, rng);
+        Some(Batch::Step(batch))
     }
 
-    fn learn(
-        &mut self,
-        shown: &[Tensor],
-        lecture: &Lecture,
-        given: &[Tensor],
-        device: &Device,
-    ) -> Result<StepReport> {
-        self.learner(device)?
-            .train(|learner| learner.step(shown, lecture, given))
-    }
-
-    fn lessons(&self) -> u32 {
-        self.steps
+    fn steps(&self) -> u32 {
+        self.learnt.steps
     }
 
     fn map(&self) -> &AnomalyMap {
@@ -249,19 +233,22 @@ impl Cue for Motion {
     }
 
     fn restart(&mut self) {
-        self.maps.restart();
+        self.features.restart();
     }
 
-    fn may_leave(&self) -> bool {
-        self.learner.as_ref().is_some_and(Placed::may_leave)
+    fn learnt(&self) -> CueLearnt {
+        CueLearnt::Motion(Learnt {
+            features: self.features.learnt().clone(),
+            motion: self.learnt.clone(),
+        })
     }
 
-    fn leave_gpu(&mut self) -> Result<()> {
-        self.learner.as_mut().map_or(Ok(()), Placed::leave)
-    }
-
-    #[cfg(test)]
-    fn inject(&mut self, fault: super::Fault) {
-        self.learner(&Device::Cpu).unwrap().inject(fault);
+    fn restore(&mut self, learnt: CueLearnt) -> Result<()> {
+        let CueLearnt::Motion(Learnt { features, motion }) = learnt else {
+            return Err(Error::Learnt("the motion cue's is missing".to_owned()));
+        };
+        self.features.restore(features);
+        self.learnt = motion;
+        Ok(())
     }
 }

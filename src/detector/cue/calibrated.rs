@@ -1,0 +1,193 @@
+//! A cue with its net, its calibration and its training cadence.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
+use crate::detector::decision::{Calibration, CalibrationLearnt};
+use crate::detector::engine::{Engine, Inputs, NetId};
+use crate::detector::frame::{Frame, Step};
+use crate::detector::vae::Checkpoint;
+use crate::detector::{AnomalyMap, Error, Result, Tuning};
+
+/// Training steps at one per tick before the cadence of [`Tuning::train_interval`] begins.
+const FAST_STEPS: u32 = 1500;
+
+/// One cue's way from frame to standardised score.
+#[derive(Debug)]
+pub(crate) struct CalibratedCue {
+    cue: Box<dyn Cue>,
+    seed: u64,
+    /// Made from the first frame.
+    net: Option<NetId>,
+    calibration: Calibration,
+    fixed_warm_up: bool,
+    /// The last frame's score.
+    score: Option<f64>,
+    waited: Waited,
+}
+
+/// Time since the last training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Waited {
+    frames: u32,
+    ticks: f64,
+    seconds: f64,
+}
+
+/// All that a cue and its net have learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CalibratedCueLearnt {
+    cue: CueLearnt,
+    /// The net's; `None` before the first frame.
+    net: Option<Checkpoint>,
+    calibration: CalibrationLearnt,
+    waited: Waited,
+}
+
+impl CalibratedCue {
+    /// `seed` is that of the net's weights. `warm_up` > 0 leaves the end of the warm-up to [`Self::end_warm_up`].
+    pub(crate) fn new(cue: Box<dyn Cue>, seed: u64, warm_up: u32) -> Self {
+        let mut config = cue.calibration();
+        if warm_up > 0 {
+            config.skip = config.skip.min(f64::from(warm_up) / 4.0);
+            config.warm_up = f64::INFINITY;
+        }
+        Self {
+            cue,
+            seed,
+            net: None,
+            calibration: Calibration::new(config),
+            fixed_warm_up: warm_up > 0,
+            score: None,
+            waited: Waited::default(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> CueKind {
+        self.cue.kind()
+    }
+
+    pub(crate) fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// Where the last score came from, in units of the score.
+    pub(crate) fn map(&self) -> &AnomalyMap {
+        self.cue.map()
+    }
+
+    pub(crate) fn end_warm_up(&mut self) {
+        if self.fixed_warm_up {
+            self.calibration.end_warm_up();
+        }
+    }
+
+    /// Whether the last frame could not be scored.
+    pub(crate) fn is_held(&self) -> bool {
+        self.score.is_none()
+    }
+
+    /// The last score against its history, once that is long enough.
+    pub(crate) fn standardised(&self) -> Option<f64> {
+        self.score
+            .filter(|_| self.calibration.is_ready())
+            .map(|score| self.calibration.standardise(score))
+    }
+
+    /// Computes the features of a frame, and makes the net with the first ones.
+    pub(super) fn features(&mut self, frame: &Frame<'_>, learn: bool, engine: &mut dyn Engine) -> Result<()> {
+        self.cue.features(frame, learn);
+        if let (None, Some(config), Some(_)) = (self.net, self.cue.net(), self.cue.inputs()) {
+            let checkpoint = Checkpoint::initial(&config, self.seed, self.cue.base_image())?;
+            self.net = Some(engine.create(&config, &checkpoint)?);
+        }
+        Ok(())
+    }
+
+    /// The net and what it is to look at; `None` where there is no net, or too few frames were seen.
+    pub(super) fn inputs(&self) -> Option<(NetId, Inputs<'_>)> {
+        self.net.zip(self.cue.inputs())
+    }
+
+    /// Takes the net's map of the last frame. A score that is not finite counts as missing.
+    pub(super) fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learn: bool) {
+        let score = self.cue.score(map, frame, learn);
+        self.score = score.filter(|s| s.is_finite());
+    }
+
+    /// What there is to learn from the frame that was just scored, if the cue is due. `adapting` trains at the fast
+    /// cadence.
+    pub(super) fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning, adapting: bool) -> Option<Batch> {
+        self.waited.add(frame.step);
+        let due = if adapting || self.cue.steps() < FAST_STEPS {
+            self.waited.ticks > 0.99
+        } else {
+            self.waited.frames >= tuning.train_interval
+        };
+        match due && tuning.train {
+            true => self.cue.batch(frame, tuning),
+            false => None,
+        }
+    }
+
+    /// Takes the frame that was just scored into the history. `trained`: the cue learnt from it.
+    pub(super) fn calibrate(&mut self, frame: &Frame<'_>, trained: bool) {
+        match (self.cue.calibrates_on(), self.score) {
+            (CalibratesOn::EveryFrame, Some(score)) => {
+                self.calibration.observe(score, frame.step.ticks, frame.step.seconds);
+            }
+            (CalibratesOn::TrainedFrames, Some(score)) if trained => {
+                self.calibration
+                    .observe(score, self.waited.ticks.min(1.0), self.waited.seconds);
+            }
+            _ => {}
+        }
+        if trained {
+            self.waited = Waited::default();
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.cue.restart();
+    }
+
+    /// What the cue expected of the last frame as Y, Cr, Cb image, 0..255, and its width, where that is an image.
+    pub(super) fn expected_image(&self, engine: &mut dyn Engine) -> Result<Option<(Vec<f32>, usize)>> {
+        let prediction = match self.net {
+            Some(net) => engine.reconstruction(net)?,
+            None => None,
+        };
+        let image = self.cue.expected_image(prediction);
+        Ok(image.map(|image| (image, self.map().width)))
+    }
+
+    pub(super) fn learnt(&self, engine: &mut dyn Engine) -> Result<CalibratedCueLearnt> {
+        Ok(CalibratedCueLearnt {
+            cue: self.cue.learnt(),
+            net: self.net.map(|net| engine.checkpoint(net)).transpose()?,
+            calibration: self.calibration.learnt().clone(),
+            waited: self.waited,
+        })
+    }
+
+    pub(super) fn restore(&mut self, learnt: CalibratedCueLearnt, engine: &mut dyn Engine) -> Result<()> {
+        let (config, checkpoint) = (self.cue.net(), learnt.net);
+        self.net = match (config, checkpoint) {
+            (Some(config), Some(checkpoint)) => Some(engine.create(&config, &checkpoint)?),
+            (_, None) => None,
+            (None, Some(_)) => return Err(Error::Learnt(format!("the {} cue has no net", self.kind()))),
+        };
+        self.cue.restore(learnt.cue)?;
+        self.calibration.restore(learnt.calibration);
+        self.waited = learnt.waited;
+        Ok(())
+    }
+}
+
+impl Waited {
+    fn add(&mut self, step: Step) {
+        self.frames += 1;
+        self.ticks += step.ticks;
+        self.seconds += step.seconds;
+    }
+}

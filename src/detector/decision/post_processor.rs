@@ -1,0 +1,87 @@
+//! From the standardised scores of all cues to the decision on a frame.
+
+use serde::{Deserialize, Serialize};
+
+use super::fusion::Fusion;
+use super::lifecycle::{LifeCycle, LifeCycleInputs, State};
+use super::threshold::Threshold;
+use crate::detector::Tuning;
+use crate::detector::cue::CueSet;
+use crate::detector::frame::{SceneReport, Step};
+
+/// The decision on a frame, before anything is learnt from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decision {
+    pub(crate) raw_score: f64,
+    pub(crate) threshold: f64,
+    pub(crate) over_threshold: bool,
+    pub(crate) state: State,
+}
+
+/// Fuses, compares, and follows the life cycle.
+#[derive(Debug, Default)]
+pub(crate) struct PostProcessor {
+    learnt: PostProcessorLearnt,
+}
+
+/// Smoothed score, the threshold's window and the life-cycle state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PostProcessorLearnt {
+    fusion: Fusion,
+    threshold: Threshold,
+    life_cycle: LifeCycle,
+}
+
+impl PostProcessor {
+    pub(crate) fn state(&self) -> State {
+        self.learnt.life_cycle.state()
+    }
+
+    /// The decision on the frame that `cues` scored last.
+    pub(crate) fn decide(
+        &mut self,
+        cues: &CueSet,
+        scene: SceneReport,
+        step: Step,
+        tuning: &Tuning,
+    ) -> Decision {
+        let PostProcessorLearnt {
+            fusion,
+            threshold,
+            life_cycle,
+        } = &mut self.learnt;
+        let (held, scores) = (cues.is_held(), cues.standardised());
+        let (raw_score, threshold) = if held || scores.is_empty() {
+            (fusion.raw_score(), threshold.current(tuning))
+        } else {
+            let raw = fusion.update(&scores, step);
+            (raw, threshold.update(raw, tuning))
+        };
+        let over_threshold = raw_score > threshold;
+        let state = life_cycle.advance(&LifeCycleInputs {
+            learn: tuning.learn,
+            scoring: cues.is_scoring(),
+            calibrated: cues.is_calibrated(),
+            held,
+            over_threshold,
+            cut: scene.cut,
+            step,
+        });
+        Decision {
+            raw_score,
+            threshold,
+            over_threshold,
+            state,
+        }
+    }
+
+    /// What was learnt.
+    pub(crate) fn learnt(&self) -> &PostProcessorLearnt {
+        &self.learnt
+    }
+
+    /// Continues from what another one had learnt.
+    pub(crate) fn restore(&mut self, learnt: PostProcessorLearnt) {
+        self.learnt = learnt;
+    }
+}

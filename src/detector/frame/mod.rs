@@ -1,0 +1,141 @@
+//! From pixels of any format to what the cues look at: two small images, the background, edges, cuts.
+
+mod clock;
+pub(crate) mod filter;
+mod image;
+mod scene;
+
+use std::time::Duration;
+
+pub(crate) use clock::{ROUNDING, Step, TICK, blend};
+pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
+pub(crate) use image::{ReducedFrame, ReducedSizes, Reducer};
+pub(crate) use scene::{Cut, SceneLearnt, SceneReport};
+
+use self::clock::Clock;
+use self::scene::Scene;
+use super::{Config, CueKind, Result};
+
+/// Width of the grey image in pixels; its height follows the aspect ratio.
+const GREY_WIDTH: usize = 180;
+/// Side of the motion grid's cells in pixels of the grey image.
+pub(crate) const GREY_CELL: usize = 4;
+
+/// What the cues look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    /// Grey image, 0..1.
+    pub(crate) grey: &'a [f32],
+    /// Grey image minus the background.
+    pub(crate) deviation: &'a [f32],
+    /// Edge strength of the deviation.
+    pub(crate) edges: &'a [f32],
+    /// Y, Cr, Cb image, 0..255, channels-last.
+    pub(crate) colour: &'a [f32],
+    /// Seconds since the first frame.
+    pub(crate) now: f64,
+    /// Time since the previous frame.
+    pub(crate) step: Step,
+}
+
+/// Makes [`Frame`]s.
+#[derive(Debug)]
+pub(crate) struct Preprocessor {
+    sizes: ReducedSizes,
+    reducer: Option<Reducer>,
+    reduced: ReducedFrame,
+    clock: Clock,
+    scene: Scene,
+}
+
+impl Preprocessor {
+    pub(crate) fn new(sizes: ReducedSizes) -> Self {
+        Self {
+            sizes,
+            reducer: None,
+            reduced: ReducedFrame::default(),
+            clock: Clock::default(),
+            scene: Scene::new(sizes.grey.unwrap_or_default()),
+        }
+    }
+
+    /// Fills the small images. Format and size of the frame may differ from the previous one's.
+    pub(crate) fn reduce(&mut self, frame: &ImageView<'_>) -> Result<()> {
+        let reducer = match &mut self.reducer {
+            Some(reducer) if reducer.fits(frame) => reducer,
+            slot => slot.insert(Reducer::new(frame, self.sizes)?),
+        };
+        reducer.reduce(frame, &mut self.reduced)
+    }
+
+    /// Analyses the frame that was reduced last. `time` is its presentation time; `nominal`, the interval between frames,
+    /// is used where times are missing.
+    pub(crate) fn analyse(
+        &mut self,
+        time: Option<Duration>,
+        nominal: Option<Duration>,
+        learn: bool,
+    ) -> (Frame<'_>, SceneReport) {
+        let step = self.clock.step(time, nominal);
+        let report = self.scene.observe(&self.reduced.grey, step, learn);
+        let frame = Frame {
+            grey: &self.reduced.grey,
+            deviation: self.scene.deviation(),
+            edges: self.scene.edges(),
+            colour: &self.reduced.colour,
+            now: self.clock.now(),
+            step,
+        };
+        (frame, report)
+    }
+
+    /// The next frame does not follow the previous one.
+    pub(crate) fn restart(&mut self) {
+        self.clock.restart();
+        self.scene.restart();
+    }
+
+    /// What was learnt of the scene.
+    pub(crate) fn learnt(&self) -> &SceneLearnt {
+        self.scene.learnt()
+    }
+
+    /// Continues from what another preprocessor of the same sizes had learnt.
+    pub(crate) fn restore(&mut self, learnt: SceneLearnt) {
+        self.scene.restore(learnt);
+    }
+}
+
+/// The sizes of the two small images for frames of `(width, height)`.
+pub(crate) fn reduced_sizes(config: &Config, (width, height): (usize, usize)) -> ReducedSizes {
+    // A height for `target` columns that keeps the aspect ratio, in whole units, and at most four times as high as wide.
+    let high = |target: usize, unit: usize| {
+        let units = (target * height) as f64 / (unit * width) as f64;
+        unit * (units.round() as usize).clamp(1, (4 * target / unit).max(1))
+    };
+    let model = config.model_width;
+    let appearance = config.cues.contains(&CueKind::Appearance);
+    ReducedSizes {
+        grey: Some((GREY_WIDTH, high(GREY_WIDTH, GREY_CELL).max(3 * GREY_CELL))),
+        colour: appearance.then(|| (model, high(model, config.net_arch.reduction()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_images_keep_the_aspect_ratio_in_whole_cells() {
+        let sizes = |w, h| {
+            let s = reduced_sizes(&Config::default(), (w, h));
+            (s.grey.unwrap(), s.colour.unwrap())
+        };
+        assert_eq!(sizes(360, 240), ((180, 120), (64, 40)));
+        assert_eq!(sizes(1920, 1080), ((180, 100), (64, 40)));
+        assert_eq!(sizes(640, 480), ((180, 136), (64, 48)));
+        assert_eq!(sizes(16, 16), ((180, 180), (64, 64)));
+        assert_eq!(sizes(16, 4000), ((180, 720), (64, 256)));
+        assert_eq!(sizes(4000, 16), ((180, 12), (64, 8)));
+    }
+}

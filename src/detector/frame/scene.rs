@@ -1,0 +1,311 @@
+//! The whole image: its background, cuts, and a blocked view.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::{ROUNDING, Step, blend};
+use super::filter::{edges, mean, percentile};
+
+/// Side of the blocks whose means are compared for cuts, in pixels of the grey image.
+const BLOCK: usize = 8;
+/// Frame differences that a cut must stand out from.
+const HISTORY: usize = 5;
+/// A change of the image's median by this share is a change of light.
+const GAIN_TOLERANCE: f32 = 0.1;
+/// Median deviation from the background, of 1, that means another view or another light.
+const MOVED: f32 = 0.06;
+/// A view is blocked when its edge strength falls below this share of the usual one.
+const BLOCKED_SHARE: f32 = 0.25;
+/// Mean edge strength below which a scene has too little texture for a blocked view to be recognised.
+const PLAIN: f32 = 0.004;
+/// Seconds without edges after which a view counts as blocked.
+const BLOCKED_AFTER: f64 = 1.0;
+
+/// A jump in time, light or place between two frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cut {
+    /// The same scene at another time: a splice, a lost stretch of the stream.
+    SameScene,
+    /// Another light or another view: the past says little about what is normal now.
+    NewScene,
+}
+
+/// Scene changes in one frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SceneReport {
+    pub(crate) cut: Option<Cut>,
+    /// The image has had next to no edges for a second.
+    pub(crate) view_blocked: bool,
+}
+
+/// What was learnt of the scene.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SceneLearnt {
+    /// Running mean of the grey image; empty before the first frame.
+    background: Vec<f32>,
+    /// Running mean of the image's mean edge strength.
+    usual_edges: f32,
+    /// Ticks so far.
+    ticks: f64,
+}
+
+/// Follows the grey image.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    size: (usize, usize),
+    learnt: SceneLearnt,
+    deviation: Vec<f32>,
+    blocks: Vec<f32>,
+    differences: VecDeque<f32>,
+    image_edges: Vec<f32>,
+    edges: Vec<f32>,
+    seconds_without_edges: f64,
+    scratch: Vec<f32>,
+}
+
+impl Scene {
+    /// For grey images of `size` = (width, height).
+    pub(crate) fn new(size: (usize, usize)) -> Self {
+        Self {
+            size,
+            learnt: SceneLearnt::default(),
+            deviation: Vec::new(),
+            blocks: Vec::new(),
+            differences: VecDeque::with_capacity(HISTORY),
+            image_edges: Vec::new(),
+            edges: Vec::new(),
+            seconds_without_edges: 0.0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Takes a frame, 0..1. `learn` = false leaves the background as it is.
+    pub(crate) fn observe(&mut self, grey: &[f32], step: Step, learn: bool) -> SceneReport {
+        edges(grey, self.size, &mut self.image_edges);
+        if self.learnt.background.is_empty() {
+            self.learnt.background.extend_from_slice(grey);
+            self.learnt.usual_edges = mean(&self.image_edges);
+        }
+        let jumped = self.jumped(grey);
+        let new_light = jumped && self.follow_gain(grey);
+        self.deviation.clear();
+        self.deviation
+            .extend(grey.iter().zip(&self.learnt.background).map(|(g, b)| g - b));
+        edges(&self.deviation, self.size, &mut self.edges);
+        let cut = jumped.then(|| {
+            if new_light || self.is_elsewhere() {
+                Cut::NewScene
+            } else {
+                Cut::SameScene
+            }
+        });
+        if learn {
+            self.learnt.ticks += step.ticks;
+            let rate = blend((1.0 / (self.learnt.ticks + 1.0)).max(0.01), step.ticks) as f32;
+            for (b, f) in self.learnt.background.iter_mut().zip(&self.deviation) {
+                *b += rate * f;
+            }
+        }
+        SceneReport {
+            cut,
+            view_blocked: self.is_blocked(step),
+        }
+    }
+
+    /// What was learnt so far.
+    pub(crate) fn learnt(&self) -> &SceneLearnt {
+        &self.learnt
+    }
+
+    /// Continues from what another scene of the same size had learnt.
+    pub(crate) fn restore(&mut self, learnt: SceneLearnt) {
+        self.learnt = learnt;
+    }
+
+    /// The last frame minus the background as it was before it learnt from that frame.
+    pub(crate) fn deviation(&self) -> &[f32] {
+        &self.deviation
+    }
+
+    /// Edge strength of the deviation: edges of what is not background.
+    pub(crate) fn edges(&self) -> &[f32] {
+        &self.edges
+    }
+
+    /// Forgets the previous frames: the next one is no cut.
+    pub(crate) fn restart(&mut self) {
+        self.blocks.clear();
+        self.differences.clear();
+    }
+
+    /// Whether block means changed by more than twice the largest of the last changes. Means of blocks,
+    /// because sensor noise hides a cut from single pixels.
+    fn jumped(&mut self, grey: &[f32]) -> bool {
+        let before = std::mem::replace(&mut self.blocks, block_means(grey, self.size));
+        if before.is_empty() {
+            return false;
+        }
+        let total: f32 = before.iter().zip(&self.blocks).map(|(a, b)| (a - b).abs()).sum();
+        let difference = total / before.len() as f32;
+        let largest = self.differences.iter().copied().fold(0.0, f32::max);
+        let jumped = self.differences.len() == HISTORY && difference > 2.0 * largest && difference > 0.01;
+        if self.differences.len() == HISTORY {
+            self.differences.pop_front();
+        }
+        self.differences.push_back(difference);
+        jumped
+    }
+
+    /// Scales the background to the frame's median where that is off by more than a tenth.
+    fn follow_gain(&mut self, grey: &[f32]) -> bool {
+        let now = percentile(grey, 0.5, &mut self.scratch);
+        let usual = percentile(&self.learnt.background, 0.5, &mut self.scratch);
+        let gain = now / usual.max(1e-3);
+        let changed = gain.is_finite() && gain > 0.0 && (gain - 1.0).abs() > GAIN_TOLERANCE;
+        if changed {
+            self.learnt.background.iter_mut().for_each(|b| *b = (*b * gain).min(1.0));
+        }
+        changed
+    }
+
+    fn is_elsewhere(&mut self) -> bool {
+        let magnitude: Vec<f32> = self.deviation.iter().map(|d| d.abs()).collect();
+        percentile(&magnitude, 0.5, &mut self.scratch) > MOVED
+    }
+
+    fn is_blocked(&mut self, step: Step) -> bool {
+        let now = mean(&self.image_edges);
+        let blocked = self.learnt.usual_edges > PLAIN && now < BLOCKED_SHARE * self.learnt.usual_edges;
+        if blocked {
+            self.seconds_without_edges += step.seconds;
+        } else {
+            self.seconds_without_edges = 0.0;
+            let rate = blend((1.0 / (self.learnt.ticks + 1.0)).max(0.003), step.ticks) as f32;
+            self.learnt.usual_edges += rate * (now - self.learnt.usual_edges);
+        }
+        self.seconds_without_edges >= BLOCKED_AFTER - ROUNDING
+    }
+}
+
+/// Means of the whole 8x8 blocks, row by row; of the whole picture where it is smaller.
+fn block_means(grey: &[f32], (width, height): (usize, usize)) -> Vec<f32> {
+    let (columns, rows) = (width / BLOCK, height / BLOCK);
+    if columns == 0 || rows == 0 {
+        return vec![mean(grey)];
+    }
+    let mut means = vec![0.0; columns * rows];
+    for (y, row) in grey.chunks_exact(width).take(rows * BLOCK).enumerate() {
+        let sums = &mut means[y / BLOCK * columns..][..columns];
+        for (sum, block) in sums.iter_mut().zip(row.chunks_exact(BLOCK)) {
+            *sum += block.iter().sum::<f32>() / (BLOCK * BLOCK) as f32;
+        }
+    }
+    means
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: (usize, usize) = (64, 48);
+
+    fn textured(shift: usize) -> Vec<f32> {
+        (0..SIZE.1)
+            .flat_map(|y| {
+                (0..SIZE.0).map(move |x| {
+                    let (cx, cy) = ((x + shift) / 8, y / 8);
+                    0.3 + 0.4 * (((cx * 7 + cy * 5) % 11) as f32 / 10.0)
+                })
+            })
+            .collect()
+    }
+
+    fn tenth() -> Step {
+        Step {
+            seconds: 0.1,
+            ticks: 1.0,
+        }
+    }
+
+    fn settled() -> Scene {
+        let mut scene = Scene::new(SIZE);
+        for i in 0..30 {
+            let mut frame = textured(0);
+            frame[100 + i] += 0.05;
+            assert_eq!(
+                scene.observe(&frame, tenth(), true),
+                SceneReport::default(),
+                "frame {i}"
+            );
+        }
+        scene
+    }
+
+    #[test]
+    fn a_light_switch_is_a_new_scene_and_the_background_follows() {
+        let mut scene = settled();
+        let dark: Vec<f32> = textured(0).iter().map(|v| v * 0.5).collect();
+        assert_eq!(scene.observe(&dark, tenth(), true).cut, Some(Cut::NewScene));
+        let worst = scene.deviation().iter().fold(0.0f32, |m, d| m.max(d.abs()));
+        assert!(
+            worst < 0.05,
+            "after the gain rule the frame is the background, off by {worst}"
+        );
+        assert_eq!(scene.observe(&dark, tenth(), true).cut, None);
+    }
+
+    #[test]
+    fn edges_are_those_of_what_is_not_background() {
+        let mut scene = settled();
+        let mut frame = textured(0);
+        scene.observe(&frame, tenth(), true);
+        let still = mean(scene.edges());
+        for y in 20..28 {
+            frame[y * SIZE.0 + 20..y * SIZE.0 + 28].fill(1.0);
+        }
+        scene.observe(&frame, tenth(), true);
+        let around = scene.edges()[24 * SIZE.0 + 20];
+        assert!(
+            around > 20.0 * still,
+            "{around} at the object, {still} in the empty scene"
+        );
+    }
+
+    #[test]
+    fn a_turned_camera_is_a_new_scene() {
+        let mut scene = settled();
+        assert_eq!(
+            scene.observe(&textured(16), tenth(), true).cut,
+            Some(Cut::NewScene)
+        );
+    }
+
+    #[test]
+    fn a_splice_of_the_same_view_is_the_same_scene() {
+        let mut scene = settled();
+        let mut frame = textured(0);
+        for y in 8..32 {
+            frame[y * SIZE.0 + 16..y * SIZE.0 + 32].fill(0.0);
+        }
+        assert_eq!(scene.observe(&frame, tenth(), true).cut, Some(Cut::SameScene));
+    }
+
+    #[test]
+    fn after_a_restart_nothing_is_a_cut() {
+        let mut scene = settled();
+        scene.restart();
+        assert_eq!(scene.observe(&textured(16), tenth(), true).cut, None);
+    }
+
+    #[test]
+    fn a_covered_lens_is_reported_after_a_second() {
+        let mut scene = settled();
+        let covered = vec![0.1; SIZE.0 * SIZE.1];
+        let reports: Vec<bool> = (0..12)
+            .map(|_| scene.observe(&covered, tenth(), true).view_blocked)
+            .collect();
+        assert_eq!(reports.iter().position(|&b| b), Some(9), "{reports:?}");
+        assert!(!scene.observe(&textured(0), tenth(), true).view_blocked);
+    }
+}

@@ -1,0 +1,98 @@
+//! Past samples that join the current one in a training step.
+
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+
+use crate::detector::nn::Rng;
+
+/// What a full replay buffer does with a new sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReplayPolicy {
+    /// Overwrites a random slot: old samples fade exponentially.
+    RandomReplacement,
+    /// Algorithm R (Vitter, *Random Sampling with a Reservoir*, 1985): every sample so far is in the buffer with the same
+    /// probability.
+    Reservoir,
+}
+
+/// A bounded buffer of past samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Replay<T> {
+    policy: ReplayPolicy,
+    capacity: usize,
+    /// Samples offered so far.
+    offered: u64,
+    samples: Vec<T>,
+}
+
+impl<T> Replay<T> {
+    pub(crate) fn new(policy: ReplayPolicy, capacity: usize) -> Self {
+        Self {
+            policy,
+            capacity,
+            offered: 0,
+            samples: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// A random sample; `None` of an empty buffer.
+    pub(crate) fn draw(&self, rng: &mut Rng) -> Option<&T> {
+        match self.samples.len() {
+            0 => None,
+            len => Some(&self.samples[rng.random_range(0..len)]),
+        }
+    }
+
+    /// Offers a sample; it is only made if it is kept.
+    pub(crate) fn offer(&mut self, rng: &mut Rng, sample: impl FnOnce() -> T) {
+        self.offered += 1;
+        if self.samples.len() < self.capacity {
+            self.samples.push(sample());
+            return;
+        }
+        let slot = match self.policy {
+            ReplayPolicy::RandomReplacement => rng.random_range(0..self.capacity),
+            ReplayPolicy::Reservoir => rng.random_range(0..self.offered) as usize,
+        };
+        if let Some(kept) = self.samples.get_mut(slot) {
+            *kept = sample();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    /// Samples numbered from 0, after 1000 offers to a buffer of 100.
+    fn kept(policy: ReplayPolicy) -> Vec<u32> {
+        let mut rng = Rng::seed_from_u64(1);
+        let mut replay = Replay::new(policy, 100);
+        assert_eq!(replay.draw(&mut rng), None);
+        for i in 0..1000u32 {
+            replay.offer(&mut rng, || i);
+            assert!(replay.len() <= 100 && replay.draw(&mut rng).is_some_and(|&drawn| drawn <= i));
+        }
+        replay.samples
+    }
+
+    #[test]
+    fn a_reservoir_keeps_old_and_new_samples_alike() {
+        let kept = kept(ReplayPolicy::Reservoir);
+        assert_eq!(kept.len(), 100);
+        let old = kept.iter().filter(|&&i| i < 500).count();
+        assert!((35..=65).contains(&old), "{old} of 100 are from the first half");
+    }
+
+    #[test]
+    fn random_replacement_forgets_old_samples() {
+        let kept = kept(ReplayPolicy::RandomReplacement);
+        let old = kept.iter().filter(|&&i| i < 500).count();
+        assert!(old < 10, "{old} of 100 are from the first half");
+    }
+}
