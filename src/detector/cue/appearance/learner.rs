@@ -86,9 +86,7 @@ impl AppearanceLearner {
         let report = self
             .adam
             .learn(&self.params, tape, &losses, lecture.learning_rate)?;
-        if let Some(report) = report {
-            self.lesson = report.into();
-        }
+        self.lesson = report.into();
         Ok(self.lesson)
     }
 }
@@ -114,11 +112,10 @@ impl Learner for AppearanceLearner {
     }
 
     fn pending(&self) -> Option<&Tensor> {
-        self.adam.pending()
+        None
     }
 
-    fn settle(&mut self, told: &[f32]) -> Result<()> {
-        self.lesson = self.adam.settle(told)?.into();
+    fn settle(&mut self, _: &[f32]) -> Result<()> {
         Ok(())
     }
 

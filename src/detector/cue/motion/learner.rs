@@ -73,14 +73,10 @@ impl MotionLearner {
         let report = self
             .adam
             .learn(&self.params, tape, &losses, lecture.learning_rate)?;
-        if !report.is_some_and(|r| r.is_refused()) {
-            let step = self.adam.pending();
-            self.slow_params
-                .lerp_from(&self.params, lecture.slow_rate, step)?;
+        if !report.is_refused() {
+            self.slow_params.lerp_from(&self.params, lecture.slow_rate)?;
         }
-        if let Some(report) = report {
-            self.tell(report);
-        }
+        self.tell(report);
         Ok(self.lesson)
     }
 
@@ -116,12 +112,10 @@ impl Learner for MotionLearner {
     }
 
     fn pending(&self) -> Option<&Tensor> {
-        self.adam.pending()
+        None
     }
 
-    fn settle(&mut self, told: &[f32]) -> Result<()> {
-        let report = self.adam.settle(told)?;
-        self.tell(report);
+    fn settle(&mut self, _: &[f32]) -> Result<()> {
         Ok(())
     }
 
