@@ -4,7 +4,6 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 
-use super::cuda;
 use super::simd::vectorized;
 use super::storage::slice_mut;
 use super::{Parameters, Tape};
@@ -51,16 +50,6 @@ pub(crate) struct Losses {
     pub(crate) kl: Tensor,
 }
 
-impl Losses {
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
-    pub(super) fn each(&self) -> [&Tensor; 3] {
-        [&self.loss, &self.reconstruction, &self.kl]
-    }
-}
-
-/// Values of what a step on a GPU tells: loss, reconstruction, KL, norm, whether it was made, and its scale.
-pub(super) const REPORTED: usize = 6;
-
 /// [`Losses`] as numbers, and what became of the step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
@@ -71,24 +60,6 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// From what a step on a GPU told.
-    fn new(told: &[f32]) -> Result<Self> {
-        let &[loss, reconstruction, kl, grad_norm, made, _] = told else {
-            bail!("a step told {} values, not {REPORTED}", told.len());
-        };
-        let grad_norm = f64::from(grad_norm);
-        let [loss, reconstruction, kl] = [loss, reconstruction, kl].map(f64::from);
-        Ok(Self {
-            loss,
-            reconstruction,
-            kl,
-            outcome: match made == 0.0 {
-                true => StepOutcome::Refused,
-                false => StepOutcome::Done { grad_norm },
-            },
-        })
-    }
-
     pub(crate) fn is_refused(&self) -> bool {
         self.outcome == StepOutcome::Refused
     }
@@ -108,55 +79,27 @@ pub(crate) struct AdamState {
 #[derive(Debug)]
 pub(crate) struct Adam {
     config: AdamConfig,
-    /// With the pending one, as if it had been made; and so it counts where nobody asks.
-    steps: u32,
-    moments: Moments,
-    pending: Option<Tensor>,
-}
-
-/// Running means of gradient and squared gradient, in the order of the parameters.
-#[derive(Debug)]
-enum Moments {
-    Host(Vec<f32>, Vec<f32>),
-    Gpu(Box<cuda::Moments>),
+    state: AdamState,
 }
 
 impl Adam {
     /// Moments of zero for every parameter.
     pub(crate) fn new(params: &Parameters, config: AdamConfig) -> Result<Self> {
-        let moments = match params.device().is_cuda() {
-            true => Moments::Gpu(Box::new(cuda::Moments::new(params)?)),
-            false => {
-                let zeros = vec![0.0; params.count()];
-                Moments::Host(zeros.clone(), zeros)
-            }
-        };
-        Ok(Self {
-            config,
+        let zeros = vec![0.0; params.count()];
+        let state = AdamState {
             steps: 0,
-            moments,
-            pending: None,
-        })
+            first: zeros.clone(),
+            second: zeros,
+        };
+        Ok(Self { config, state })
     }
 
-    /// Where it is.
+    /// The learnt state.
     pub(crate) fn state(&self) -> Result<AdamState> {
-        let (first, second) = match &self.moments {
-            Moments::Host(first, second) => (first.clone(), second.clone()),
-            Moments::Gpu(moments) => moments.read()?,
-        };
-        let refused = match &self.pending {
-            Some(told) => Report::new(&told.to_vec1()?)?.is_refused(),
-            None => false,
-        };
-        Ok(AdamState {
-            steps: self.steps - u32::from(refused),
-            first,
-            second,
-        })
+        Ok(self.state.clone())
     }
 
-    /// Goes on from what [`Adam::state`] gave; `params` are the ones it was made for.
+    /// Continues from what [`Adam::state`] returned; `params` are the ones it was made for.
     ///
     /// # Errors
     /// The moments are not as many as the parameters.
@@ -165,78 +108,33 @@ impl Adam {
         if got != [want, want] {
             bail!("Adam has {want} moments of each kind, got {got:?}");
         }
-        match &mut self.moments {
-            Moments::Host(first, second) => {
-                first.copy_from_slice(&state.first);
-                second.copy_from_slice(&state.second);
-            }
-            Moments::Gpu(moments) => moments.write(&state.first, &state.second)?,
-        }
-        self.steps = state.steps;
-        self.pending = None;
+        self.state = state.clone();
         Ok(())
     }
 
-    /// Moves `params` one step down the loss, to which the operations on `tape` led. On a GPU nothing waits for that:
-    /// what it tells is [`Adam::pending`].
+    /// Moves `params` one step down the loss, to which the operations on `tape` led.
     ///
     /// # Errors
-    /// An operation between the parameters and the loss is not on the tape, or the device fails.
+    /// An operation between the parameters and the loss is not on the tape.
     pub(crate) fn learn(
         &mut self,
         params: &Parameters,
         tape: Tape,
         losses: &Losses,
         learning_rate: f64,
-    ) -> Result<Option<Report>> {
-        if params.device().is_cuda() {
-            self.learn_on_gpu(params, tape, losses, learning_rate)?;
-            return Ok(None);
-        }
+    ) -> Result<Report> {
         let gradients = params.backward(tape, &losses.loss)?;
         let outcome = self.minimise(params, &losses.loss, &gradients, learning_rate)?;
         let number = |loss: &Tensor| Ok::<_, candle_core::Error>(f64::from(loss.to_scalar::<f32>()?));
-        Ok(Some(Report {
+        Ok(Report {
             loss: number(&losses.loss)?,
             reconstruction: number(&losses.reconstruction)?,
             kl: number(&losses.kl)?,
             outcome,
-        }))
+        })
     }
 
-    fn learn_on_gpu(
-        &mut self,
-        params: &Parameters,
-        tape: Tape,
-        losses: &Losses,
-        learning_rate: f64,
-    ) -> Result<()> {
-        params.backward_on_gpu(tape, &losses.loss)?;
-        let steps = self.steps.saturating_add(1);
-        let rates = self.rates(steps, 0.0, learning_rate);
-        let Moments::Gpu(moments) = &mut self.moments else {
-            bail!("Adam was made for parameters on the CPU");
-        };
-        self.pending = Some(moments.step(params, losses, self.config.max_norm, rates)?);
-        self.steps = steps;
-        Ok(())
-    }
-
-    /// What the last step on a GPU tells, until [`Adam::settle`] takes what was read of it.
-    pub(crate) fn pending(&self) -> Option<&Tensor> {
-        self.pending.as_ref()
-    }
-
-    /// Takes what was read of [`Adam::pending`].
-    pub(crate) fn settle(&mut self, told: &[f32]) -> Result<Report> {
-        let report = Report::new(told)?;
-        if self.pending.take().is_some() && report.is_refused() {
-            self.steps -= 1;
-        }
-        Ok(report)
-    }
-
-    /// Moves `params` on the CPU one step down the `gradients` of `loss`, which are in the order of the parameters.
+    /// Moves `params` one step down the `gradients` of `loss`, which are in the order of the parameters.
     pub(super) fn minimise(
         &mut self,
         params: &Parameters,
@@ -248,11 +146,9 @@ impl Adam {
         if !grad_norm.is_finite() || !loss.to_scalar::<f32>()?.is_finite() {
             return Ok(StepOutcome::Refused);
         }
-        self.steps = self.steps.saturating_add(1);
-        let rates = self.rates(self.steps, grad_norm, learning_rate);
-        let Moments::Host(first, second) = &mut self.moments else {
-            bail!("Adam was made for parameters on a GPU");
-        };
+        self.state.steps = self.state.steps.saturating_add(1);
+        let rates = self.rates(self.state.steps, grad_norm, learning_rate);
+        let AdamState { first, second, .. } = &mut self.state;
         let (mut first, mut second, mut gradient) = (&mut first[..], &mut second[..], gradients);
         for (_, var) in params.iter() {
             let count = var.elem_count();
@@ -313,17 +209,17 @@ vectorized! {
 
 /// Numbers that all values of a step share.
 #[derive(Clone, Copy)]
-pub(super) struct Rates {
-    /// Of the CPU's step; the GPU finds its own.
+struct Rates {
+    /// Factor that bounds the gradient's norm.
     clip: f32,
     /// Shares of the old moments and of the new gradient.
-    pub(super) keep: [f32; 2],
-    pub(super) take: [f32; 2],
+    keep: [f32; 2],
+    take: [f32; 2],
     /// Learning rate over the first moment's bias correction.
-    pub(super) step: f32,
+    step: f32,
     /// One over the root of the second moment's bias correction.
-    pub(super) root: f32,
-    pub(super) eps: f32,
+    root: f32,
+    eps: f32,
 }
 
 /// Moments smaller than this cannot move a weight; as denormals they would slow every later step down.

@@ -3,11 +3,10 @@
 //! Gradients of weight and bias do not travel through Candle's store: the backward passes add them to the
 //! layer's slot. Weight and bias are arguments all the same, so that the graph knows of them.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::affine::Affine;
 use super::convolve::{Convolve, Saved, Sums};
-use super::cuda::Windows;
 use super::enlarge::Enlarge;
 use super::params::GradientSlot;
 use super::storage::{slice, with_slices};
@@ -52,19 +51,6 @@ impl CustomOp3 for ConvOp {
         Ok((CpuStorage::F32(out), shape))
     }
 
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        weight: &CudaStorage,
-        weight_layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let arrays = [(x, x_layout), (weight, weight_layout), (bias, bias_layout)];
-        Windows::from(&self.sizes).forward(arrays, None)
-    }
-
     fn bwd(
         &self,
         x: &Tensor,
@@ -73,10 +59,6 @@ impl CustomOp3 for ConvOp {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<Gradients> {
-        if x.device().is_cuda() {
-            let windows = Windows::from(&self.sizes);
-            return on_gpu(windows, [x, weight, result, gradient], None, &self.slot);
-        }
         let need_x = x.track_op();
         let dx = with_slices(
             [x, weight, result, gradient],
@@ -141,19 +123,6 @@ impl CustomOp3 for EnlargeOp {
         Ok((CpuStorage::F32(out), shape))
     }
 
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        weight: &CudaStorage,
-        weight_layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let arrays = [(x, x_layout), (weight, weight_layout), (bias, bias_layout)];
-        Windows::from(&self.sizes).forward(arrays, self.extra.as_ref())
-    }
-
     fn bwd(
         &self,
         x: &Tensor,
@@ -162,15 +131,6 @@ impl CustomOp3 for EnlargeOp {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<Gradients> {
-        if x.device().is_cuda() {
-            let windows = Windows::from(&self.sizes);
-            return on_gpu(
-                windows,
-                [x, weight, result, gradient],
-                self.extra.as_ref(),
-                &self.slot,
-            );
-        }
         let need_x = x.track_op();
         let dx = with_slices(
             [x, weight, result, gradient],
@@ -190,24 +150,6 @@ impl CustomOp3 for EnlargeOp {
         )??;
         gradients(x, dx)
     }
-}
-
-/// The backward pass of a layer whose values are on a GPU.
-fn on_gpu(
-    windows: Windows,
-    [input, weight, output, gradient]: [&Tensor; 4],
-    extra: Option<&Tensor>,
-    slot: &GradientSlot,
-) -> Result<Gradients> {
-    let saved = Saved {
-        input,
-        weight,
-        output,
-        gradient,
-    };
-    let slot = weight.is_variable().then_some(slot);
-    let dx = windows.backward(saved, extra, slot, input.track_op())?;
-    Ok((dx, None, None))
 }
 
 /// Hands the layer's gradients to `backward`, or nothing where the layer is not trained.

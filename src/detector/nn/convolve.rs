@@ -21,13 +21,13 @@ pub(super) struct Convolve {
     pub(super) slope: f32,
 }
 
-/// What the backward pass starts from, as values on the CPU or as tensors.
-pub(super) struct Saved<'a, T: ?Sized = [f32]> {
-    pub(super) input: &'a T,
-    pub(super) weight: &'a T,
-    pub(super) output: &'a T,
+/// What the backward pass starts from.
+pub(super) struct Saved<'a> {
+    pub(super) input: &'a [f32],
+    pub(super) weight: &'a [f32],
+    pub(super) output: &'a [f32],
     /// Gradient of the output.
-    pub(super) gradient: &'a T,
+    pub(super) gradient: &'a [f32],
 }
 
 /// What the backward pass adds to.

@@ -1,9 +1,7 @@
 //! The small operations between the layers, each with its gradient, as one pass.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::cuda;
-use super::launch::{Argument, Kernel};
 use super::loss::{like, multiply, same_shape, scalar};
 use super::pass::pass;
 use super::storage::{add, slice, with_slices};
@@ -56,12 +54,6 @@ struct Clamp {
     high: f32,
 }
 
-impl Clamp {
-    fn bounds(&self) -> [Argument; 2] {
-        [self.low, self.high].map(Argument::Number)
-    }
-}
-
 impl CustomOp1 for Clamp {
     fn name(&self) -> &'static str {
         "clamp"
@@ -76,14 +68,8 @@ impl CustomOp1 for Clamp {
         Ok(like(out, layout))
     }
 
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let kernel = Kernel("clamp", &self.bounds());
-        cuda::map(kernel, layout.shape(), [(x, layout)], None)
-    }
-
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let kernel = Kernel("clamp_slope", &self.bounds());
-        pass(kernel, x.shape(), [x, gradient], |[x, gradient]| {
+        pass(x.shape(), [x, gradient], |[x, gradient]| {
             let inside = |x: f32| x >= self.low && x <= self.high;
             let pass = |(&x, &g): (&f32, &f32)| if inside(x) { g } else { 0.0 };
             x.iter().zip(gradient).map(pass).collect()
@@ -114,17 +100,6 @@ impl CustomOp2 for AddToEach {
         Ok(like(out, xl))
     }
 
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        xl: &Layout,
-        p: &CudaStorage,
-        pl: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let size = [Argument::Size(pl.shape().elem_count())];
-        cuda::map(Kernel("add_to_each", &size), xl.shape(), [(x, xl), (p, pl)], None)
-    }
-
     fn bwd(
         &self,
         _: &Tensor,
@@ -132,19 +107,13 @@ impl CustomOp2 for AddToEach {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let batch = [Argument::Size(gradient.dim(0)?)];
-        let dp = pass(
-            Kernel("sum_of_each", &batch),
-            p.shape(),
-            [gradient],
-            |[gradient]| {
-                let mut out = vec![0.0; p.elem_count()];
-                for gradient in gradient.chunks_exact(out.len().max(1)) {
-                    add(&mut out, gradient);
-                }
-                out
-            },
-        )?;
+        let dp = pass(p.shape(), [gradient], |[gradient]| {
+            let mut out = vec![0.0; p.elem_count()];
+            for gradient in gradient.chunks_exact(out.len().max(1)) {
+                add(&mut out, gradient);
+            }
+            out
+        })?;
         Ok((Some(gradient.clone()), Some(dp)))
     }
 }
@@ -170,17 +139,9 @@ impl CustomOp1 for Mask {
         Ok(like(out, layout))
     }
 
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let kernel = Kernel("multiply", &[]);
-        cuda::map(kernel, layout.shape(), [(x, layout)], Some(&self.mask))
-    }
-
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let inputs = [gradient, &self.mask];
-        pass(Kernel("multiply", &[]), x.shape(), inputs, |[gradient, mask]| {
-            times(gradient, mask)
-        })
-        .map(Some)
+        pass(x.shape(), inputs, |[gradient, mask]| times(gradient, mask)).map(Some)
     }
 }
 
@@ -204,17 +165,6 @@ impl CustomOp2 for WeightedSum {
         Ok(scalar(f64::from(self.weights[0] * a + self.weights[1] * b)))
     }
 
-    fn cuda_fwd(
-        &self,
-        a: &CudaStorage,
-        al: &Layout,
-        b: &CudaStorage,
-        bl: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let kernel = Kernel("weighted_sum", &self.weights.map(Argument::Number));
-        cuda::map(kernel, &Shape::from(()), [(a, al), (b, bl)], None)
-    }
-
     fn bwd(
         &self,
         a: &Tensor,
@@ -223,11 +173,7 @@ impl CustomOp2 for WeightedSum {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let slope = |like: &Tensor, weight: f32| {
-            let kernel = Kernel("scale", &[Argument::Number(weight)]);
-            pass(kernel, like.shape(), [gradient], |[gradient]| {
-                vec![weight * gradient[0]]
-            })
-            .map(Some)
+            pass(like.shape(), [gradient], |[gradient]| vec![weight * gradient[0]]).map(Some)
         };
         Ok((slope(a, self.weights[0])?, slope(b, self.weights[1])?))
     }

@@ -2,10 +2,8 @@
 //!
 //! With Candle's own operations every one of them is a handful of whole tensors each way.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::cuda;
-use super::launch::{Argument, Kernel};
 use super::math::{exp, ln};
 use super::pass::pass;
 use super::simd::vectorized;
@@ -108,17 +106,6 @@ impl CustomOp2 for StudentT {
         ))
     }
 
-    fn cuda_fwd(
-        &self,
-        p: &CudaStorage,
-        pl: &Layout,
-        t: &CudaStorage,
-        tl: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let kernel = Kernel("student_t_loss", &[Argument::Number(self.spread)]);
-        cuda::reduce(kernel, [(p, pl), (t, tl)])
-    }
-
     fn bwd(
         &self,
         p: &Tensor,
@@ -126,18 +113,12 @@ impl CustomOp2 for StudentT {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let kernel = Kernel("student_t_slope", &[Argument::Number(self.spread)]);
-        let dp = pass(
-            kernel,
-            p.shape(),
-            [p, t, gradient],
-            |[prediction, target, gradient]| {
-                let mut out = vec![0.0; prediction.len()];
-                let factor = 4.0 * self.spread * gradient[0] / prediction.len() as f32;
-                student_t_slope(&mut out, prediction, target, self.spread, factor);
-                out
-            },
-        )?;
+        let dp = pass(p.shape(), [p, t, gradient], |[prediction, target, gradient]| {
+            let mut out = vec![0.0; prediction.len()];
+            let factor = 4.0 * self.spread * gradient[0] / prediction.len() as f32;
+            student_t_slope(&mut out, prediction, target, self.spread, factor);
+            out
+        })?;
         Ok((Some(dp), None))
     }
 }
@@ -167,17 +148,6 @@ impl CustomOp2 for Reparameterize {
         Ok(like(out, ml))
     }
 
-    fn cuda_fwd(
-        &self,
-        m: &CudaStorage,
-        ml: &Layout,
-        v: &CudaStorage,
-        vl: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let kernel = Kernel("reparameterize", &[]);
-        cuda::map(kernel, ml.shape(), [(m, ml), (v, vl)], Some(&self.noise))
-    }
-
     fn bwd(
         &self,
         _: &Tensor,
@@ -185,9 +155,8 @@ impl CustomOp2 for Reparameterize {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let kernel = Kernel("reparameterize_slope", &[]);
         let inputs = [v, &self.noise, gradient];
-        let dv = pass(kernel, v.shape(), inputs, |[log_var, noise, gradient]| {
+        let dv = pass(v.shape(), inputs, |[log_var, noise, gradient]| {
             let mut out = vec![0.0; log_var.len()];
             add_deviation(&mut out, log_var, noise, 0.5);
             multiply(&mut out, gradient);
@@ -219,17 +188,6 @@ impl CustomOp2 for Kl {
         ))
     }
 
-    fn cuda_fwd(
-        &self,
-        m: &CudaStorage,
-        ml: &Layout,
-        v: &CudaStorage,
-        vl: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let kernel = Kernel("kl_loss", &[Argument::Number(self.share)]);
-        cuda::reduce(kernel, [(m, ml), (v, vl)])
-    }
-
     fn bwd(
         &self,
         m: &Tensor,
@@ -237,14 +195,11 @@ impl CustomOp2 for Kl {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let share = [Argument::Number(self.share)];
-        let kernel = Kernel("kl_mean_slope", &share);
-        let dm = pass(kernel, m.shape(), [m, gradient], |[mean, gradient]| {
+        let dm = pass(m.shape(), [m, gradient], |[mean, gradient]| {
             let factor = self.share * gradient[0];
             mean.iter().map(|m| m * factor).collect()
         })?;
-        let kernel = Kernel("kl_log_var_slope", &share);
-        let dv = pass(kernel, v.shape(), [v, gradient], |[log_var, gradient]| {
+        let dv = pass(v.shape(), [v, gradient], |[log_var, gradient]| {
             let mut dv = vec![0.0; log_var.len()];
             kl_slope(&mut dv, log_var, 0.5 * (self.share * gradient[0]));
             dv
@@ -276,23 +231,6 @@ impl CustomOp2 for KlEach {
             .map(|terms| terms.iter().sum())
             .collect();
         Ok((CpuStorage::F32(out), Shape::from(outer)))
-    }
-
-    fn cuda_fwd(
-        &self,
-        m: &CudaStorage,
-        ml: &Layout,
-        v: &CudaStorage,
-        vl: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let (outer, last) = ml.dims().split_at(ml.dims().len() - 1);
-        let size = [Argument::Size(last[0])];
-        cuda::map(
-            Kernel("kl_each", &size),
-            &Shape::from(outer),
-            [(m, ml), (v, vl)],
-            None,
-        )
     }
 }
 

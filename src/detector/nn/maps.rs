@@ -2,7 +2,6 @@
 
 use candle_core::{Result, Tensor};
 
-use super::launch::{Argument, Kernel};
 use super::pass::pass;
 use crate::detector::filter;
 
@@ -12,8 +11,7 @@ use crate::detector::filter;
 /// `[1, H, W, C]` twice -> `[H, W]`
 pub(crate) fn squared_error(x: &Tensor, expected: &Tensor) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
-    let kernel = Kernel("squared_error", &[Argument::Size(channels)]);
-    pass(kernel, &(height, width).into(), [x, expected], |[x, expected]| {
+    pass(&(height, width).into(), [x, expected], |[x, expected]| {
         let pixels = x.chunks_exact(channels).zip(expected.chunks_exact(channels));
         let error = |(x, e): (&[f32], &[f32])| x.iter().zip(e).map(|(x, e)| (x - e).powi(2)).sum();
         pixels.map(error).collect()
@@ -31,9 +29,7 @@ pub(crate) fn motion_score(
     share: f32,
 ) -> Result<Tensor> {
     let (_, height, width, _) = target.dims4()?;
-    let arguments = [Argument::Size(width), Argument::Number(share)];
     pass(
-        Kernel("motion_score", &arguments),
         &(height, width).into(),
         [target, prediction, divergence],
         |[target, prediction, divergence]| {
@@ -52,8 +48,7 @@ pub(crate) fn motion_score(
 /// `[H, W]` -> the same
 pub(crate) fn box_mean(map: &Tensor, side: usize) -> Result<Tensor> {
     let (height, width) = map.dims2()?;
-    let arguments = [height, width, side].map(Argument::Size);
-    pass(Kernel("box_mean", &arguments), map.shape(), [map], |[map]| {
+    pass(map.shape(), [map], |[map]| {
         let mut out = Vec::with_capacity(map.len());
         filter::box_mean(map, (width, height), side, &mut Vec::new(), &mut out);
         out

@@ -7,16 +7,10 @@ mod affine;
 mod conv;
 mod conv_op;
 mod convolve;
-#[cfg(feature = "cuda")]
-mod cuda;
-#[cfg(not(feature = "cuda"))]
-#[path = "no_cuda.rs"]
-mod cuda;
 mod elementwise;
 mod enlarge;
 mod frame;
 mod kernel;
-mod launch;
 mod loss;
 mod maps;
 mod math;
@@ -38,7 +32,6 @@ mod transfer;
 pub(crate) use adam::StepOutcome;
 pub(crate) use adam::{Adam, AdamConfig, AdamState, Losses, Report};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
-pub(crate) use cuda::{keep_alive, launches, open as open_cuda};
 pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use maps::{box_mean, motion_score, squared_error};
@@ -46,7 +39,7 @@ pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
 pub(crate) use pass::{append, join};
 pub(crate) use tape::{Tape, reshape};
-pub(crate) use transfer::{Staging, read};
+pub(crate) use transfer::{Staging, keep_alive, launches, open_cuda, read};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.
 pub(crate) type Rng = rand_xoshiro::Xoshiro256PlusPlus;

@@ -1,9 +1,7 @@
 //! Nearest-neighbour enlargement by whole factors.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::cuda;
-use super::launch::{Argument, Kernel};
 use super::pass::pass;
 use super::storage::{add, slice};
 use super::tape::apply1;
@@ -35,22 +33,11 @@ impl CustomOp1 for Nearest {
         Ok((CpuStorage::F32(out), shape.into()))
     }
 
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let (batch, height, width, channels) = layout.shape().dims4()?;
-        let shape = Shape::from((batch, self.factor * height, self.factor * width, channels));
-        let sizes = [height, width, channels, self.factor].map(Argument::Size);
-        cuda::map(Kernel("enlarge", &sizes), &shape, [(x, layout)], None)
-    }
-
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, width, channels) = x.dims4()?;
-        let sizes = [width, channels, self.factor].map(Argument::Size);
-        pass(
-            Kernel("enlarge_slope", &sizes),
-            x.shape(),
-            [gradient],
-            |[gradient]| gather(gradient, width * channels, channels, self.factor),
-        )
+        pass(x.shape(), [gradient], |[gradient]| {
+            gather(gradient, width * channels, channels, self.factor)
+        })
         .map(Some)
     }
 }

@@ -7,7 +7,6 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Shape, Tensor,
 use rand::Rng as _;
 
 use super::Rng;
-use super::cuda::{self, Store};
 use super::simd::vectorized;
 use super::storage::{add, slice, slice_mut, with_slices};
 use super::tape::Tape;
@@ -30,7 +29,6 @@ pub(crate) struct Parameters {
     device: Device,
     vars: Vec<(String, Var)>,
     gradients: Gradients,
-    store: Arc<Store>,
 }
 
 /// Gradients of a whole net on the CPU, one after the other in the order of its parameters.
@@ -48,21 +46,12 @@ impl Gradients {
 #[derive(Clone, Debug)]
 pub(super) struct GradientSlot {
     all: Gradients,
-    /// In place of `all` on a GPU.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
-    store: Arc<Store>,
     range: Range<usize>,
 }
 
 impl GradientSlot {
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut [f32]) -> R) -> R {
         work(&mut self.all.lock()[self.range.clone()])
-    }
-
-    /// Where it is on the GPU.
-    #[cfg(feature = "cuda")]
-    pub(super) fn address(&self) -> Result<u64> {
-        self.store.address(self.range.start)
     }
 }
 
@@ -73,7 +62,6 @@ impl Parameters {
             device: device.clone(),
             vars: Vec::new(),
             gradients: Gradients::default(),
-            store: Arc::default(),
         }
     }
 
@@ -111,17 +99,6 @@ impl Parameters {
             .resize(self.count() + tensor.elem_count(), 0.0);
         self.vars.push((name.to_owned(), var));
         Ok(tensor)
-    }
-
-    /// Where they are.
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// What there is on the GPU besides them.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CUDA side reads it"))]
-    pub(super) fn store(&self) -> &Store {
-        &self.store
     }
 
     /// All values, in the order of the parameters.
@@ -169,7 +146,6 @@ impl Parameters {
         let start = self.count();
         GradientSlot {
             all: self.gradients.clone(),
-            store: self.store.clone(),
             range: start..start + len,
         }
     }
@@ -187,24 +163,6 @@ impl Parameters {
             bail!("{} gradients end before they reach a parameter", rest.len());
         }
         Ok(all)
-    }
-
-    /// As [`Parameters::backward`] on a GPU: the gradients stay there.
-    pub(super) fn backward_on_gpu(&self, tape: Tape, loss: &Tensor) -> Result<()> {
-        self.store.clear(&self.device, self.count())?;
-        let mut rest = tape.backward(loss)?;
-        let mut start = 0;
-        for (_, var) in self.iter() {
-            let range = start..start + var.elem_count();
-            start = range.end;
-            if let Some(gradient) = rest.remove(&var.id()) {
-                self.store.add(range, &gradient)?;
-            }
-        }
-        match rest.len() {
-            0 => Ok(()),
-            n => bail!("{n} gradients end before they reach a parameter"),
-        }
     }
 
     /// As [`Parameters::backward`] with Candle's own walk, for operations of any kind.
@@ -229,18 +187,14 @@ impl Parameters {
         Ok(all)
     }
 
-    /// Moves every value towards the other set's: `p += rate * (other - p)`; on a GPU only if the `step` of
-    /// [`Adam::pending`](super::Adam::pending) that the other set has just made was not refused.
-    pub(crate) fn lerp_from(&self, other: &Self, rate: f64, step: Option<&Tensor>) -> Result<()> {
+    /// Moves every value towards the other set's: `p += rate * (other - p)`.
+    pub(crate) fn lerp_from(&self, other: &Self, rate: f64) -> Result<()> {
         if self.vars.len() != other.vars.len() {
             bail!(
                 "{} parameters cannot follow {}",
                 self.vars.len(),
                 other.vars.len()
             );
-        }
-        if self.device.is_cuda() {
-            return cuda::follow(self, other, rate as f32, step);
         }
         for ((_, mine), (_, theirs)) in self.vars.iter().zip(&other.vars) {
             mine.inplace_op2(theirs, &Lerp(rate as f32))?;

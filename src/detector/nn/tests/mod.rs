@@ -2,8 +2,6 @@
 
 mod adam;
 mod conv;
-#[cfg(feature = "cuda")]
-mod cuda;
 mod enlarge;
 mod loss;
 mod maps;
