@@ -6,25 +6,16 @@ use std::ops::Range;
 
 use common::synthetic::{Happening, PARCEL, Processed, SIZE, Scene, see};
 use gstvaeanomaly::detector::{
-    Config, CueKind, Cues, Detector, Label, NetArch, SceneChange, State, ThresholdMode, Tuning,
+    Config, CueKind, Detector, Label, NetArch, SceneChange, State, ThresholdMode, Tuning,
 };
 
-const APPEARANCE: Cues = Cues {
-    appearance: true,
-    motion: false,
-};
-const MOTION: Cues = Cues {
-    appearance: false,
-    motion: true,
-};
-const BOTH: Cues = Cues {
-    appearance: true,
-    motion: true,
-};
+const APPEARANCE: &[CueKind] = &[CueKind::Appearance];
+const MOTION: &[CueKind] = &[CueKind::Motion];
+const BOTH: &[CueKind] = &[CueKind::Motion, CueKind::Appearance];
 
-fn config(cues: Cues) -> Config {
+fn config(cues: &[CueKind]) -> Config {
     Config {
-        cues,
+        cues: cues.to_vec(),
         seed: 7,
         ..Config::default()
     }
@@ -115,7 +106,7 @@ fn the_reconstruction_is_told_as_its_part_of_the_loss() {
     }
 }
 
-fn calibrated(cues: Cues) -> Config {
+fn calibrated(cues: &[CueKind]) -> Config {
     Config {
         warm_up: 200,
         ..config(cues)
@@ -124,7 +115,7 @@ fn calibrated(cues: Cues) -> Config {
 
 /// The predictions on normal frames, and on the anomaly's but for the first half second, in which the
 /// smoothed score rises.
-fn planted(cues: Cues, what: Happening) -> (Vec<Processed>, Vec<Processed>) {
+fn planted(cues: &[CueKind], what: Happening) -> (Vec<Processed>, Vec<Processed>) {
     let scene = Scene::quiet().with(40.0..44.0, what);
     let mut seen = learn(calibrated(cues), &scene, 440);
     let planted = seen.split_off(405);

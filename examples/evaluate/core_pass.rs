@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use gstvaeanomaly::detector::{
-    ColorModel, ColorRange, Config, Cues, Detector, ImageView, Networks, PixelFormat, Prediction,
+    ColorModel, ColorRange, Config, CueKind, Detector, ImageView, Networks, PixelFormat, Prediction,
     ThresholdMode, Tuning,
 };
 
@@ -22,10 +22,13 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
     let number = |name: &str| element.property::<u32>(name);
     let real = |name: &str| element.property::<f64>(name);
     let config = Config {
-        cues: Cues {
-            appearance: cues.contains(gstvaeanomaly::Cues::APPEARANCE),
-            motion: cues.contains(gstvaeanomaly::Cues::MOTION),
-        },
+        cues: [
+            (CueKind::Motion, gstvaeanomaly::Cues::MOTION),
+            (CueKind::Appearance, gstvaeanomaly::Cues::APPEARANCE),
+        ]
+        .into_iter()
+        .filter_map(|(kind, flag)| cues.contains(flag).then_some(kind))
+        .collect(),
         net_arch: element.property::<String>("net-arch").parse()?,
         latent_dim: number("latent-dim") as usize,
         model_width: number("model-width") as usize,
@@ -60,7 +63,7 @@ pub fn run(
     frames: Frames,
     config: &Config,
     tuning: &Tuning,
-    mut look: impl FnMut(&Frame, &Prediction, &Detector) -> Result<()>,
+    mut look: impl FnMut(&Frame, &Prediction, &mut Detector) -> Result<()>,
 ) -> Result<()> {
     let mut detector = None;
     for frame in frames {

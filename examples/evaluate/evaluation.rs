@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use gstvaeanomaly::detector::{Config, Cues, Networks, Tuning};
+use gstvaeanomaly::detector::{Config, CueKind, Networks, Tuning};
 use gstvaeanomaly::metrics::{Confusion, EventReport, share};
 
 use crate::args::{Args, Clip};
@@ -208,8 +208,8 @@ impl Task {
             ..Config::default()
         };
         let tuning = Tuning::default();
-        let cues = |appearance, motion| Config {
-            cues: Cues { appearance, motion },
+        let alone = |kind: CueKind| Config {
+            cues: vec![kind],
             ..base.clone()
         };
         let networks = |networks| Config {
@@ -218,8 +218,8 @@ impl Task {
         };
         let variants = [
             ("full design", base.clone(), tuning),
-            ("appearance alone", cues(true, false), tuning),
-            ("motion alone", cues(false, true), tuning),
+            ("appearance alone", alone(CueKind::Appearance), tuning),
+            ("motion alone", alone(CueKind::Motion), tuning),
             (
                 "nets frozen at random",
                 networks(Networks::FrozenAtRandom),

@@ -63,7 +63,11 @@ impl NetSteps {
 
     fn new(device: &ComputeDevice, config: VaeConfig, replayed: usize) -> Result<Self> {
         let mut rng = Rng::seed_from_u64(1);
-        let mut random = |count: usize| (0..count).map(|_| rng.random_range(-2.0..2.0)).collect::<Vec<f32>>();
+        let mut random = |count: usize| {
+            (0..count)
+                .map(|_| rng.random_range(-2.0..2.0))
+                .collect::<Vec<f32>>()
+        };
         let (target, condition) = (random(config.target_values()), random(config.condition_values()));
         let tuning = Tuning::default();
         let batch = TrainingBatch {
@@ -110,7 +114,10 @@ impl NetSteps {
             target: &self.target,
             condition: &self.condition,
         };
-        self.engine.infer(&[InferenceJob { net: self.net, inputs }])?;
+        self.engine.infer(&[InferenceJob {
+            net: self.net,
+            inputs,
+        }])?;
         Ok(())
     }
 }

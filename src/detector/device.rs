@@ -112,9 +112,17 @@ impl ComputeDevice {
     pub(crate) fn engine(&self) -> Box<dyn Engine> {
         match &self.engines {
             Engines::Cpu => Box::new(CpuEngine::default()),
-            Engines::Cuda(server) => Box::new(WithFallback::new(server.engine())),
+            Engines::Cuda(server) => cuda_engine(server),
         }
     }
+}
+
+#[cfg_attr(
+    not(feature = "cuda"),
+    allow(unreachable_code, reason = "without the feature there is no server")
+)]
+fn cuda_engine(server: &cuda::ServerHandle) -> Box<dyn Engine> {
+    Box::new(WithFallback::new(server.engine()))
 }
 
 #[cfg(test)]

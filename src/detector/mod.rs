@@ -32,7 +32,7 @@ mod net_arch;
 mod nn;
 mod online;
 #[cfg(test)]
-mod online_tests;
+pub(crate) mod online_tests;
 mod vae;
 
 pub use config::{Config, Networks, ThresholdMode, Tuning};

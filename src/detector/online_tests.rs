@@ -3,8 +3,8 @@
 use super::engine::WithFallback;
 use super::engine::tests::FailsAfter;
 use super::{
-    ColorModel, ColorRange, ComputeDevice, Config, Detector, Error, FrameReport, ImageView, Learnt, PixelFormat,
-    Prediction, Timings, Tuning,
+    ColorModel, ColorRange, ComputeDevice, Config, Detector, Error, FrameReport, ImageView, Learnt,
+    PixelFormat, Prediction, Timings, Tuning,
 };
 
 const SIZE: (usize, usize) = (96, 48);
@@ -41,12 +41,7 @@ fn process(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
 
 /// A detector on a stand-in for a GPU that fails after so many calls.
 pub(crate) fn failing(calls: u32, readable: bool, config: Config, size: (usize, usize)) -> Detector {
-    let engine = FailsAfter {
-        calls,
-        readable,
-        ..FailsAfter::default()
-    };
-    let engine = Box::new(WithFallback::new(engine));
+    let engine = Box::new(WithFallback::new(FailsAfter::new(calls, readable)));
     Detector::with_engine(engine, ComputeDevice::cpu(), config, size).unwrap()
 }
 
@@ -75,7 +70,11 @@ fn a_detector_that_continues_from_what_was_learnt_is_the_same_detector() {
     (0..120).for_each(|i| drop(process(&mut stayed, i)));
     let stored = serde_json::to_vec(&stayed.learnt().unwrap()).unwrap();
     let learnt: Learnt = serde_json::from_slice(&stored).unwrap();
-    assert_eq!(learnt, stayed.learnt().unwrap(), "what is stored is what was learnt");
+    assert_eq!(
+        learnt,
+        stayed.learnt().unwrap(),
+        "what is stored is what was learnt"
+    );
 
     let mut moved = Detector::new(Config::default(), SIZE).unwrap();
     moved.restore(learnt).unwrap();
@@ -103,6 +102,9 @@ fn what_was_learnt_by_another_detector_is_rejected_with_the_reason() {
     let both = &mut Detector::new(Config::default(), SIZE).unwrap();
     assert_eq!(reason(both, learnt.clone()), "it has 1 cues, not 2");
     let appearance = &mut Detector::new(config(&[super::CueKind::Appearance]), SIZE).unwrap();
-    assert_eq!(reason(appearance, learnt.clone()), "the appearance cue's is missing");
+    assert_eq!(
+        reason(appearance, learnt.clone()),
+        "the appearance cue's is missing"
+    );
     assert!(reason(&mut motion, learnt).contains("before its first frame"));
 }

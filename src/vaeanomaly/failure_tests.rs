@@ -4,7 +4,9 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::super::{VaeAnomaly, lock};
-use crate::detector::{CueKind, Fault};
+use super::Session;
+use crate::detector::Config;
+use crate::detector::online_tests::failing;
 
 const SIZE: usize = 64 * 48;
 
@@ -26,13 +28,11 @@ fn the_application_is_warned_once_and_every_frame_goes_on() {
     harness.set_src_caps_str("video/x-raw,format=GRAY8,width=64,height=48,framerate=10/1");
     for i in 0..10 {
         if i == 5 {
-            let fault = Fault {
-                after: 2,
-                readable: false,
-            };
             let mut session = lock(&element.imp().session);
             let session = session.as_mut().expect("caps made it");
-            session.inject(CueKind::Appearance, fault);
+            // It fails on the second frame from here.
+            let detector = failing(2, false, Config::default(), (64, 48));
+            *session = Session::with_detector(detector, session.info().clone());
         }
         let frame = frame(i);
         let pixels = frame.map_readable().expect("memory").to_vec();

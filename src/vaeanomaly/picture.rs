@@ -2,7 +2,7 @@
 
 use gst_video::prelude::*;
 
-use crate::detector::{ColorModel, ColorRange, ImageView, PixelFormat, Prediction};
+use crate::detector::{ColorModel, ColorRange, ImageView, PixelFormat};
 
 /// The formats of the caps, in order of preference.
 pub(super) const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
@@ -71,10 +71,10 @@ fn color_model(info: &gst_video::VideoInfo) -> ColorModel {
 ///
 /// # Errors
 /// A sentence: a format that is not in the caps, or a frame without its planes.
-pub(super) fn with_view(
+pub(super) fn with_view<R>(
     frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
-    look: impl FnOnce(&ImageView<'_>) -> crate::detector::Result<Prediction>,
-) -> Result<Prediction, String> {
+    look: impl FnOnce(&ImageView<'_>) -> crate::detector::Result<R>,
+) -> Result<R, String> {
     let format = pixel_format(frame.format())
         .ok_or_else(|| format!("format {:?} is not supported", frame.format()))?;
     let mut planes: [&[u8]; 3] = [&[]; 3];

@@ -91,9 +91,14 @@ impl Session {
             settings.config()?,
             (info.width() as usize, info.height() as usize),
         )?;
+        Ok(Self::with_detector(detector, info))
+    }
+
+    /// A session with a detector for frames of `info`.
+    pub(super) fn with_detector(detector: Detector, info: gst_video::VideoInfo) -> Self {
         let mut times = BufferTimes::default();
         times.set_frame_rate(Some(info.fps()));
-        Ok(Self {
+        Self {
             detector,
             info,
             times,
@@ -104,13 +109,7 @@ impl Session {
             state: None,
             view_blocked: false,
             peak: None,
-        })
-    }
-
-    /// Lets the nets of one cue fail as on a GPU.
-    #[cfg(test)]
-    pub(super) fn inject(&mut self, cue: crate::detector::CueKind, fault: crate::detector::Fault) {
-        self.detector.inject(cue, fault);
+        }
     }
 
     /// Takes new caps; what was learnt stays where the shape of the picture does.

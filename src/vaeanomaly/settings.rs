@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{PostMessages, ThresholdMode};
-use crate::detector::{ComputeDevice, Config, Cues, DeviceChoice, NetArch, Result, Tuning};
+use crate::detector::{ComputeDevice, Config, CueKind, DeviceChoice, NetArch, Result, Tuning};
 use crate::gate::{EventPolicy, RetentionPolicy};
 
 /// Once a second an open event is told again.
@@ -38,8 +38,8 @@ impl Default for Settings {
         let config = Config::default();
         Self {
             device: DeviceChoice::default().to_string(),
-            appearance: config.cues.appearance,
-            motion: config.cues.motion,
+            appearance: config.cues.contains(&CueKind::Appearance),
+            motion: config.cues.contains(&CueKind::Motion),
             net_arch: config.net_arch.to_string(),
             latent_dim: config.latent_dim as u32,
             model_width: config.model_width as u32,
@@ -67,10 +67,13 @@ impl Settings {
     /// A value that no net can be made of, with its name and the allowed range.
     pub(super) fn config(&self) -> Result<Config> {
         let config = Config {
-            cues: Cues {
-                appearance: self.appearance,
-                motion: self.motion,
-            },
+            cues: [
+                (CueKind::Motion, self.motion),
+                (CueKind::Appearance, self.appearance),
+            ]
+            .into_iter()
+            .filter_map(|(kind, on)| on.then_some(kind))
+            .collect(),
             net_arch: self.net_arch.parse::<NetArch>()?,
             latent_dim: self.latent_dim as usize,
             model_width: self.model_width as usize,

@@ -134,7 +134,8 @@ impl CalibratedCue {
     pub(super) fn calibrate(&mut self, frame: &Frame<'_>, trained: bool) {
         match (self.cue.calibrates_on(), self.score) {
             (CalibratesOn::EveryFrame, Some(score)) => {
-                self.calibration.observe(score, frame.step.ticks, frame.step.seconds);
+                self.calibration
+                    .observe(score, frame.step.ticks, frame.step.seconds);
             }
             (CalibratesOn::TrainedFrames, Some(score)) if trained => {
                 self.calibration

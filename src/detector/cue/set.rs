@@ -29,7 +29,9 @@ impl CueSet {
         let on = CueKind::ALL.iter().filter(|kind| config.cues.contains(kind));
         let cues = on.filter_map(|&kind| make(kind, config, sizes));
         Self {
-            cues: cues.map(|cue| CalibratedCue::new(cue, config.seed, config.warm_up)).collect(),
+            cues: cues
+                .map(|cue| CalibratedCue::new(cue, config.seed, config.warm_up))
+                .collect(),
             engine,
             warm_up: config.warm_up,
             frames: 0,

@@ -10,16 +10,24 @@ use crate::detector::vae::tests::{appearance, motion};
 use crate::detector::vae::{Checkpoint, VaeConfig};
 
 /// Stands in for a GPU that fails.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FailsAfter {
     cpu: CpuEngine,
-    /// Calls of `infer` and `train` that succeed; after them every call fails.
-    pub(crate) calls: u32,
-    /// Whether checkpoints can still be read after that.
-    pub(crate) readable: bool,
+    /// Calls of `infer` and `train` that still succeed; after them every call fails.
+    calls: u32,
+    /// Whether checkpoints can be read after that.
+    readable: bool,
 }
 
 impl FailsAfter {
+    pub(crate) fn new(calls: u32, readable: bool) -> Self {
+        Self {
+            cpu: CpuEngine::default(),
+            calls,
+            readable,
+        }
+    }
+
     fn call(&mut self) -> Result<&mut CpuEngine> {
         match self.calls {
             0 => bail!("injected fault"),
@@ -77,11 +85,16 @@ impl<E: Engine> Nets<E> {
     /// One call of `infer`, one of `train`.
     fn frame(&mut self, i: u32) -> (Vec<Vec<f32>>, Vec<StepReport>) {
         let wave = |count: usize, rate: f32| -> Vec<f32> {
-            (0..count).map(|n| (rate * n as f32 + 0.4 * i as f32).sin()).collect()
+            (0..count)
+                .map(|n| (rate * n as f32 + 0.4 * i as f32).sin())
+                .collect()
         };
         let mut samples = Vec::new();
         for (net, config) in &self.nets {
-            let (target, condition) = (wave(config.target_values(), 0.37), wave(config.condition_values(), 0.23));
+            let (target, condition) = (
+                wave(config.target_values(), 0.37),
+                wave(config.condition_values(), 0.23),
+            );
             let mut batch = TrainingBatch {
                 replayed_target: wave(config.target_values(), 0.2),
                 replayed_condition: wave(config.condition_values(), 0.3),
@@ -111,14 +124,14 @@ impl<E: Engine> Nets<E> {
 /// Compares nets whose engine fails after `calls` with nets on the CPU, over `frames`.
 fn assert_same(calls: u32, readable: bool, frames: u32) {
     let mut sound = Nets::new(CpuEngine::default());
-    let mut failing = Nets::new(WithFallback::new(FailsAfter {
-        calls,
-        readable,
-        ..FailsAfter::default()
-    }));
+    let mut failing = Nets::new(WithFallback::new(FailsAfter::new(calls, readable)));
     let mut failures = Vec::new();
     for i in 0..frames {
-        assert_eq!(failing.frame(i), sound.frame(i), "frame {i} of a failure after {calls} calls");
+        assert_eq!(
+            failing.frame(i),
+            sound.frame(i),
+            "frame {i} of a failure after {calls} calls"
+        );
         failures.extend(failing.engine.take_failure().map(|message| (i, message)));
     }
     assert_eq!(failures, [(calls / 2, "injected fault".to_owned())]);
@@ -144,10 +157,7 @@ fn a_lost_device_continues_from_the_last_checkpoint() {
 #[test]
 fn a_lost_device_loses_the_steps_since_the_last_checkpoint_and_no_frame() {
     let mut sound = Nets::new(CpuEngine::default());
-    let mut failing = Nets::new(WithFallback::new(FailsAfter {
-        calls: 10,
-        ..FailsAfter::default()
-    }));
+    let mut failing = Nets::new(WithFallback::new(FailsAfter::new(10, false)));
     let mut frames = |i| (failing.frame(i), sound.frame(i));
     assert!((0..5).map(&mut frames).all(|(got, want)| got == want));
     // Five steps are gone.

@@ -164,7 +164,10 @@ impl Scene {
         let gain = now / usual.max(1e-3);
         let changed = gain.is_finite() && gain > 0.0 && (gain - 1.0).abs() > GAIN_TOLERANCE;
         if changed {
-            self.learnt.background.iter_mut().for_each(|b| *b = (*b * gain).min(1.0));
+            self.learnt
+                .background
+                .iter_mut()
+                .for_each(|b| *b = (*b * gain).min(1.0));
         }
         changed
     }

@@ -12,7 +12,6 @@ mod enlarge;
 mod frame;
 mod kernel;
 mod loss;
-mod maps;
 mod math;
 mod narrow;
 mod nearest;
@@ -26,7 +25,6 @@ mod tables;
 mod tape;
 #[cfg(test)]
 mod tests;
-mod transfer;
 
 #[cfg(test)]
 pub(crate) use adam::StepOutcome;
@@ -34,12 +32,10 @@ pub(crate) use adam::{Adam, AdamConfig, AdamState, Losses, Report};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
 pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
-pub(crate) use maps::{box_mean, motion_score, squared_error};
 pub(crate) use nearest::enlarge;
 pub(crate) use params::{Init, Parameters};
-pub(crate) use pass::{append, join};
+pub(crate) use pass::join;
 pub(crate) use tape::{Tape, reshape};
-pub(crate) use transfer::{Staging, keep_alive, launches, open_cuda, read};
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.
 pub(crate) type Rng = rand_xoshiro::Xoshiro256PlusPlus;

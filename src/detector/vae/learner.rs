@@ -7,7 +7,9 @@ use super::config::{ScoringWeights, VaeConfig};
 use super::{Checkpoint, Vae};
 use crate::detector::StepReport;
 use crate::detector::engine::{Inputs, TrainingBatch};
-use crate::detector::nn::{Adam, AdamConfig, AdamState, Losses, Parameters, Rng, Tape, student_t_loss, weighted_sum};
+use crate::detector::nn::{
+    Adam, AdamConfig, AdamState, Losses, Parameters, Rng, Tape, student_t_loss, weighted_sum,
+};
 
 /// Trains one net on the CPU and scores with it.
 #[derive(Debug)]
@@ -30,8 +32,16 @@ impl Checkpoint {
         let mut weights = parameters.values()?;
         if let (true, Some(image)) = (config.base_image, base_image) {
             let values = weights.len();
-            let Some(slot) = values.checked_sub(image.len()).filter(|_| image.len() == config.target_values()) else {
-                bail!("a base image of {} values is not {:?} x {}", image.len(), config.size, config.channels);
+            let Some(slot) = values
+                .checked_sub(image.len())
+                .filter(|_| image.len() == config.target_values())
+            else {
+                bail!(
+                    "a base image of {} values is not {:?} x {}",
+                    image.len(),
+                    config.size,
+                    config.channels
+                );
             };
             weights[slot..].copy_from_slice(image);
         }
@@ -170,7 +180,9 @@ impl Learner {
             };
             losses(&self.config, &self.vae, images, batch.kl_weight)
         })?;
-        let report = self.adam.learn(&self.parameters, tape, &losses, batch.learning_rate)?;
+        let report = self
+            .adam
+            .learn(&self.parameters, tape, &losses, batch.learning_rate)?;
         if let (false, Some((average, _))) = (report.is_refused(), &self.average) {
             average.lerp_from(&self.parameters, batch.average_rate)?;
         }

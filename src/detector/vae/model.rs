@@ -5,8 +5,8 @@ use candle_core::{Result, Tensor, bail};
 use super::config::{Layer, LayerRole, Start, VaeConfig};
 use super::posterior::Posterior;
 use crate::detector::nn::{
-    Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, add_to_each, apply_mask, clamp, join, reshape,
-    upsample,
+    Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, add_to_each, apply_mask, clamp, enlarge, join,
+    reshape,
 };
 
 /// A conditional convolutional VAE.
@@ -165,7 +165,7 @@ impl DecoderLayer {
         let condition = condition.filter(|_| self.conditioned);
         match (self.upsample, condition) {
             (2, condition) => self.conv.forward_enlarged(x, self.size, condition),
-            (factor, None) => self.conv.forward(&upsample(x, factor)?),
+            (factor, None) => self.conv.forward(&enlarge(x, factor)?),
             (factor, Some(_)) => bail!("a conditioned stage upsamples by 2, not by {factor}"),
         }
     }

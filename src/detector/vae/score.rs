@@ -1,7 +1,7 @@
 //! From input and prediction to the anomaly map.
 
 use super::config::{ScoreMap, VaeConfig};
-use crate::detector::filter::box_mean;
+use crate::detector::frame::filter::box_mean;
 
 impl VaeConfig {
     /// The anomaly map of one image; `kl` is the divergence of each latent cell.
@@ -10,7 +10,9 @@ impl VaeConfig {
     /// `[H, W, C]` twice, `[h, w]` or `[1]` -> `[H, W]`
     pub(crate) fn anomaly_map(&self, target: &[f32], prediction: &[f32], kl: &[f32]) -> Vec<f32> {
         let [height, width] = self.size;
-        let pixels = target.chunks_exact(self.channels).zip(prediction.chunks_exact(self.channels));
+        let pixels = target
+            .chunks_exact(self.channels)
+            .zip(prediction.chunks_exact(self.channels));
         let map: Vec<f32> = match self.score_map {
             ScoreMap::SquaredError => pixels.map(|(x, p)| squared_error(x, p)).collect(),
             ScoreMap::Level { kl_share } => {
@@ -21,7 +23,13 @@ impl VaeConfig {
             }
         };
         let mut smoothed = Vec::with_capacity(map.len());
-        box_mean(&map, (width, height), self.score_box, &mut Vec::new(), &mut smoothed);
+        box_mean(
+            &map,
+            (width, height),
+            self.score_box,
+            &mut Vec::new(),
+            &mut smoothed,
+        );
         smoothed
     }
 }
@@ -49,9 +57,16 @@ mod tests {
         let target = [1.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0];
         let map = config.anomaly_map(&target, &[0.0; 12], &[]);
         assert_eq!(map, [1.0, 4.0, 0.0, 3.0]);
-        let smoothed = VaeConfig { score_box: 3, ..config }.anomaly_map(&target, &[0.0; 12], &[]);
+        let smoothed = VaeConfig {
+            score_box: 3,
+            ..config
+        }
+        .anomaly_map(&target, &[0.0; 12], &[]);
         // Mirrored borders: the other row and column count twice.
-        assert!((smoothed[0] - (1.0 + 2.0 * 4.0 + 2.0 * 0.0 + 4.0 * 3.0) / 9.0).abs() < 1e-6, "{smoothed:?}");
+        assert!(
+            (smoothed[0] - (1.0 + 2.0 * 4.0 + 2.0 * 0.0 + 4.0 * 3.0) / 9.0).abs() < 1e-6,
+            "{smoothed:?}"
+        );
     }
 
     #[test]

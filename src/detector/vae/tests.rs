@@ -76,9 +76,16 @@ fn the_decoder_mirrors_any_encoder() {
         set_weights(&parameters);
         let (losses, tape) = Tape::record(forward).unwrap();
         let gradients = parameters.backward(tape, &losses.loss).unwrap().clone();
-        assert_eq!(gradients, *parameters.backward_by_candle(&losses.loss).unwrap(), "{config:?}");
+        assert_eq!(
+            gradients,
+            *parameters.backward_by_candle(&losses.loss).unwrap(),
+            "{config:?}"
+        );
         let first = parameters.iter().next().unwrap().1.elem_count();
-        assert!(gradients[..first].iter().any(|g| *g != 0.0), "{config:?}: the first layer learns");
+        assert!(
+            gradients[..first].iter().any(|g| *g != 0.0),
+            "{config:?}: the first layer learns"
+        );
     }
 }
 
@@ -98,15 +105,21 @@ fn the_base_image_is_the_first_prediction_of_a_decoder_at_zero() {
     let map = learner.infer(inputs).unwrap();
     assert_eq!(learner.reconstruction(), Some(image.as_slice()));
     assert!(map.iter().all(|&v| v == 0.0));
-    let short = Checkpoint::initial(&config, 1, Some(&image[1..])).unwrap_err().to_string();
+    let short = Checkpoint::initial(&config, 1, Some(&image[1..]))
+        .unwrap_err()
+        .to_string();
     assert!(short.contains("base image"), "{short}");
 }
 
 #[test]
 fn a_checkpoint_continues_bit_for_bit() {
     for config in [motion(), appearance()] {
-        let target: Vec<f32> = sine(config.target_values(), 0.37, 0.0).map(|v| v as f32).collect();
-        let condition: Vec<f32> = sine(config.condition_values(), 0.23, 0.0).map(|v| v as f32).collect();
+        let target: Vec<f32> = sine(config.target_values(), 0.37, 0.0)
+            .map(|v| v as f32)
+            .collect();
+        let condition: Vec<f32> = sine(config.condition_values(), 0.23, 0.0)
+            .map(|v| v as f32)
+            .collect();
         let inputs = Inputs {
             target: &target,
             condition: &condition,
@@ -131,12 +144,18 @@ fn a_checkpoint_continues_bit_for_bit() {
         let mut moved = Learner::new(&config, &checkpoint).unwrap();
         for _ in 0..3 {
             batch.draw(&config, 0.2, &mut rng);
-            assert_eq!(moved.step(inputs, &batch).unwrap(), stayed.step(inputs, &batch).unwrap());
+            assert_eq!(
+                moved.step(inputs, &batch).unwrap(),
+                stayed.step(inputs, &batch).unwrap()
+            );
             assert_eq!(moved.infer(inputs).unwrap(), stayed.infer(inputs).unwrap());
         }
         let mut other = checkpoint;
         other.weights.pop();
-        assert!(Learner::new(&config, &other).is_err(), "a checkpoint of another net");
+        assert!(
+            Learner::new(&config, &other).is_err(),
+            "a checkpoint of another net"
+        );
     }
 }
 
@@ -321,7 +340,12 @@ fn loss_and_gradients_of_the_motion_net_are_pytorchs() {
         0.11400513,
         0.11629895,
     ];
-    assert_as_pytorch(&parameters, || losses(&config, &vae, batch, 0.1), 0.713061267951029, &gradients);
+    assert_as_pytorch(
+        &parameters,
+        || losses(&config, &vae, batch, 0.1),
+        0.713061267951029,
+        &gradients,
+    );
 }
 
 #[test]
@@ -352,5 +376,10 @@ fn loss_and_gradients_of_the_appearance_net_are_pytorchs() {
         -0.10534644,
         -0.026046687,
     ];
-    assert_as_pytorch(&parameters, || losses(&config, &vae, batch, 0.03), 2.7990277748786356, &gradients);
+    assert_as_pytorch(
+        &parameters,
+        || losses(&config, &vae, batch, 0.03),
+        2.7990277748786356,
+        &gradients,
+    );
 }

@@ -4,7 +4,6 @@ mod adam;
 mod conv;
 mod enlarge;
 mod loss;
-mod maps;
 mod tape;
 
 use candle_core::{Device, Result, Tensor, Var};
