@@ -59,7 +59,7 @@ fn watch(properties: &[(&str, &str)], scene: &Scene, frames: u64) -> Seen {
 
 fn kept_frames(items: &[Item]) -> Vec<u64> {
     let numbers = items.iter().filter_map(|item| match item {
-        Item::Buffer(buffer) => Some(FrameResult::read(buffer).unwrap().frame),
+        Item::Buffer(buffer) => Some(FrameResult::read(buffer).unwrap().prediction.frame),
         Item::Event(_) => None,
     });
     numbers.collect()
@@ -156,8 +156,12 @@ fn an_encoder_is_asked_for_a_key_frame_where_a_clip_starts() {
     let [first] = asked.as_slice() else {
         panic!("asked {} times, for one clip", asked.len());
     };
-    assert_eq!(first.label, Some(Label::Anomaly));
-    assert!((120..130).contains(&first.frame), "{}", first.frame);
+    assert_eq!(first.prediction.label, Some(Label::Anomaly));
+    assert!(
+        (120..130).contains(&first.prediction.frame),
+        "{}",
+        first.prediction.frame
+    );
 }
 
 #[test]

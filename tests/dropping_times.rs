@@ -103,7 +103,7 @@ fn check(stream: &Stream) {
 
 fn frame_number(item: &Item) -> Option<u64> {
     match item {
-        Item::Buffer(buffer) => Some(FrameResult::read(buffer).expect("metadata").frame),
+        Item::Buffer(buffer) => Some(FrameResult::read(buffer).expect("metadata").prediction.frame),
         Item::Event(_) => None,
     }
 }

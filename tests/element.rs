@@ -233,7 +233,7 @@ fn goes_through_its_states_in_metadata_property_and_messages() {
     let mut states: Vec<State> = Vec::new();
     for i in 0..110 {
         rig.show(&Scene::quiet(), 10, i..i + 1);
-        let state = rig.take_results()[0].state;
+        let state = State::from(rig.take_results()[0].prediction.state);
         assert_eq!(rig.element.property::<State>("state"), state, "frame {i}");
         if states.last() != Some(&state) {
             states.push(state);
@@ -293,11 +293,14 @@ fn every_buffer_carries_every_field() {
         );
 
         let found = FrameResult::read(buffer).expect("the typed reader reads it");
-        assert_eq!(found.score, s.get::<f64>("score").unwrap());
+        assert_eq!(found.prediction.score, s.get::<f64>("score").unwrap());
         assert!(found.scored && s.get::<bool>("scored").unwrap());
-        assert_eq!(found.region.width as usize, place[2]);
-        assert_eq!(found.label == Some(Label::Anomaly), label == "anomaly");
-        assert_eq!(found.score > 0.5, found.raw_score > found.threshold);
+        assert_eq!(found.prediction.region.width as usize, place[2]);
+        assert_eq!(found.prediction.label == Some(Label::Anomaly), label == "anomaly");
+        assert_eq!(
+            found.prediction.score > 0.5,
+            found.prediction.raw_score > found.prediction.threshold
+        );
     }
 }
 
@@ -313,19 +316,19 @@ fn anomalous_frames_carry_a_region_of_interest() {
             let regions: Vec<_> = buffer
                 .iter_meta::<gst_video::VideoRegionOfInterestMeta>()
                 .collect();
-            if found.label != Some(Label::Anomaly) || !wanted {
-                assert!(regions.is_empty(), "frame {}", found.frame);
+            if found.prediction.label != Some(Label::Anomaly) || !wanted {
+                assert!(regions.is_empty(), "frame {}", found.prediction.frame);
                 continue;
             }
             anomalous += 1;
             let [roi] = regions.as_slice() else {
-                panic!("{} regions on frame {}", regions.len(), found.frame);
+                panic!("{} regions on frame {}", regions.len(), found.prediction.frame);
             };
             assert_eq!(roi.roi_type(), "anomaly");
-            let place = found.region;
+            let place = found.prediction.region;
             assert_eq!(roi.rect(), (place.x, place.y, place.width, place.height));
             let params = roi.param("vaeanomaly").expect("the parameters");
-            assert_eq!(params.get("score"), Ok(found.score));
+            assert_eq!(params.get("score"), Ok(found.prediction.score));
             assert_eq!(
                 params.get("event-id"),
                 Ok(found.event_id.map_or(0, |id| id.get()))
@@ -341,7 +344,10 @@ fn stats_count_what_happened() {
     rig.show(&runner(), 10, 0..170);
     let buffers = rig.take_buffers();
     let found: Vec<FrameResult> = buffers.iter().filter_map(|b| FrameResult::read(b)).collect();
-    let anomalous = found.iter().filter(|f| f.label == Some(Label::Anomaly)).count() as u64;
+    let anomalous = found
+        .iter()
+        .filter(|f| f.prediction.label == Some(Label::Anomaly))
+        .count() as u64;
     let s = rig.stats();
     let bytes = 170 * (SIZE.0 * SIZE.1) as u64;
     for (name, value) in [
@@ -355,13 +361,13 @@ fn stats_count_what_happened() {
         ("bytes-out", bytes),
         ("unscored", 0),
         ("skipped", 0),
-        ("untrained-late", 0),
+        ("training-suspended", 0),
         ("lateness", 0),
-        ("refused-steps", 0),
+        ("rejected-steps", 0),
     ] {
         assert_eq!(s.get::<u64>(name), Ok(value), "{name} of {s}");
     }
-    for stage in ["reduce", "score", "learn"] {
+    for stage in ["preprocess", "score", "learn"] {
         let mean: f64 = s.get(format!("{stage}-ms-mean")).unwrap();
         let p95: f64 = s.get(format!("{stage}-ms-p95")).unwrap();
         assert!(mean > 0.0 && p95 > 0.0, "{stage}: {s}");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use common::rig::{self, Rig};
 use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
-use gstvaeanomaly::{FrameResult, State};
+use gstvaeanomaly::{FrameResult, State, detector};
 
 #[test]
 fn a_flush_forgets_the_frames_but_not_what_was_learnt() {
@@ -25,8 +25,13 @@ fn a_flush_forgets_the_frames_but_not_what_was_learnt() {
     rig.show(&Scene::quiet().with(0.0..1.0, Happening::Turned), 10, 0..10);
     let results = rig.take_results();
     assert_eq!(results.len(), 10);
-    assert!(results.iter().all(|r| r.state == State::Detecting), "{results:?}");
-    assert_eq!(results[0].frame, 70);
+    assert!(
+        results
+            .iter()
+            .all(|r| r.prediction.state == detector::State::Detecting),
+        "{results:?}"
+    );
+    assert_eq!(results[0].prediction.frame, 70);
     assert!(rig.stats().get::<u64>("trained").unwrap() > trained);
 }
 
@@ -78,8 +83,11 @@ fn seeks_in_a_real_pipeline() {
     sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let buffer = info.buffer().unwrap();
         let found = FrameResult::read(buffer).unwrap();
-        assert!(found.raw_score.is_finite());
-        record.lock().unwrap().push((found.frame, buffer.pts().unwrap()));
+        assert!(found.prediction.raw_score.is_finite());
+        record
+            .lock()
+            .unwrap()
+            .push((found.prediction.frame, buffer.pts().unwrap()));
         gst::PadProbeReturn::Ok
     });
     let bus = pipeline.bus().unwrap();
@@ -250,7 +258,11 @@ fn properties_change_while_frames_flow() {
     assert!(writer.join().unwrap() > 0);
     assert_eq!(rig.stats().get("frames"), Ok(150u64));
     for found in rig.take_results() {
-        assert!(found.raw_score.is_finite() && found.threshold.is_finite() && found.score.is_finite());
+        assert!(
+            found.prediction.raw_score.is_finite()
+                && found.prediction.threshold.is_finite()
+                && found.prediction.score.is_finite()
+        );
     }
 }
 
@@ -259,7 +271,10 @@ fn two_elements_do_not_disturb_each_other() {
     let scores = |seed: &str| -> Vec<u64> {
         let mut rig = Rig::grey(&[("seed", seed), ("warm-up", "20")], 10);
         rig.show(&Scene::quiet(), 10, 0..40);
-        rig.take_results().iter().map(|r| r.raw_score.to_bits()).collect()
+        rig.take_results()
+            .iter()
+            .map(|r| r.prediction.raw_score.to_bits())
+            .collect()
     };
     let (one, two) = (scores("1"), scores("2"));
     assert_ne!(one, two);

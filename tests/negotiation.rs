@@ -7,8 +7,8 @@ use std::str::FromStr;
 use common::rig::{self, Rig};
 use common::synthetic::{SIZE, Scene};
 use gst::prelude::*;
-use gstvaeanomaly::detector::PixelFormat;
-use gstvaeanomaly::{FrameResult, State};
+use gstvaeanomaly::FrameResult;
+use gstvaeanomaly::detector::{PixelFormat, State};
 
 /// Few cheap weights: what matters here is how the pixels are read.
 const SMALL: [(&str, &str); 4] = [
@@ -137,9 +137,9 @@ fn every_format_in_odd_sizes_and_any_stride() {
             let info = info(format.name(), width, height);
             let plain = results(&info, NONE);
             assert_eq!(plain.len(), FRAMES as usize);
-            assert!(plain.iter().all(|r| r.raw_score.is_finite()));
+            assert!(plain.iter().all(|r| r.prediction.raw_score.is_finite()));
             assert_ne!(
-                plain[FRAMES as usize - 1].raw_score,
+                plain[FRAMES as usize - 1].prediction.raw_score,
                 0.0,
                 "{} scores",
                 format.name()
@@ -162,7 +162,7 @@ fn every_format_in_odd_sizes_and_any_stride() {
 fn formats_that_show_the_same_get_the_same_scores() {
     let raw = |format: &str| -> Vec<f64> {
         let results = results(&info(format, 64, 36), NONE);
-        results.iter().map(|r| r.raw_score).collect()
+        results.iter().map(|r| r.prediction.raw_score).collect()
     };
     let i420 = raw("I420");
     for format in [
@@ -203,7 +203,7 @@ fn what_was_learnt_stays_where_the_aspect_does() {
         rig.take_results()
     };
     let first = show("I420", 64, 48, 0);
-    assert_eq!(first[7].state, State::Detecting);
+    assert_eq!(first[7].prediction.state, State::Detecting);
     for (round, (format, width, height)) in [
         ("NV12", 64, 48),
         ("RGB", 64, 48),
@@ -215,24 +215,25 @@ fn what_was_learnt_stays_where_the_aspect_does() {
     {
         let from = FRAMES * (round as u64 + 1);
         let seen = show(format, width, height, from);
-        assert_eq!(seen[0].frame, from, "frames are counted on");
+        assert_eq!(seen[0].prediction.frame, from, "frames are counted on");
         assert!(
             seen.iter()
-                .all(|r| [State::Detecting, State::Adapting].contains(&r.state)),
+                .all(|r| [State::Detecting, State::Adapting].contains(&r.prediction.state)),
             "{format} {width}x{height} goes on"
         );
         assert!(
-            seen.iter().all(|r| r.region.x + r.region.width <= width),
+            seen.iter()
+                .all(|r| r.prediction.region.x + r.prediction.region.width <= width),
             "places in the new picture"
         );
     }
     let other = show("I420", 48, 64, 5 * FRAMES);
     assert_eq!(
-        other[0].state,
+        other[0].prediction.state,
         State::WarmingUp,
         "another shape is another camera"
     );
-    assert_eq!(other[0].frame, 5 * FRAMES);
+    assert_eq!(other[0].prediction.frame, 5 * FRAMES);
 }
 
 #[test]
@@ -275,7 +276,10 @@ fn streams_without_rate_or_times_are_scored() {
             "{caps} timed={timed}: {} kept",
             results.len()
         );
-        assert!(results.iter().all(|r| r.raw_score.is_finite()), "{caps}");
+        assert!(
+            results.iter().all(|r| r.prediction.raw_score.is_finite()),
+            "{caps}"
+        );
     }
 }
 

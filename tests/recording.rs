@@ -72,8 +72,8 @@ fn record(muxer: &str, file: &Path) -> Vec<Kept> {
             let found = FrameResult::read(buffer).expect("every frame has metadata");
             kept.lock().unwrap().push(Kept {
                 time: buffer.pts().expect("raw frames have times"),
-                number: found.frame,
-                normal: found.label == Some(Label::Normal),
+                number: found.prediction.frame,
+                normal: found.prediction.label == Some(Label::Normal),
             });
         });
     });

@@ -17,7 +17,6 @@ mod clock;
 mod config;
 mod cue;
 mod device;
-mod effort;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
@@ -42,7 +41,6 @@ pub use config::{Config, Cues, Networks, ThresholdMode, Tuning};
 pub(crate) use cue::Fault;
 pub use cue::{CueKind, StepReport};
 pub use device::{ComputeDevice, DeviceChoice};
-pub use effort::{Decision, Delay, Effort, EffortControl};
 pub use engine::{Detector, FrameReport, Label, Prediction, SceneChange, Timings};
 pub use error::{Error, Result};
 pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};

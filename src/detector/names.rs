@@ -24,7 +24,7 @@ macro_rules! names {
         impl std::str::FromStr for $type {
             type Err = $crate::detector::Error;
 
-            fn from_str(name: &str) -> Result<Self, Self::Err> {
+            fn from_str(name: &str) -> std::result::Result<Self, Self::Err> {
                 let found = Self::ALL.iter().copied().find(|value| value.as_str() == name);
                 found.ok_or_else(|| {
                     let allowed = [$($name),+].join(", ");
