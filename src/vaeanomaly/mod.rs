@@ -30,6 +30,17 @@
 //!
 //! Since: 0.1
 //!
+//! ## Notes on properties
+//!
+//! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
+//! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
+//!   `model-width`.
+//! * `learning-rate`: the first 1000 steps of the appearance model use twice as much, the first 20 s of the motion model six
+//!   times as much.
+//! * `train-interval`: the first 1500 steps come ten times a second, or with every frame at lower frame rates.
+//! * Properties that can safely change at run time are mutable in PLAYING. Invalid values fail the state change with an
+//!   error that names the value and its range.
+//!
 //! # Implementation
 //!
 //! The element maps formats, properties, messages and metadata to the core in [`crate::detector`] and to the state

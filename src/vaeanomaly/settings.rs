@@ -194,8 +194,7 @@ fn model(d: &Settings) -> Vec<glib::ParamSpec> {
         text(
             "device",
             "Device",
-            "Compute device: auto (first usable CUDA device, else the CPU), cpu, cuda or cuda:N; a CUDA device that is \
-             requested by name and missing is an error",
+            "Compute device: auto (first usable CUDA device, else the CPU), cpu, cuda or cuda:N",
             Some(&d.device),
         ),
         glib::ParamSpecFlags::builder::<Cues>("cues")
@@ -207,8 +206,7 @@ fn model(d: &Settings) -> Vec<glib::ParamSpec> {
         text(
             "net-arch",
             "Network architecture",
-            "Appearance encoder as 1 to 6 stages of (filters 1-256, kernel 1, 3, 5 or 7, pooling 1-4); the decoder \
-             mirrors it, and the poolings must divide model-width",
+            "Stages of the appearance encoder as a list of (filters, kernel, pooling); the decoder mirrors them",
             Some(&d.net_arch),
         ),
         uint(
@@ -256,16 +254,14 @@ fn learning(d: &Settings) -> Vec<glib::ParamSpec> {
         double(
             "learning-rate",
             "Learning rate",
-            "Learning rate of the appearance model after its first 1000 steps, which use twice as much; the motion \
-             model uses 2 times this (6 times in its first 20 s)",
+            "Learning rate of the appearance model after its first 1000 steps; the motion model uses twice as much",
             0.0..=0.1,
             t.learning_rate,
         ),
         uint(
             "train-interval",
             "Train interval",
-            "Frames from one training step to the next after the first 1500 steps; before that, ten steps a second or \
-             every frame at lower frame rates",
+            "Interval between training steps in frames, after the first 1500 steps",
             1..=100_000,
             t.train_interval,
             Mutable::Playing,
@@ -332,7 +328,7 @@ fn dropping(d: &Settings) -> Vec<glib::ParamSpec> {
         boolean(
             "drop-normal",
             "Drop normal frames",
-            "Drop frames that belong to no anomaly; nothing is dropped while warming up, calibrating or adapting",
+            "Drop frames that belong to no anomaly, in the states 'detecting' and 'frozen'",
             d.drop_normal,
         ),
         time(

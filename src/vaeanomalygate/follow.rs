@@ -54,7 +54,7 @@ impl Mailbox {
         !shared.closed
     }
 
-    /// While closed, nobody waits.
+    /// While closed, [`Mailbox::wait`] returns at once.
     pub(super) fn set_closed(&self, closed: bool) {
         lock(&self.shared).closed = closed;
         self.changed.notify_all();

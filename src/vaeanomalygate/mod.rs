@@ -22,7 +22,7 @@
 //! ```shell
 //! gst-launch-1.0 -e videotestsrc num-buffers=200 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 \
 //!     ! x264enc tune=zerolatency key-int-max=30 ! h264parse ! tee name=t \
-//!     t. ! queue ! avdec_h264 ! vaeanomaly name=eye ! fakesink sync=false \
+//!     t. ! queue ! avdec_h264 ! videoconvert ! vaeanomaly name=eye ! fakesink sync=false \
 //!     t. ! queue ! vaeanomalygate follow=eye ! matroskamux ! filesink location=events.mkv
 //! ```
 //!
