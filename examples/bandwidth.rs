@@ -111,7 +111,7 @@ fn find(pipeline: &gst::Pipeline) -> Result<Arc<Mutex<Vec<Frame>>>> {
     let list = Arc::clone(&found);
     watch(pipeline, "judged", move |buffer, at| {
         let result = FrameResult::read(buffer);
-        let label = result.as_ref().and_then(|result| result.label);
+        let label = result.as_ref().and_then(|result| result.prediction.label);
         list.lock().expect("no watcher panics").push(Frame {
             at: at.unwrap_or(0),
             judged: label.is_some(),

@@ -110,7 +110,7 @@ impl Recorder {
         }
         if self.clip.is_none() {
             // What passes only because the detector is learning makes no file.
-            let judged = FrameResult::read(buffer).is_some_and(|found| found.label.is_some());
+            let judged = FrameResult::read(buffer).is_some_and(|found| found.prediction.label.is_some());
             if !judged || buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
                 return Ok(());
             }

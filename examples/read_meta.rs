@@ -32,11 +32,14 @@ fn main() -> Result<()> {
         if let Some(found) = info.buffer().and_then(|buffer| FrameResult::read(buffer)) {
             println!(
                 "frame {:6}  score {:.2}  {:?}  {}  {:?}",
-                found.frame,
-                found.score,
-                found.state,
-                found.label.map_or("-".into(), |label| format!("{label:?}")),
-                found.region,
+                found.prediction.frame,
+                found.prediction.score,
+                found.prediction.state,
+                found
+                    .prediction
+                    .label
+                    .map_or("-".into(), |label| format!("{label:?}")),
+                found.prediction.region,
             );
         }
         gst::PadProbeReturn::Ok

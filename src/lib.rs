@@ -2,22 +2,23 @@
 //!
 //! # Layout
 //!
-//! - [`detector`]: the core. Takes views of frames, gives predictions; knows no GStreamer.
-//! - [`gate`]: a pure state machine from labels and times to events and verdicts.
+//! - [`detector`]: the core, from frames to predictions; independent of GStreamer.
+//! - [`events`]: a pure state machine from labels and times to events and decisions about frames.
 //! - [`metrics`]: figures of merit for scores against ground truth.
-//! - [`vaeanomaly`]: the element, a thin shell around the two (feature `plugin`, on by default).
-//! - `cuda_link`: CUDA's libraries, looked for at run time (feature `cuda`).
+//! - [`vaeanomaly`]: the element, a thin shell around the core and the state machine (feature `plugin`, on by default).
 //! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
+//! - `gstutil`: what the elements share.
+//! - `cuda_link`: loads CUDA's libraries at run time (feature `cuda`).
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(feature = "plugin")]
-mod buffer_times;
 #[cfg(feature = "cuda")]
 pub mod cuda_link;
 pub mod detector;
-pub mod gate;
+pub mod events;
+#[cfg(feature = "plugin")]
+mod gstutil;
 pub mod metrics;
 #[cfg(feature = "plugin")]
 mod plugin;
@@ -26,7 +27,7 @@ pub mod vaeanomaly;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
 
-/// Every tensor operation allocates its result. glibc gives such blocks back to the system at once, and page faults then
+/// Every tensor operation allocates its result. glibc returns such blocks to the system at once, and the page faults then
 /// cost as much as the arithmetic.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

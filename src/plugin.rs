@@ -1,4 +1,4 @@
-//! What GStreamer looks for in the shared library.
+//! The entry point of the shared library.
 #![allow(missing_docs, reason = "plugin_define! makes undocumented items")]
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
@@ -14,6 +14,6 @@ gst::plugin_define!(
     "MIT/X11",
     env!("CARGO_PKG_NAME"),
     env!("CARGO_PKG_NAME"),
-    "The vaeanomaly project",
+    env!("CARGO_PKG_NAME"),
     env!("BUILD_REL_DATE")
 );

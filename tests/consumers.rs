@@ -1,4 +1,4 @@
-//! What comes after the gate: muxers, segmenters, files.
+//! Muxers, segmenters and files behind the gate.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ fn two_events(frame: u64) -> Label {
     }
 }
 
-/// Presentation times in ms, from the first frame of the source on, of what passed the gate.
+/// Presentation times in ms of the frames that passed the gate, relative to the first frame of the source.
 fn record(encoder: &str, consumer: &str) -> Vec<u64> {
     record_gated(encoder, GATE, consumer)
 }
@@ -60,8 +60,8 @@ fn record_gated(encoder: &str, gate: &str, consumer: &str) -> Vec<u64> {
     times
 }
 
-/// Takes sequence and picture parameter sets (ITU-T H.264, table 7-1) out of all buffers but the first, as some cameras
-/// do not repeat them either.
+/// Removes sequence and picture parameter sets (ITU-T H.264, table 7-1) from all buffers but the first: some cameras do
+/// not repeat them.
 fn send_headers_once(element: &gst::Element) {
     let first = AtomicBool::new(true);
     let pad = element.static_pad("src").expect("a source pad");
@@ -95,7 +95,7 @@ fn times_from(first: u64, frames: &[Seen]) -> Vec<u64> {
     times
 }
 
-/// Decodes a file to its end; any error fails.
+/// Decodes a file to its end and returns the presentation times in ms; any error fails the test.
 fn decode(file: &Path) -> Vec<u64> {
     let pipeline = gated::pipeline(&format!(
         "filesrc location={} ! decodebin ! fakesink name=out sync=false",
@@ -127,12 +127,12 @@ fn check_start(file: &Path) {
     );
 }
 
-fn check_times(shown: &[u64], passed: &[u64]) {
+fn check_times(presented: &[u64], passed: &[u64]) {
     let from_start = |times: &[u64]| times.iter().map(|time| time - times[0]).collect::<Vec<_>>();
-    for (shown, passed) in from_start(shown).into_iter().zip(from_start(passed)) {
+    for (presented, passed) in from_start(presented).into_iter().zip(from_start(passed)) {
         assert!(
-            shown.abs_diff(passed) <= 1,
-            "shown at {shown} ms, passed at {passed} ms"
+            presented.abs_diff(passed) <= 1,
+            "presented at {presented} ms, passed at {passed} ms"
         );
     }
 }
@@ -148,7 +148,7 @@ fn write(encoder: &str, muxer: &str) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
     (folder, file, passed)
 }
 
-/// A file holds every frame that passed, at its time.
+/// A file contains every frame that passed, at its time.
 fn check_muxer(encoder: &str, muxer: &str) {
     let (_folder, file, passed) = write(encoder, muxer);
     let decoded = decode(&file);
@@ -199,16 +199,16 @@ fn mpeg_transport_stream() {
     for encoder in [H264, H264_REORDERED, H264_HEADERS_ONCE, H265_HEADERS_ONCE] {
         let (_folder, file, passed) = write(encoder, "mpegtsmux");
         assert_eq!(decode(&file).len(), passed.len());
-        // Players close the gaps, because clock references are missing there: what counts is what was written.
+        // Demuxers close the gaps, where clock references are missing: what counts are the times in the file.
         let written = transport_times(&file);
         assert_eq!(written.len(), passed.len());
         check_times(&written, &passed);
     }
 }
 
-/// Nothing passes before the first event, so the parameter sets at the start do not either: a parser repeats them.
+/// No frame passes before the first event, so neither do the parameter sets at the start: a parser repeats them.
 #[test]
-fn parameter_sets_that_come_once() {
+fn parameter_sets_that_are_sent_once() {
     let gate = GATE.replace("keepalive-interval=2000000000", "keepalive-interval=0");
     for (encoder, codec) in [(H264_HEADERS_ONCE, "h264"), (H265_HEADERS_ONCE, "h265")] {
         let folder = tempfile::tempdir().expect("a folder");
@@ -234,7 +234,7 @@ fn mp4() {
 #[test]
 fn fragmented_mp4() {
     check_muxer(H264, "mp4mux fragment-duration=1000");
-    // The demuxer of GStreamer 1.22 clips the last frames of such a file when they are reordered, gate or not.
+    // The demuxer of GStreamer 1.22 clips the last frames of such a file if they are reordered, with or without a gate.
     let (_folder, file, passed) = write(H264_REORDERED, "mp4mux fragment-duration=1000");
     let decoded = decode(&file);
     assert!(passed.len() - decoded.len() <= 2, "{decoded:?} of {passed:?}");
@@ -258,7 +258,8 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every file of a folder can be played alone, its frames at their `times`; together they hold all that passed.
+/// Every file of a folder can be decoded by itself, with its frames at their `times`; together they contain all frames that
+/// passed.
 fn check_segments(folder: &Path, extension: &str, passed: &[u64], times: impl Fn(&Path) -> Vec<u64>) {
     let files = files(folder, extension);
     assert!(files.len() > 1, "{files:?}");

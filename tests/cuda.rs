@@ -68,7 +68,7 @@ fn agree_with(config: &Config, frames: u32, tuning: &Tuning, more: f64) {
     let scene = Scene::quiet().with(24.0..26.0, Happening::Runner);
     for i in 0..frames {
         let at = 0.1 * f64::from(i);
-        let picture = scene.picture(at);
+        let picture = scene.image(at);
         let p = see(&mut here, &picture, at, tuning);
         let q = see(&mut there, &picture, at, tuning);
         for (detector, tuning) in &mut nudged {
@@ -145,7 +145,7 @@ fn any_thread_may_show_the_next_frame() {
     let mut moving = Detector::on(device, config, SIZE).unwrap();
     for i in 0..12 {
         let at = 0.1 * f64::from(i);
-        let picture = scene.picture(at);
+        let picture = scene.image(at);
         let want = see(&mut still, &picture, at, &Tuning::default());
         let got = std::thread::scope(|s| {
             s.spawn(|| see(&mut moving, &picture, at, &Tuning::default()))

@@ -1,4 +1,4 @@
-//! What `drop-normal` lets through, and what it tells those behind it.
+//! Which frames `drop-normal` keeps, and what it sends downstream.
 
 mod common;
 
@@ -10,12 +10,12 @@ use gstvaeanomaly::detector::Label;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Two seconds of a runner after twelve of calm.
+/// A runner for two seconds after 12 s of normal video.
 fn runner() -> Scene {
     Scene::quiet().with(12.0..14.0, Happening::Runner)
 }
 
-/// What the element held of a frame, and whether it let the frame through.
+/// What the element reported about a frame, and whether it kept the frame.
 #[derive(Debug)]
 struct Frame {
     unknown: bool,
@@ -24,7 +24,7 @@ struct Frame {
     kept: bool,
 }
 
-/// Everything a stream of ten frames a second left behind.
+/// All output of the element for a stream of 10 frames/s.
 struct Seen {
     frames: Vec<Frame>,
     items: Vec<Item>,
@@ -34,7 +34,7 @@ struct Seen {
 
 fn watch(properties: &[(&str, &str)], scene: &Scene, frames: u64) -> Seen {
     let mut rig = Rig::grey(&[&DROPPING, properties].concat(), 10);
-    rig.show(scene, 10, 0..frames);
+    rig.push_scene(scene, 10, 0..frames);
     assert!(rig.harness.push_event(gst::event::Eos::new()));
     let items = rig.take_items();
     let kept = kept_frames(&items);
@@ -59,7 +59,7 @@ fn watch(properties: &[(&str, &str)], scene: &Scene, frames: u64) -> Seen {
 
 fn kept_frames(items: &[Item]) -> Vec<u64> {
     let numbers = items.iter().filter_map(|item| match item {
-        Item::Buffer(buffer) => Some(FrameResult::read(buffer).unwrap().frame),
+        Item::Buffer(buffer) => Some(FrameResult::read(buffer).unwrap().prediction.frame),
         Item::Event(_) => None,
     });
     numbers.collect()
@@ -73,7 +73,7 @@ fn events(items: &[Item], kind: gst::EventType) -> impl Iterator<Item = &gst::Ev
 }
 
 #[test]
-fn keeps_events_their_post_roll_and_a_sign_of_life() {
+fn events_their_post_roll_and_keep_alive_frames_are_kept() {
     let seen = watch(&[], &runner(), 220);
     let end = seen.frames.iter().rposition(|f| f.anomalous).unwrap();
     let mut last = 0;
@@ -86,7 +86,7 @@ fn keeps_events_their_post_roll_and_a_sign_of_life() {
         if wanted {
             assert!(frame.kept, "frame {i}: {frame:?}");
         } else if frame.kept {
-            assert_eq!(i - last, 10, "frame {i}: one a second keeps those behind alive");
+            assert_eq!(i - last, 10, "frame {i}: one keep-alive a second");
         }
         if frame.kept {
             last = i;
@@ -95,7 +95,7 @@ fn keeps_events_their_post_roll_and_a_sign_of_life() {
     }
     assert!(
         seen.frames[..80].iter().filter(|f| f.unknown && f.kept).count() >= 79,
-        "nothing before detecting"
+        "nothing is dropped before the state detecting"
     );
     assert!(dropped > 60, "{dropped} dropped");
     assert_eq!(seen.stats.get("dropped"), Ok(dropped));
@@ -108,7 +108,7 @@ fn keeps_events_their_post_roll_and_a_sign_of_life() {
 }
 
 #[test]
-fn time_has_no_holes_and_jumps_are_marked() {
+fn every_frame_is_a_buffer_or_a_gap_with_discont_after_it() {
     let seen = watch(&[], &runner(), 220);
     let mut next = 0;
     let mut after_drop = false;
@@ -135,9 +135,9 @@ fn time_has_no_holes_and_jumps_are_marked() {
 }
 
 #[test]
-fn an_encoder_is_asked_for_a_key_frame_where_a_clip_starts() {
+fn a_key_frame_is_requested_where_a_clip_starts() {
     let seen = watch(&[], &runner(), 220);
-    let mut asked = Vec::new();
+    let mut requests = Vec::new();
     let mut buffers = seen.items.iter().enumerate().filter_map(|(i, item)| match item {
         Item::Buffer(buffer) => Some((i, buffer)),
         Item::Event(_) => None,
@@ -151,17 +151,21 @@ fn an_encoder_is_asked_for_a_key_frame_where_a_clip_starts() {
         assert_eq!(request.timestamp, next.pts());
         assert_eq!(request.running_time, next.pts());
         assert!(request.all_headers);
-        asked.push(FrameResult::read(next).unwrap());
+        requests.push(FrameResult::read(next).unwrap());
     }
-    let [first] = asked.as_slice() else {
-        panic!("asked {} times, for one clip", asked.len());
+    let [first] = requests.as_slice() else {
+        panic!("{} requests for one clip", requests.len());
     };
-    assert_eq!(first.label, Some(Label::Anomaly));
-    assert!((120..130).contains(&first.frame), "{}", first.frame);
+    assert_eq!(first.prediction.label, Some(Label::Anomaly));
+    assert!(
+        (120..130).contains(&first.prediction.frame),
+        "{}",
+        first.prediction.frame
+    );
 }
 
 #[test]
-fn segment_and_end_of_stream_pass() {
+fn segment_and_eos_are_forwarded_once() {
     let seen = watch(&[], &runner(), 160);
     for kind in [
         gst::EventType::StreamStart,
@@ -182,7 +186,7 @@ fn gap_events_can_be_switched_off() {
 }
 
 #[test]
-fn the_keep_alive_interval_is_honoured() {
+fn keep_alive_frames_come_at_the_interval() {
     for (interval, spacing) in [(0, None), (3 * SECOND / 10, Some(3)), (5 * SECOND / 2, Some(25))] {
         let interval = interval.to_string();
         let seen = watch(&[("keepalive-interval", &interval)], &Scene::quiet(), 160);
@@ -211,7 +215,7 @@ fn a_shorter_post_roll_keeps_less() {
 }
 
 #[test]
-fn flickers_open_no_event_but_are_kept() {
+fn short_anomalies_are_kept_without_an_event() {
     let long = (10 * SECOND).to_string();
     let seen = watch(
         &[("min-anomaly", &long), ("keepalive-interval", "0")],
@@ -231,7 +235,7 @@ fn flickers_open_no_event_but_are_kept() {
 }
 
 #[test]
-fn the_merge_gap_joins_what_is_close() {
+fn anomalies_within_the_merge_gap_are_one_event() {
     let scene = runner().with(16.5..18.5, Happening::Runner);
     for (gap, events) in [(4 * SECOND, 1), (SECOND / 5, 2)] {
         let gap = gap.to_string();
@@ -254,15 +258,15 @@ fn nothing_is_dropped_while_adapting() {
 }
 
 #[test]
-fn dropping_is_switched_while_playing() {
+fn dropping_can_be_switched_while_playing() {
     let mut rig = Rig::grey(&DROPPING, 10);
     rig.element.set_property("keepalive-interval", 0u64);
-    rig.show(&Scene::quiet(), 10, 0..90);
+    rig.push_scene(&Scene::quiet(), 10, 0..90);
     rig.take_items();
     for (drop, kept) in [(true, 0), (false, 10), (true, 0)] {
         rig.element.set_property("drop-normal", drop);
         let from = rig.stats().get::<u64>("frames").unwrap();
-        rig.show(&Scene::quiet(), 10, from..from + 10);
+        rig.push_scene(&Scene::quiet(), 10, from..from + 10);
         assert_eq!(rig.take_buffers().len(), kept, "drop-normal={drop}");
     }
 }

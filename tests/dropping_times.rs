@@ -1,5 +1,5 @@
-//! `drop-normal` counts in running time, whatever the stream does to time: speed, offset, a varying frame rate or none,
-//! frames without times.
+//! `drop-normal` works in running time: with another rate, an offset, a variable frame rate or none, and frames without
+//! timestamps.
 
 mod common;
 
@@ -14,15 +14,15 @@ const KEEP_ALIVE: u64 = 1000;
 const POST_ROLL: u64 = 700;
 const FRAMES: u64 = 180;
 
-/// A stream of the same pictures, a tenth of a second of the scene each.
+/// A stream of the same frames, each a tenth of a second of the scene.
 struct Stream {
     /// Frame rate in the caps.
     rate: &'static str,
     segment: gst::FormattedSegment<gst::ClockTime>,
-    /// Time and duration of a frame as its buffer says, in ms.
+    /// Timestamp and duration of a frame's buffer, in ms.
     stamp: fn(u64) -> (Option<u64>, Option<u64>),
-    /// When a frame is shown, in ms of running time; where it is empty nobody knows how long.
-    shown: fn(u64) -> Range<u64>,
+    /// When a frame is presented, in ms of running time; empty if its duration is unknown.
+    presented: fn(u64) -> Range<u64>,
     /// The position in the segment where a frame starts, in ms.
     position: fn(u64) -> u64,
 }
@@ -40,10 +40,10 @@ fn segment(
     segment
 }
 
-/// One frame, as the element told of it.
+/// One frame, as the element reported it.
 #[derive(Debug)]
 struct Frame {
-    shown: Range<u64>,
+    presented: Range<u64>,
     unknown: bool,
     anomalous: bool,
     event: bool,
@@ -63,7 +63,7 @@ fn push(rig: &mut Rig, stream: &Stream) {
     assert!(rig.harness.push_event(gst::event::Segment::new(&stream.segment)));
     let scene = Scene::quiet().with(12.0..13.5, Happening::Runner);
     for index in 0..FRAMES {
-        let mut buffer = gst::Buffer::from_mut_slice(scene.picture(index as f64 / 10.0));
+        let mut buffer = gst::Buffer::from_mut_slice(scene.image(index as f64 / 10.0));
         let fields = buffer.get_mut().expect("a new buffer");
         let (pts, duration) = (stream.stamp)(index);
         fields.set_pts(pts.map(gst::ClockTime::from_mseconds));
@@ -79,13 +79,13 @@ fn check(stream: &Stream) {
     let items = rig.take_items();
     let messages = rig.take_messages();
     let kept: Vec<u64> = items.iter().filter_map(frame_number).collect();
-    let told = rig::of_kind(&messages, "frame");
-    assert_eq!(told.len() as u64, FRAMES);
-    let frames: Vec<Frame> = told
+    let reported = rig::of_kind(&messages, "frame");
+    assert_eq!(reported.len() as u64, FRAMES);
+    let frames: Vec<Frame> = reported
         .iter()
         .zip(0..)
         .map(|(fields, index)| Frame {
-            shown: (stream.shown)(index),
+            presented: (stream.presented)(index),
             unknown: fields.get("label") == Ok("unknown"),
             anomalous: fields.get("label") == Ok("anomaly"),
             event: fields.get::<u64>("event-id") != Ok(0),
@@ -96,14 +96,17 @@ fn check(stream: &Stream) {
     check_gaps(stream, &frames, &items);
     check_key_frames(stream, &items);
     let begin = rig::of_kind(&messages, "anomaly-begin")[0];
-    let first = frames.iter().find(|frame| frame.anomalous).expect("it was seen");
+    let first = frames
+        .iter()
+        .find(|frame| frame.anomalous)
+        .expect("an anomalous frame");
     let start: gst::ClockTime = begin.get("running-time").expect("a time");
-    assert_eq!(ms(start), first.shown.start);
+    assert_eq!(ms(start), first.presented.start);
 }
 
 fn frame_number(item: &Item) -> Option<u64> {
     match item {
-        Item::Buffer(buffer) => Some(FrameResult::read(buffer).expect("metadata").frame),
+        Item::Buffer(buffer) => Some(FrameResult::read(buffer).expect("metadata").prediction.frame),
         Item::Event(_) => None,
     }
 }
@@ -111,7 +114,7 @@ fn frame_number(item: &Item) -> Option<u64> {
 fn check_decisions(frames: &[Frame]) {
     let (mut last, mut anomaly_end, mut dropped) = (0, None, 0);
     for (index, frame) in frames.iter().enumerate() {
-        let Range { start, end } = frame.shown;
+        let Range { start, end } = frame.presented;
         if frame.event && frame.anomalous {
             anomaly_end = Some(end.max(start + 1));
         }
@@ -132,7 +135,7 @@ fn check_decisions(frames: &[Frame]) {
     assert!(anomaly_end.is_some(), "there was an event");
 }
 
-/// Gaps are told in the segment's time, one for every dropped frame.
+/// There is a GAP event in segment time for every dropped frame.
 fn check_gaps(stream: &Stream, frames: &[Frame], items: &[Item]) {
     let gaps: Vec<_> = items
         .iter()
@@ -149,9 +152,9 @@ fn check_gaps(stream: &Stream, frames: &[Frame], items: &[Item]) {
     assert_eq!(gaps.iter().map(|gap| ms(gap.0)).collect::<Vec<_>>(), dropped);
 }
 
-/// A key frame is asked for with the running time of the frame that follows.
+/// A key frame is requested with the running time of the frame that follows.
 fn check_key_frames(stream: &Stream, items: &[Item]) {
-    let asked: Vec<_> = items
+    let requests: Vec<_> = items
         .iter()
         .enumerate()
         .filter_map(|(at, item)| match item {
@@ -159,14 +162,14 @@ fn check_key_frames(stream: &Stream, items: &[Item]) {
             Item::Buffer(_) => None,
         })
         .collect();
-    let [(at, request)] = asked.as_slice() else {
-        panic!("asked {} times for one clip", asked.len());
+    let [(at, request)] = requests.as_slice() else {
+        panic!("{} requests for one clip", requests.len());
     };
     let next = items[*at..]
         .iter()
         .find_map(frame_number)
         .expect("a frame follows");
-    assert_eq!(request.running_time.map(ms), Some((stream.shown)(next).start));
+    assert_eq!(request.running_time.map(ms), Some((stream.presented)(next).start));
     assert_eq!(request.timestamp.map(ms), Some((stream.position)(next)));
 }
 
@@ -181,13 +184,13 @@ fn at_double_speed_with_an_offset() {
             segment.set_base(3 * gst::ClockTime::SECOND);
         }),
         stamp: |index| (Some(5000 + 100 * index), Some(100)),
-        shown: |index| 3000 + 50 * index..3050 + 50 * index,
+        presented: |index| 3000 + 50 * index..3050 + 50 * index,
         position: |index| 5000 + 100 * index,
     });
 }
 
 #[test]
-fn at_a_varying_frame_rate() {
+fn at_a_variable_frame_rate() {
     fn start(index: u64) -> u64 {
         100 * index + 35 * (index % 3)
     }
@@ -195,7 +198,7 @@ fn at_a_varying_frame_rate() {
         rate: "0/1",
         segment: segment(|_| ()),
         stamp: |index| (Some(start(index)), Some(start(index + 1) - start(index))),
-        shown: |index| start(index)..start(index + 1),
+        presented: |index| start(index)..start(index + 1),
         position: start,
     });
 }
@@ -206,29 +209,29 @@ fn without_durations_and_frame_rate() {
         rate: "0/1",
         segment: segment(|_| ()),
         stamp: |index| (Some(100 * index), None),
-        shown: |index| 100 * index..100 * index,
+        presented: |index| 100 * index..100 * index,
         position: |index| 100 * index,
     });
 }
 
 #[test]
-fn without_times() {
+fn without_timestamps() {
     check(&Stream {
         rate: "10/1",
         segment: segment(|_| ()),
         stamp: |_| (None, None),
-        shown: plain,
+        presented: plain,
         position: |index| 100 * index,
     });
 }
 
 #[test]
-fn with_holes_in_the_times() {
+fn with_missing_timestamps() {
     check(&Stream {
         rate: "10/1",
         segment: segment(|segment| segment.set_base(2 * gst::ClockTime::SECOND)),
         stamp: |index| ((index % 4 == 0).then_some(100 * index), None),
-        shown: |index| 2000 + 100 * index..2100 + 100 * index,
+        presented: |index| 2000 + 100 * index..2100 + 100 * index,
         position: |index| 100 * index,
     });
 }

@@ -1,4 +1,4 @@
-//! The element's face: properties, errors of settings, states, metadata, statistics.
+//! Properties, invalid settings, states, metadata and statistics of the element.
 
 mod common;
 
@@ -11,15 +11,15 @@ use gst::prelude::*;
 use gstvaeanomaly::detector::Label;
 use gstvaeanomaly::{Cues, FrameResult, State};
 
-/// Short warm-up, quiet threshold: only what was planted is found.
+/// Short warm-up and a high threshold: only planted anomalies are found.
 const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];
 
-/// Ten seconds of nothing, five of calm, two of a runner.
+/// A runner for two seconds after 15 s of normal video.
 fn runner() -> Scene {
     Scene::quiet().with(15.0..17.0, Happening::Runner)
 }
 
-/// The contract: name, when it may be written, default, another value.
+/// The documented properties: name, whether mutable in PLAYING, default, another value.
 fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
     let ready = false;
     let playing = true;
@@ -79,7 +79,7 @@ fn own_properties(element: &gst::Element) -> Vec<glib::ParamSpec> {
 }
 
 #[test]
-fn properties_have_the_contracts_defaults_and_round_trip() {
+fn properties_have_the_documented_defaults_and_round_trip() {
     let element = rig::element(&[]);
     for (name, playing, default, other) in contract() {
         let spec = element
@@ -95,10 +95,7 @@ fn properties_have_the_contracts_defaults_and_round_trip() {
             spec.flags().contains(when | glib::ParamFlags::READWRITE),
             "{name}"
         );
-        assert!(
-            spec.blurb().is_some_and(|b| b.len() > 10),
-            "{name} says what it is"
-        );
+        assert!(spec.blurb().is_some_and(|b| b.len() > 10), "{name} has a blurb");
         assert_ne!(text(&default), text(&other), "{name}");
         element.set_property_from_value(name, &other);
         assert_eq!(text(&element.property_value(name)), text(&other), "{name}");
@@ -121,7 +118,7 @@ fn properties_have_the_contracts_defaults_and_round_trip() {
 }
 
 #[test]
-fn there_is_no_property_outside_the_contract() {
+fn there_are_no_undocumented_properties() {
     let element = rig::element(&[]);
     let mut known: Vec<&str> = contract().iter().map(|row| row.0).collect();
     known.extend(["threshold-mode", "post-messages", "state", "stats"]);
@@ -139,7 +136,7 @@ fn there_is_no_property_outside_the_contract() {
 }
 
 #[test]
-fn values_out_of_range_are_refused_and_change_nothing() {
+fn values_out_of_range_are_rejected_and_change_nothing() {
     let element = rig::element(&[]);
     for (name, value) in [
         ("dropout", 0.95.to_value()),
@@ -164,14 +161,14 @@ fn values_out_of_range_are_refused_and_change_nothing() {
     ] {
         let before = text(&element.property_value(name));
         let set = catch_unwind(AssertUnwindSafe(|| element.set_property_from_value(name, &value)));
-        assert!(set.is_err(), "{name} takes {}", text(&value));
+        assert!(set.is_err(), "{name} accepts {}", text(&value));
         assert_eq!(text(&element.property_value(name)), before, "{name}");
     }
 }
 
 #[test]
-fn wrong_settings_are_errors_that_name_value_and_range() {
-    for (name, value, words) in [
+fn invalid_settings_are_errors_with_value_and_range() {
+    for (name, value, parts) in [
         (
             "net-arch",
             "[(12,3)]",
@@ -209,13 +206,13 @@ fn wrong_settings_are_errors_that_name_value_and_range() {
         let gst::MessageView::Error(error) = message.view() else {
             unreachable!()
         };
-        let said = error.error().to_string();
-        for word in words {
-            assert!(said.contains(word), "{name}={value}: {said:?} lacks {word:?}");
+        let text = error.error().to_string();
+        for part in parts {
+            assert!(text.contains(part), "{name}={value}: {text:?} lacks {part:?}");
         }
         element.set_state(gst::State::Null).unwrap();
 
-        // Put right, the same element starts.
+        // With a valid value the same element starts.
         match name {
             "cues" => element.set_property(name, Cues::all()),
             "device" => element.set_property(name, "cpu"),
@@ -227,13 +224,13 @@ fn wrong_settings_are_errors_that_name_value_and_range() {
 }
 
 #[test]
-fn goes_through_its_states_in_metadata_property_and_messages() {
+fn states_agree_in_metadata_property_and_messages() {
     let mut rig = Rig::grey(&QUICK, 10);
     assert_eq!(rig.element.property::<State>("state"), State::WarmingUp);
     let mut states: Vec<State> = Vec::new();
     for i in 0..110 {
-        rig.show(&Scene::quiet(), 10, i..i + 1);
-        let state = rig.take_results()[0].state;
+        rig.push_scene(&Scene::quiet(), 10, i..i + 1);
+        let state = State::from(rig.take_results()[0].prediction.state);
         assert_eq!(rig.element.property::<State>("state"), state, "frame {i}");
         if states.last() != Some(&state) {
             states.push(state);
@@ -254,17 +251,17 @@ fn goes_through_its_states_in_metadata_property_and_messages() {
         ]
     );
     rig.element.set_property("learn", false);
-    rig.show(&Scene::quiet(), 10, 110..111);
+    rig.push_scene(&Scene::quiet(), 10, 110..111);
     assert_eq!(rig.element.property::<State>("state"), State::Frozen);
     rig.element.set_property("learn", true);
-    rig.show(&Scene::quiet(), 10, 111..112);
+    rig.push_scene(&Scene::quiet(), 10, 111..112);
     assert_eq!(rig.element.property::<State>("state"), State::Detecting);
 }
 
 #[test]
 fn every_buffer_carries_every_field() {
     let mut rig = Rig::grey(&QUICK, 10);
-    rig.show(&runner(), 10, 0..160);
+    rig.push_scene(&runner(), 10, 0..160);
     let buffers = rig.take_buffers();
     assert_eq!(buffers.len(), 160);
     for (i, buffer) in buffers.iter().enumerate() {
@@ -277,10 +274,10 @@ fn every_buffer_carries_every_field() {
         assert!((0.0..=1.0).contains(&s.get::<f64>("score").unwrap()));
         assert_eq!(s.get::<u64>("frame").unwrap(), i as u64);
         s.get::<u64>("event-id").unwrap();
-        let place = ["x", "y", "width", "height"].map(|name| s.get::<u32>(name).unwrap() as usize);
+        let region = ["x", "y", "width", "height"].map(|name| s.get::<u32>(name).unwrap() as usize);
         assert!(
-            place[0] + place[2] <= SIZE.0 && place[1] + place[3] <= SIZE.1,
-            "{place:?}"
+            region[0] + region[2] <= SIZE.0 && region[1] + region[3] <= SIZE.1,
+            "{region:?}"
         );
         let label = s.get::<&str>("label").unwrap();
         let cue = s.get::<&str>("cue").unwrap();
@@ -292,12 +289,15 @@ fn every_buffer_carries_every_field() {
             "{label} {state}"
         );
 
-        let found = FrameResult::read(buffer).expect("the typed reader reads it");
-        assert_eq!(found.score, s.get::<f64>("score").unwrap());
+        let found = FrameResult::read(buffer).expect("the typed reader can read it");
+        assert_eq!(found.prediction.score, s.get::<f64>("score").unwrap());
         assert!(found.scored && s.get::<bool>("scored").unwrap());
-        assert_eq!(found.region.width as usize, place[2]);
-        assert_eq!(found.label == Some(Label::Anomaly), label == "anomaly");
-        assert_eq!(found.score > 0.5, found.raw_score > found.threshold);
+        assert_eq!(found.prediction.region.width as usize, region[2]);
+        assert_eq!(found.prediction.label == Some(Label::Anomaly), label == "anomaly");
+        assert_eq!(
+            found.prediction.score > 0.5,
+            found.prediction.raw_score > found.prediction.threshold
+        );
     }
 }
 
@@ -306,26 +306,26 @@ fn anomalous_frames_carry_a_region_of_interest() {
     for wanted in [true, false] {
         let mut rig = Rig::grey(&QUICK, 10);
         rig.element.set_property("roi-meta", wanted);
-        rig.show(&runner(), 10, 0..170);
+        rig.push_scene(&runner(), 10, 0..170);
         let mut anomalous = 0;
         for buffer in rig.take_buffers() {
             let found = FrameResult::read(&buffer).unwrap();
             let regions: Vec<_> = buffer
                 .iter_meta::<gst_video::VideoRegionOfInterestMeta>()
                 .collect();
-            if found.label != Some(Label::Anomaly) || !wanted {
-                assert!(regions.is_empty(), "frame {}", found.frame);
+            if found.prediction.label != Some(Label::Anomaly) || !wanted {
+                assert!(regions.is_empty(), "frame {}", found.prediction.frame);
                 continue;
             }
             anomalous += 1;
             let [roi] = regions.as_slice() else {
-                panic!("{} regions on frame {}", regions.len(), found.frame);
+                panic!("{} regions on frame {}", regions.len(), found.prediction.frame);
             };
             assert_eq!(roi.roi_type(), "anomaly");
-            let place = found.region;
-            assert_eq!(roi.rect(), (place.x, place.y, place.width, place.height));
+            let region = found.prediction.region;
+            assert_eq!(roi.rect(), (region.x, region.y, region.width, region.height));
             let params = roi.param("vaeanomaly").expect("the parameters");
-            assert_eq!(params.get("score"), Ok(found.score));
+            assert_eq!(params.get("score"), Ok(found.prediction.score));
             assert_eq!(
                 params.get("event-id"),
                 Ok(found.event_id.map_or(0, |id| id.get()))
@@ -338,10 +338,13 @@ fn anomalous_frames_carry_a_region_of_interest() {
 #[test]
 fn stats_count_what_happened() {
     let mut rig = Rig::grey(&QUICK, 10);
-    rig.show(&runner(), 10, 0..170);
+    rig.push_scene(&runner(), 10, 0..170);
     let buffers = rig.take_buffers();
     let found: Vec<FrameResult> = buffers.iter().filter_map(|b| FrameResult::read(b)).collect();
-    let anomalous = found.iter().filter(|f| f.label == Some(Label::Anomaly)).count() as u64;
+    let anomalous = found
+        .iter()
+        .filter(|f| f.prediction.label == Some(Label::Anomaly))
+        .count() as u64;
     let s = rig.stats();
     let bytes = 170 * (SIZE.0 * SIZE.1) as u64;
     for (name, value) in [
@@ -355,13 +358,13 @@ fn stats_count_what_happened() {
         ("bytes-out", bytes),
         ("unscored", 0),
         ("skipped", 0),
-        ("untrained-late", 0),
+        ("training-suspended", 0),
         ("lateness", 0),
-        ("refused-steps", 0),
+        ("rejected-steps", 0),
     ] {
         assert_eq!(s.get::<u64>(name), Ok(value), "{name} of {s}");
     }
-    for stage in ["reduce", "score", "learn"] {
+    for stage in ["preprocess", "score", "learn"] {
         let mean: f64 = s.get(format!("{stage}-ms-mean")).unwrap();
         let p95: f64 = s.get(format!("{stage}-ms-p95")).unwrap();
         assert!(mean > 0.0 && p95 > 0.0, "{stage}: {s}");
@@ -382,7 +385,7 @@ fn stats_count_what_happened() {
 }
 
 #[test]
-fn tells_what_it_is() {
+fn factory_and_pads() {
     rig::init();
     let factory = gst::ElementFactory::find("vaeanomaly").unwrap();
     assert_eq!(factory.metadata("klass"), Some("Filter/Analyzer/Video"));

@@ -1,4 +1,4 @@
-//! The element `vaeanomalygate`: what passes, and when.
+//! Which frames pass `vaeanomalygate`, and when.
 
 mod gated;
 use gated::Label;
@@ -31,16 +31,16 @@ fn encoded_frames_pass_from_the_key_frame_before_the_pre_roll() {
     assert_eq!(passed(&mut harness), [3, 4, 5, 6, 7, 8]);
 }
 
-/// As encoders give them out: decoding times before the segment, pictures sent before others that are shown first.
+/// As encoders output them: decoding times before the segment, frames in decoding order.
 #[test]
-fn reordered_frames_pass_with_all_that_are_shown_between_them() {
+fn reordered_frames_pass_with_all_that_are_presented_between_them() {
     let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", H264);
     let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
     segment.set_start(1000 * MS);
     harness.push_event(gst::event::Segment::new(&segment.upcast()));
-    // Groups of I P B B; the numbers tell when a picture is shown. The anomaly is the first B of the second group.
-    let shown = [0, 3, 1, 2, 4, 7, 5, 6, 8, 11, 9, 10];
-    for (decode, number) in shown.into_iter().enumerate() {
+    // Groups of I P B B in decoding order, as presentation numbers. The anomaly is the first B of the second group.
+    let order = [0, 3, 1, 2, 4, 7, 5, 6, 8, 11, 9, 10];
+    for (decode, number) in order.into_iter().enumerate() {
         let label = if number == 5 {
             Label::Anomaly(1)
         } else {
@@ -50,26 +50,32 @@ fn reordered_frames_pass_with_all_that_are_shown_between_them() {
         let fields = frame.get_mut().expect("a new buffer");
         fields.set_pts((1000 + 100 * number) * MS);
         fields.set_dts((800 + 100 * decode as u64) * MS);
-        harness.push(frame).expect("the frame is taken");
+        harness.push(frame).expect("the frame is accepted");
     }
     harness.push_event(gst::event::Eos::new());
     assert_eq!(passed(&mut harness), [4, 7, 5, 6]);
 }
 
 #[test]
-fn a_clip_is_a_discontinuity_and_asks_an_encoder_for_a_key_frame() {
+fn a_clip_starts_with_discont_and_a_key_frame_request() {
     let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", RAW);
     feed(&mut harness, 0, "UNNNA");
     assert_eq!(number(&harness.pull().expect("the unknown frame")), 0);
     let first = harness.pull().expect("the anomaly");
     assert_eq!(number(&first), 4);
     assert!(first.flags().contains(gst::BufferFlags::DISCONT));
-    let asks = |event: &gst::Event| gst_video::ForceKeyUnitEvent::is(event);
-    assert_eq!(events(&mut harness).iter().filter(|event| asks(event)).count(), 1);
+    let is_request = |event: &gst::Event| gst_video::ForceKeyUnitEvent::is(event);
+    assert_eq!(
+        events(&mut harness)
+            .iter()
+            .filter(|event| is_request(event))
+            .count(),
+        1
+    );
 }
 
 #[test]
-fn dropped_time_is_announced_without_overlap() {
+fn gap_events_cover_dropped_frames_without_overlap() {
     let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", RAW);
     feed(&mut harness, 0, "UNNNANN");
     harness.push_event(gst::event::Eos::new());
@@ -104,21 +110,21 @@ fn gap_events_can_be_switched_off() {
 }
 
 #[test]
-fn a_stream_nobody_judges_passes() {
+fn a_stream_without_labels_passes() {
     let mut harness = harness("", RAW);
     feed(&mut harness, 0, ".....");
     assert_eq!(passed(&mut harness), [0, 1, 2, 3, 4]);
 }
 
 #[test]
-fn what_is_unknown_passes_at_once() {
+fn frames_with_unknown_label_pass_at_once() {
     let mut harness = harness("", H264);
     feed(&mut harness, 0, "UuuUu");
     assert_eq!(passed(&mut harness), [0, 1, 2, 3, 4]);
 }
 
 #[test]
-fn flickers_that_make_no_event_pass_only_as_part_of_one() {
+fn anomalous_frames_pass_only_as_part_of_an_event() {
     let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
     let anomaly = |event| Some(Label::Anomaly(event));
     let labels = [0, 1, 0, 0, 1, 1, 2, 0].map(|kind| match kind {
@@ -129,13 +135,13 @@ fn flickers_that_make_no_event_pass_only_as_part_of_one() {
     for (index, label) in labels.into_iter().enumerate() {
         harness
             .push(frame(index as u64, true, label))
-            .expect("the frame is taken");
+            .expect("the frame is accepted");
     }
     harness.push_event(gst::event::Eos::new());
     assert_eq!(
         passed(&mut harness),
         [3, 4, 5, 6],
-        "from the roll before the run that became an event"
+        "from the pre-roll of the frames that became an event"
     );
 }
 
@@ -154,12 +160,12 @@ fn key_frames_keep_the_stream_alive() {
 }
 
 #[test]
-fn an_event_without_a_key_frame_asks_for_one() {
+fn an_event_without_a_key_frame_requests_one() {
     let mut harness = harness("pre-roll=0 keepalive-interval=0", H264);
     feed(&mut harness, 0, "nnaa");
     assert_eq!(stat(&harness, "frames-lost"), 2);
-    let asked = std::iter::from_fn(|| harness.try_pull_upstream_event())
+    let requests = std::iter::from_fn(|| harness.try_pull_upstream_event())
         .filter(|event| gst_video::ForceKeyUnitEvent::is(event))
         .count();
-    assert_eq!(asked, 1);
+    assert_eq!(requests, 1);
 }

@@ -1,4 +1,4 @@
-//! The gate as an element: flush, caps, latency, pools, bounds, properties, messages.
+//! Flush, caps, latency, buffer pools, bounds, properties and messages of the gate.
 
 use gst::prelude::*;
 
@@ -29,7 +29,7 @@ fn the_end_of_the_stream_drains_and_a_flush_discards() {
 }
 
 #[test]
-fn a_stream_goes_on_after_a_flush() {
+fn a_stream_continues_after_a_flush() {
     let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
     feed(&mut harness, 50, "NNN");
     harness.push_event(gst::event::FlushStart::new());
@@ -43,7 +43,7 @@ fn a_stream_goes_on_after_a_flush() {
 }
 
 #[test]
-fn time_that_jumps_back_starts_over() {
+fn a_jump_back_in_time_starts_over() {
     let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
     feed(&mut harness, 100, "NNNAN");
     feed(&mut harness, 0, "NNNAN");
@@ -52,7 +52,7 @@ fn time_that_jumps_back_starts_over() {
 }
 
 #[test]
-fn new_caps_keep_their_place_between_frames() {
+fn new_caps_keep_their_position_between_frames() {
     let mut harness = harness("pre-roll=1000000000 post-roll=0 keepalive-interval=0", RAW);
     feed(&mut harness, 0, "N");
     let wider = RAW
@@ -126,12 +126,12 @@ fn retain_can_change_while_playing() {
     assert_eq!(
         passed(&mut harness),
         [0, 1, 2, 3, 4, 5],
-        "what was held belongs to it"
+        "frames that were held pass too"
     );
 }
 
 #[test]
-fn too_many_bytes_shorten_the_pre_roll_and_say_so() {
+fn the_bound_on_bytes_shortens_the_pre_roll_with_a_warning() {
     let mut harness = harness(
         "pre-roll=10000000000 max-pre-roll-bytes=40 keepalive-interval=0",
         RAW,
@@ -145,8 +145,8 @@ fn too_many_bytes_shorten_the_pre_roll_and_say_so() {
     assert_eq!(warnings, 1, "once, not for every frame");
 }
 
-/// The frame as an element passes it on that cuts it out of its buffer: another buffer that keeps the first alive.
-fn cut_out(buffer: &gst::Buffer) -> gst::Buffer {
+/// A buffer that shares the memory of another one and keeps it alive, as from an element that splits buffers.
+fn sub_buffer(buffer: &gst::Buffer) -> gst::Buffer {
     let mut part = gst::Buffer::new();
     let fields = part.get_mut().expect("a new buffer");
     let all = gst::BufferCopyFlags::MEMORY | gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META;
@@ -156,9 +156,9 @@ fn cut_out(buffer: &gst::Buffer) -> gst::Buffer {
 }
 
 #[test]
-fn a_pool_of_limited_size_does_not_run_dry() {
+fn buffers_of_a_limited_pool_are_copied() {
     check_limited_pool(gst::Buffer::clone);
-    check_limited_pool(cut_out);
+    check_limited_pool(sub_buffer);
 }
 
 fn check_limited_pool(pass_on: impl Fn(&gst::Buffer) -> gst::Buffer) {
@@ -186,7 +186,7 @@ fn check_limited_pool(pass_on: impl Fn(&gst::Buffer) -> gst::Buffer) {
         label.attach(fields);
         let passed_on = pass_on(&buffer);
         drop(buffer);
-        harness.push(passed_on).expect("the frame is taken");
+        harness.push(passed_on).expect("the frame is accepted");
     }
     assert_eq!(passed(&mut harness), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(stat(&harness, "frames-copied"), 9);
@@ -194,7 +194,7 @@ fn check_limited_pool(pass_on: impl Fn(&gst::Buffer) -> gst::Buffer) {
 }
 
 #[test]
-fn frames_of_no_pool_are_held_by_reference() {
+fn buffers_without_a_pool_are_held_by_reference() {
     let mut harness = harness("pre-roll=2000000000", RAW);
     feed(&mut harness, 0, "NNNN");
     assert_eq!(stat(&harness, "frames-copied"), 0);
@@ -230,7 +230,7 @@ fn defaults_read_back_and_every_property_can_be_set() {
 }
 
 #[test]
-fn audio_and_untimed_streams_are_refused() {
+fn audio_and_streams_in_other_formats_are_rejected() {
     init();
     for description in [
         "audiotestsrc num-buffers=3 ! vaeanomalygate ! fakesink",
@@ -244,13 +244,13 @@ fn audio_and_untimed_streams_are_refused() {
 }
 
 #[test]
-fn clips_are_told_of() {
+fn clips_are_reported() {
     let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);
     let bus = gst::Bus::new();
     harness.element().expect("an element").set_bus(Some(&bus));
     feed(&mut harness, 0, "NNNANNNA");
     harness.push_event(gst::event::Eos::new());
-    let told: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]))
+    let reported: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]))
         .filter_map(|message| {
             let fields = message.structure()?.to_owned();
             Some((
@@ -265,5 +265,5 @@ fn clips_are_told_of() {
         ("clip-begin", 600),
         ("clip-end", 800),
     ];
-    assert_eq!(told, expected.map(|(name, at)| (name.to_string(), at)));
+    assert_eq!(reported, expected.map(|(name, at)| (name.to_string(), at)));
 }

@@ -1,4 +1,4 @@
-//! The gate behind an encoder that loses metadata: `vaeanomaly-event` tells where anomalies are.
+//! The gate behind an encoder that loses metadata: it relies on `vaeanomaly-event`.
 
 use gst::prelude::*;
 
@@ -8,7 +8,7 @@ use common::rig;
 use common::synthetic::{Happening, Scene};
 use gated::harness::*;
 
-fn tell(event: &str, fields: &[(&str, u64)]) -> gst::Event {
+fn remote_event(event: &str, fields: &[(&str, u64)]) -> gst::Event {
     let mut structure = gst::Structure::builder("vaeanomaly-event")
         .field("event", event)
         .build();
@@ -18,7 +18,7 @@ fn tell(event: &str, fields: &[(&str, u64)]) -> gst::Event {
     gst::event::CustomDownstream::new(structure)
 }
 
-fn tell_state(state: &str) -> gst::Event {
+fn state_event(state: &str) -> gst::Event {
     let structure = gst::Structure::builder("vaeanomaly-event")
         .field("event", "state-changed")
         .field("state", state);
@@ -26,53 +26,59 @@ fn tell_state(state: &str) -> gst::Event {
 }
 
 #[test]
-fn events_in_the_stream_stand_in_for_lost_metadata() {
+fn events_in_the_stream_replace_lost_metadata() {
     let mut harness = harness("pre-roll=200000000 post-roll=200000000 keepalive-interval=0", RAW);
-    harness.push_event(tell_state("warming-up"));
+    harness.push_event(state_event("warming-up"));
     feed(&mut harness, 0, "...");
-    harness.push_event(tell_state("detecting"));
+    harness.push_event(state_event("detecting"));
     feed(&mut harness, 3, ".....");
-    harness.push_event(tell("anomaly-begin", &[("running-time", 800)]));
+    harness.push_event(remote_event("anomaly-begin", &[("running-time", 800)]));
     feed(&mut harness, 8, "..");
-    harness.push_event(tell("anomaly-end", &[("running-time", 800), ("duration", 200)]));
+    harness.push_event(remote_event(
+        "anomaly-end",
+        &[("running-time", 800), ("duration", 200)],
+    ));
     feed(&mut harness, 10, ".....");
     harness.push_event(gst::event::Eos::new());
     assert_eq!(passed(&mut harness), [0, 1, 2, 6, 7, 8, 9, 10, 11]);
 }
 
 #[test]
-fn metadata_count_more_than_events() {
+fn metadata_takes_precedence_over_events() {
     let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", RAW);
-    harness.push_event(tell_state("warming-up"));
+    harness.push_event(state_event("warming-up"));
     feed(&mut harness, 0, "UU");
-    harness.push_event(tell_state("detecting"));
+    harness.push_event(state_event("detecting"));
     feed(&mut harness, 2, "NN");
-    harness.push_event(tell("anomaly-begin", &[("running-time", 400)]));
+    harness.push_event(remote_event("anomaly-begin", &[("running-time", 400)]));
     feed(&mut harness, 4, "ANN");
     harness.push_event(gst::event::Eos::new());
     assert_eq!(passed(&mut harness), [0, 1, 4]);
 }
 
-/// The detector says how late it tells of events, so nothing of the pre-roll is gone when it does.
+/// The detector announces how late it reports events, so the pre-roll is still held then.
 #[test]
-fn an_event_told_late_has_its_whole_pre_roll() {
+fn an_event_reported_late_has_its_whole_pre_roll() {
     let mut harness = harness("pre-roll=200000000 post-roll=0 keepalive-interval=0", RAW);
-    let mut state = tell_state("detecting");
+    let mut state = state_event("detecting");
     let fields = state.make_mut().structure_mut();
     fields.set("min-anomaly", 300 * MS);
     harness.push_event(state);
     feed(&mut harness, 0, "..........");
     // Anomalous since 800 ms: with the frame at 1000 ms that lasts for 300 ms.
-    harness.push_event(tell("anomaly-begin", &[("running-time", 800)]));
+    harness.push_event(remote_event("anomaly-begin", &[("running-time", 800)]));
     feed(&mut harness, 10, "...");
-    harness.push_event(tell("anomaly-end", &[("running-time", 800), ("duration", 300)]));
+    harness.push_event(remote_event(
+        "anomaly-end",
+        &[("running-time", 800), ("duration", 300)],
+    ));
     feed(&mut harness, 13, "..");
     harness.push_event(gst::event::Eos::new());
     assert_eq!(passed(&mut harness), [6, 7, 8, 9, 10, 11, 12]);
 }
 
-/// What passes a gate behind the detector; `blind` takes the metadata away before it, as encoders do.
-fn behind_detector(blind: bool) -> Vec<Option<u64>> {
+/// Timestamps of the frames that pass a gate behind the detector; `strip` removes the metadata before it, as encoders do.
+fn behind_detector(strip: bool) -> Vec<Option<u64>> {
     let scene = Scene::quiet()
         .with(12.0..13.5, Happening::Runner)
         .with(17.0..17.2, Happening::Runner)
@@ -89,9 +95,11 @@ fn behind_detector(blind: bool) -> Vec<Option<u64>> {
         };
         gated::watch_into(&pad("gate"), &passed);
         pad("between").add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(gst::PadProbeData::Buffer(buffer)) = info.data.as_mut().filter(|_| blind) {
+            if let Some(gst::PadProbeData::Buffer(buffer)) = info.data.as_mut().filter(|_| strip) {
                 let meta = gst::meta::CustomMeta::from_mut_buffer(buffer.make_mut(), gated::META);
-                meta.expect("every frame has it").remove().expect("it can go");
+                meta.expect("every frame has it")
+                    .remove()
+                    .expect("it can be removed");
             }
             gst::PadProbeReturn::Ok
         });
@@ -101,12 +109,12 @@ fn behind_detector(blind: bool) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn events_tell_as_much_as_metadata() {
-    let (seeing, blind) = (behind_detector(false), behind_detector(true));
-    assert_eq!(seeing, blind);
+fn events_carry_as_much_information_as_metadata() {
+    let (with_metadata, without) = (behind_detector(false), behind_detector(true));
+    assert_eq!(with_metadata, without);
     assert!(
-        (120..200).contains(&seeing.len()),
+        (120..200).contains(&with_metadata.len()),
         "{} of 240 frames passed",
-        seeing.len()
+        with_metadata.len()
     );
 }

@@ -1,4 +1,4 @@
-//! `vaeanomalygate follow=NAME`: the camera's own stream, decided by a decoded branch beside it.
+//! `vaeanomalygate follow=NAME`: the camera's own stream, gated by the analysis of another branch.
 
 use gst::prelude::*;
 
@@ -6,7 +6,7 @@ mod gated;
 use gated::Label;
 
 #[test]
-fn following_nobody_is_an_error_that_names_who() {
+fn following_a_missing_element_is_an_error_with_its_name() {
     let pipeline = gated::pipeline("videotestsrc ! vaeanomalygate follow=eye ! fakesink");
     assert!(pipeline.set_state(gst::State::Playing).is_err());
     let error = gated::wait(&pipeline).expect_err("an error");
@@ -30,7 +30,7 @@ fn event_at_60(frame: u64) -> Label {
 }
 
 #[test]
-fn a_followed_branch_decides_and_the_access_units_stay_bit_for_bit() {
+fn the_followed_branch_decides_and_access_units_stay_bit_exact() {
     let pipeline = gated::pipeline(FOLLOWED);
     gated::label_frames(&pipeline, "eye", event_at_60);
     let before = gated::watch_pad(&pipeline, "gate", "sink");
@@ -40,28 +40,28 @@ fn a_followed_branch_decides_and_the_access_units_stay_bit_for_bit() {
     let start = before
         .iter()
         .position(|unit| unit.bytes == after[0].bytes)
-        .expect("it came in");
+        .expect("a unit of the input");
     let same = before[start..]
         .iter()
         .zip(after.iter())
         .all(|(old, new)| (old.pts, &old.bytes) == (new.pts, &new.bytes));
     assert!(
         same,
-        "the units of the clip are those that came in, without a hole"
+        "the access units of the clip are those of the input, without a gap"
     );
     assert!(after[0].key && after[0].discont);
     let first = before[0].pts.expect("a time");
-    let shown: Vec<_> = after
+    let presented: Vec<_> = after
         .iter()
         .map(|unit| (unit.pts.expect("a time") - first) / 100)
         .collect();
-    assert_eq!(shown[0], 50, "the key frame at the pre-roll");
-    assert!((50..85).all(|frame| shown.contains(&frame)), "{shown:?}");
-    assert!(shown.iter().all(|frame| *frame < 90), "{shown:?}");
+    assert_eq!(presented[0], 50, "the key frame at the pre-roll");
+    assert!((50..85).all(|frame| presented.contains(&frame)), "{presented:?}");
+    assert!(presented.iter().all(|frame| *frame < 90), "{presented:?}");
 }
 
 #[test]
-fn a_full_gate_waits_for_a_branch_that_is_slower() {
+fn a_full_gate_waits_for_a_slower_branch() {
     // Frames of about 700 bytes: a third of the stream fits, more than a pre-roll and two groups.
     let description = FOLLOWED
         .replace("follow=eye", "follow=eye max-pre-roll-bytes=30000")
@@ -73,17 +73,17 @@ fn a_full_gate_waits_for_a_branch_that_is_slower() {
     gated::play(&pipeline);
     let before = before.lock().unwrap();
     let first = before[0].pts.expect("a time");
-    let shown: Vec<_> = after
+    let presented: Vec<_> = after
         .lock()
         .unwrap()
         .iter()
         .map(|unit| (unit.pts.expect("a time") - first) / 100)
         .collect();
-    assert!((50..85).all(|frame| shown.contains(&frame)), "{shown:?}");
+    assert!((50..85).all(|frame| presented.contains(&frame)), "{presented:?}");
 }
 
 #[test]
-fn it_starts_and_stops_again_and_again_in_mid_stream() {
+fn it_can_be_stopped_and_restarted_in_mid_stream() {
     let pipeline = gated::pipeline(&FOLLOWED.replace("num-buffers=150", "is-live=true"));
     gated::label_frames(&pipeline, "eye", |_| Label::Normal);
     let arrived = gated::watch_pad(&pipeline, "gate", "sink");

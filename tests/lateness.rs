@@ -1,4 +1,4 @@
-//! Frames that come late: what is left out, what is told, and that it is taken up again. Time is the test's.
+//! Frames that come late: which work is shed, what is reported, and the recovery. The test controls the clock.
 
 mod common;
 
@@ -6,12 +6,13 @@ use common::rig::{self, Rig};
 use common::synthetic::Scene;
 use gst::prelude::*;
 use gstvaeanomaly::FrameResult;
+use gstvaeanomaly::detector::Prediction;
 
 const FPS: u32 = 10;
-/// What the source in front of the element says its frames may be old.
+/// The latency that the source upstream announces.
 const LATENCY: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
-/// A camera by the test's clock.
+/// A live camera with a test clock.
 struct Camera {
     rig: Rig,
     next: u64,
@@ -26,11 +27,11 @@ impl Camera {
         Self { rig, next: 0 }
     }
 
-    /// Pushes frames that are all as old as this when they come.
-    fn show(&mut self, frames: u64, age: gst::ClockTime) -> Vec<FrameResult> {
+    /// Pushes frames that all have this age on arrival.
+    fn push(&mut self, frames: u64, age: gst::ClockTime) -> Vec<FrameResult> {
         for _ in 0..frames {
             let now = rig::frame_time(FPS, self.next) + age;
-            // The first frames after a delay would set the clock back: they come at once.
+            // The first frames after a delay would set the clock back: they are pushed at once.
             let clock = self.rig.harness.testclock().unwrap();
             self.rig.harness.set_time(now.max(clock.time())).unwrap();
             self.rig.push(rig::grey_frame(&Scene::quiet(), FPS, self.next));
@@ -67,10 +68,10 @@ fn ms(ms: u64) -> gst::ClockTime {
 }
 
 #[test]
-fn a_late_camera_is_scored_only_then_every_other_frame_and_recovers() {
+fn training_is_shed_first_then_every_other_frame_and_both_recover() {
     let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
-    camera.show(5, LATENCY);
-    camera.show(25, LATENCY + ms(100));
+    camera.push(5, LATENCY);
+    camera.push(25, LATENCY + ms(100));
     assert_eq!(
         (camera.effort().as_str(), camera.stat("lateness")),
         ("full", 100_000_000)
@@ -79,35 +80,38 @@ fn a_late_camera_is_scored_only_then_every_other_frame_and_recovers() {
     let trained = camera.stat("trained");
     assert!(trained > 20, "{trained}");
 
-    // Half a second of 10 frames a second: the sixth late frame is not trained on.
-    let results = camera.show(6, LATENCY + ms(101));
+    // Half a second at 10 frames/s: the sixth late frame is not trained on.
+    let results = camera.push(6, LATENCY + ms(101));
     assert!(results.iter().all(|r| r.scored));
     assert_eq!(camera.changes(), [pair("full", "score-only")]);
     assert_eq!(camera.stat("trained"), trained + 5);
 
     // Another second.
-    camera.show(9, LATENCY + ms(200));
+    camera.push(9, LATENCY + ms(200));
     assert_eq!(camera.changes(), []);
-    let results = camera.show(11, LATENCY + ms(200));
+    let results = camera.push(11, LATENCY + ms(200));
     assert_eq!(camera.changes(), [pair("score-only", "every-other-frame")]);
     assert_eq!(camera.stat("trained"), trained + 5);
     let scored: Vec<bool> = results.iter().map(|r| r.scored).collect();
     let want = (0..11).map(|i| i % 2 == 1);
     assert_eq!(scored, want.collect::<Vec<_>>(), "the first of these is skipped");
-    assert_eq!((camera.stat("skipped"), camera.stat("untrained-late")), (6, 21));
+    assert_eq!(
+        (camera.stat("skipped"), camera.stat("training-suspended")),
+        (6, 21)
+    );
     assert_eq!(camera.stat("frames"), 56);
     for (before, skipped) in results.iter().zip(&results[1..]).filter(|(_, r)| !r.scored) {
-        let same = FrameResult {
-            frame: before.frame + 1,
-            scored: false,
-            // Time passes for events as well.
-            event_id: skipped.event_id,
-            ..before.clone()
+        let prediction = Prediction {
+            frame: before.prediction.frame + 1,
+            ..before.prediction
         };
-        assert_eq!(*skipped, same, "the result of the frame before");
+        assert_eq!(
+            skipped.prediction, prediction,
+            "the prediction of the previous frame"
+        );
     }
 
-    let results = camera.show(60, LATENCY);
+    let results = camera.push(60, LATENCY);
     let back = [
         pair("every-other-frame", "score-only"),
         pair("score-only", "full"),
@@ -116,42 +120,46 @@ fn a_late_camera_is_scored_only_then_every_other_frame_and_recovers() {
     assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
     assert!(results[45..].iter().all(|r| r.scored));
     assert!(camera.stat("trained") > trained + 10, "trains again");
-    let numbers: Vec<u64> = results.iter().map(|r| r.frame).collect();
-    assert_eq!(numbers, (56..116).collect::<Vec<_>>(), "every frame is counted");
+    let numbers: Vec<u64> = results.iter().map(|r| r.prediction.frame).collect();
+    assert_eq!(
+        numbers,
+        (56..116).collect::<Vec<_>>(),
+        "frame numbers have no gaps"
+    );
 }
 
 #[test]
-fn zero_switches_it_off_even_when_it_saves() {
+fn zero_disables_load_shedding_at_any_level() {
     let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
-    camera.show(5, LATENCY);
-    camera.show(40, ms(900));
+    camera.push(5, LATENCY);
+    camera.push(40, ms(900));
     assert_eq!(camera.effort(), "every-other-frame");
     camera.rig.element.set_property("max-lateness", 0u64);
-    let results = camera.show(20, ms(900));
+    let results = camera.push(20, ms(900));
     assert!(results.iter().all(|r| r.scored));
     assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
 }
 
 #[test]
-fn a_source_that_keeps_its_latency_to_itself_is_not_late() {
+fn a_source_that_announces_too_little_latency_is_not_late() {
     let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
-    camera.show(60, ms(2000));
+    camera.push(60, ms(2000));
     assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
-    camera.show(30, ms(2200));
-    assert_eq!(camera.effort(), "every-other-frame", "later than it used to be");
+    camera.push(30, ms(2200));
+    assert_eq!(camera.effort(), "every-other-frame", "later than before");
 }
 
 #[test]
-fn what_is_late_is_told_only_to_those_who_listen() {
+fn post_messages_none_suppresses_the_messages() {
     let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion"), ("post-messages", "none")]);
-    camera.show(5, LATENCY);
-    camera.show(30, ms(900));
+    camera.push(5, LATENCY);
+    camera.push(30, ms(900));
     assert_eq!(camera.effort(), "every-other-frame");
     assert!(camera.rig.take_messages().is_empty());
 }
 
 #[test]
-fn a_file_is_never_late_but_for_a_sink_that_keeps_time() {
+fn a_file_is_late_only_by_the_qos_events_of_a_sink() {
     // One nanosecond: any measurement at all would be too late.
     let properties = [("warm-up", "10"), ("cues", "motion"), ("max-lateness", "1")];
     let mut rig = Rig::new(&properties);
@@ -160,7 +168,7 @@ fn a_file_is_never_late_but_for_a_sink_that_keeps_time() {
     rig.harness.set_src_caps(rig::grey_caps(FPS));
     rig.harness.set_time(gst::ClockTime::from_seconds(1000)).unwrap();
     let effort = |rig: &Rig| rig.stats().get::<String>("effort").unwrap();
-    rig.show(&Scene::quiet(), FPS, 0..30);
+    rig.push_scene(&Scene::quiet(), FPS, 0..30);
     assert_eq!(effort(&rig), "full");
 
     let report = |rig: &mut Rig, kind, late: i64, frame| {
@@ -171,17 +179,17 @@ fn a_file_is_never_late_but_for_a_sink_that_keeps_time() {
     };
     report(&mut rig, gst::QOSType::Throttle, 500_000_000, 30);
     report(&mut rig, gst::QOSType::Overflow, -500_000_000, 30);
-    rig.show(&Scene::quiet(), FPS, 30..45);
+    rig.push_scene(&Scene::quiet(), FPS, 30..45);
     assert_eq!(effort(&rig), "full", "throttled or early is not late");
 
     report(&mut rig, gst::QOSType::Underflow, 500_000_000, 45);
-    rig.show(&Scene::quiet(), FPS, 45..55);
+    rig.push_scene(&Scene::quiet(), FPS, 45..55);
     assert_eq!(effort(&rig), "score-only");
     assert_eq!(rig.stats().get("lateness"), Ok(500_000_000u64));
 
-    // The report is two seconds old at frame 65; two more seconds of calm follow.
-    rig.show(&Scene::quiet(), FPS, 55..66);
+    // The report is two seconds old at frame 65; two more seconds on time follow.
+    rig.push_scene(&Scene::quiet(), FPS, 55..66);
     assert_ne!(effort(&rig), "full");
-    rig.show(&Scene::quiet(), FPS, 66..110);
-    assert_eq!(effort(&rig), "full", "an old report tells nothing");
+    rig.push_scene(&Scene::quiet(), FPS, 66..110);
+    assert_eq!(effort(&rig), "full", "an old report does not count");
 }

@@ -46,7 +46,7 @@ fn watch(
     frames
         .map(|i| {
             let t = f64::from(i) / fps;
-            see(detector, &scene.picture(t), t, tuning)
+            see(detector, &scene.image(t), t, tuning)
         })
         .collect()
 }
@@ -229,7 +229,7 @@ fn without_learning_nothing_changes() {
     };
     // The smoothed score comes to rest on a picture that stands still.
     let mut rest = |shown: f64, from: u32| {
-        let picture = scene.picture(shown);
+        let picture = scene.image(shown);
         let seen: Vec<Processed> = (from..from + 120)
             .map(|i| see(&mut detector, &picture, f64::from(i) / 10.0, &frozen))
             .collect();

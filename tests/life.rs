@@ -1,4 +1,4 @@
-//! Flush, seek, end of stream, restarts, threads: the element between other elements.
+//! Flush, seek, end of stream, restarts and threads.
 
 mod common;
 
@@ -9,24 +9,29 @@ use std::sync::{Arc, Mutex};
 use common::rig::{self, Rig};
 use common::synthetic::{Happening, Scene};
 use gst::prelude::*;
-use gstvaeanomaly::{FrameResult, State};
+use gstvaeanomaly::{FrameResult, State, detector};
 
 #[test]
-fn a_flush_forgets_the_frames_but_not_what_was_learnt() {
+fn a_flush_clears_the_frames_but_keeps_the_learnt_state() {
     let mut rig = Rig::grey(&[("warm-up", "60"), ("cues", "motion")], 10);
-    rig.show(&Scene::quiet(), 10, 0..70);
+    rig.push_scene(&Scene::quiet(), 10, 0..70);
     let trained: u64 = rig.stats().get("trained").unwrap();
     rig.harness.push_event(gst::event::FlushStart::new());
     rig.harness.push_event(gst::event::FlushStop::new(true));
     let segment = gst::FormattedSegment::<gst::ClockTime>::new();
     rig.harness.push_event(gst::event::Segment::new(&segment));
     rig.take_items();
-    // Back to the start of the recording, in another place: no cut, no adaptation.
-    rig.show(&Scene::quiet().with(0.0..1.0, Happening::Turned), 10, 0..10);
+    // Back to the start of the recording with another view: no scene change, no adaptation.
+    rig.push_scene(&Scene::quiet().with(0.0..1.0, Happening::Turned), 10, 0..10);
     let results = rig.take_results();
     assert_eq!(results.len(), 10);
-    assert!(results.iter().all(|r| r.state == State::Detecting), "{results:?}");
-    assert_eq!(results[0].frame, 70);
+    assert!(
+        results
+            .iter()
+            .all(|r| r.prediction.state == detector::State::Detecting),
+        "{results:?}"
+    );
+    assert_eq!(results[0].prediction.frame, 70);
     assert!(rig.stats().get::<u64>("trained").unwrap() > trained);
 }
 
@@ -39,7 +44,7 @@ fn a_flush_ends_an_open_event() {
         ("seed", "7"),
     ];
     let mut rig = Rig::grey(&settings, 10);
-    rig.show(&Scene::quiet().with(10.0..12.0, Happening::Runner), 10, 0..118);
+    rig.push_scene(&Scene::quiet().with(10.0..12.0, Happening::Runner), 10, 0..118);
     rig.take_messages();
     rig.harness.push_event(gst::event::FlushStart::new());
     rig.harness.push_event(gst::event::FlushStop::new(true));
@@ -78,8 +83,11 @@ fn seeks_in_a_real_pipeline() {
     sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let buffer = info.buffer().unwrap();
         let found = FrameResult::read(buffer).unwrap();
-        assert!(found.raw_score.is_finite());
-        record.lock().unwrap().push((found.frame, buffer.pts().unwrap()));
+        assert!(found.prediction.raw_score.is_finite());
+        record
+            .lock()
+            .unwrap()
+            .push((found.prediction.frame, buffer.pts().unwrap()));
         gst::PadProbeReturn::Ok
     });
     let bus = pipeline.bus().unwrap();
@@ -111,12 +119,12 @@ fn seeks_in_a_real_pipeline() {
     );
     assert!(
         seen.windows(2).all(|w| w[1].0 > w[0].0),
-        "frames are counted on: {seen:?}"
+        "frame numbers continue: {seen:?}"
     );
 }
 
 #[test]
-fn stops_in_the_middle_of_anything() {
+fn stops_after_any_number_of_frames() {
     rig::init();
     for frames in [0, 1, 3, 20] {
         let pipeline = gst::parse::launch(
@@ -141,7 +149,7 @@ fn stops_in_the_middle_of_anything() {
     }
 }
 
-/// Not a test by itself: [`fifty_restarts_leak_nothing`] runs it with the leaks tracer.
+/// Not a test of its own: [`fifty_restarts_leak_nothing`] runs it with the leaks tracer.
 #[test]
 #[ignore = "a part of fifty_restarts_leak_nothing"]
 fn restarts() {
@@ -179,7 +187,7 @@ fn restarts() {
 /// Set, it makes [`restarts`] leak its pipeline on purpose.
 const LEAK: &str = "VAEANOMALY_TEST_LEAK";
 
-/// What is alive after [`restarts`], by the leaks tracer.
+/// The objects that the leaks tracer reports after [`restarts`].
 fn leaks(set: Option<(&str, &str)>) -> Vec<String> {
     let run = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -214,7 +222,7 @@ fn fifty_restarts_leak_nothing() {
     let on_purpose = leaks(Some((LEAK, "1")));
     assert!(
         on_purpose.iter().any(|line| line.contains("GstVaeAnomaly")),
-        "the tracer sees leaks"
+        "the tracer reports leaks"
     );
 }
 
@@ -245,21 +253,28 @@ fn properties_change_while_frames_flow() {
             rounds
         })
     };
-    rig.show(&Scene::quiet(), 10, 0..150);
+    rig.push_scene(&Scene::quiet(), 10, 0..150);
     stop.store(true, Ordering::Relaxed);
     assert!(writer.join().unwrap() > 0);
     assert_eq!(rig.stats().get("frames"), Ok(150u64));
     for found in rig.take_results() {
-        assert!(found.raw_score.is_finite() && found.threshold.is_finite() && found.score.is_finite());
+        assert!(
+            found.prediction.raw_score.is_finite()
+                && found.prediction.threshold.is_finite()
+                && found.prediction.score.is_finite()
+        );
     }
 }
 
 #[test]
-fn two_elements_do_not_disturb_each_other() {
+fn two_elements_are_independent() {
     let scores = |seed: &str| -> Vec<u64> {
         let mut rig = Rig::grey(&[("seed", seed), ("warm-up", "20")], 10);
-        rig.show(&Scene::quiet(), 10, 0..40);
-        rig.take_results().iter().map(|r| r.raw_score.to_bits()).collect()
+        rig.push_scene(&Scene::quiet(), 10, 0..40);
+        rig.take_results()
+            .iter()
+            .map(|r| r.prediction.raw_score.to_bits())
+            .collect()
     };
     let (one, two) = (scores("1"), scores("2"));
     assert_ne!(one, two);
@@ -272,21 +287,21 @@ fn two_elements_do_not_disturb_each_other() {
 }
 
 #[test]
-fn memory_shared_behind_a_tee_is_neither_copied_nor_touched() {
+fn memory_shared_behind_a_tee_is_neither_copied_nor_modified() {
     let list = Arc::new(Mutex::new(Vec::new()));
-    let note = Arc::clone(&list);
+    let record = Arc::clone(&list);
     rig::play_watched(
-        "appsrc name=source ! tee name=t ! queue ! vaeanomaly ! fakesink name=marked t. ! queue ! fakesink name=plain",
+        "appsrc name=source ! tee name=t ! queue ! vaeanomaly ! fakesink name=analysed t. ! queue ! fakesink name=plain",
         &Scene::quiet(),
         10,
         0..12,
         |pipeline| {
-            for name in ["marked", "plain"] {
-                let note = Arc::clone(&note);
+            for name in ["analysed", "plain"] {
+                let record = Arc::clone(&record);
                 let pad = pipeline.by_name(name).unwrap().static_pad("sink").unwrap();
                 pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
                     let buffer = info.buffer().unwrap().clone();
-                    note.lock().unwrap().push((name, buffer));
+                    record.lock().unwrap().push((name, buffer));
                     gst::PadProbeReturn::Ok
                 });
             }
@@ -299,15 +314,15 @@ fn memory_shared_behind_a_tee_is_neither_copied_nor_touched() {
             .map(|(_, buffer)| buffer)
             .collect()
     };
-    let (marked, plain) = (of("marked"), of("plain"));
-    assert_eq!((marked.len(), plain.len()), (12, 12));
-    for (i, (marked, plain)) in marked.into_iter().zip(plain).enumerate() {
-        assert!(FrameResult::read(marked).is_some());
+    let (analysed, plain) = (of("analysed"), of("plain"));
+    assert_eq!((analysed.len(), plain.len()), (12, 12));
+    for (i, (analysed, plain)) in analysed.into_iter().zip(plain).enumerate() {
+        assert!(FrameResult::read(analysed).is_some());
         assert!(
             FrameResult::read(plain).is_none(),
-            "the other branch sees no metadata"
+            "the other branch has no metadata"
         );
-        let (a, b) = (marked.map_readable().unwrap(), plain.map_readable().unwrap());
+        let (a, b) = (analysed.map_readable().unwrap(), plain.map_readable().unwrap());
         assert_eq!(a.as_ptr(), b.as_ptr(), "frame {i} was copied");
         let original = rig::grey_frame(&Scene::quiet(), 10, i as u64);
         assert!(

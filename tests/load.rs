@@ -1,12 +1,12 @@
-//! The shared library in a GStreamer that knows nothing of it but its folder.
+//! The shared library, loaded by a GStreamer that knows only its folder.
 //!
-//! `VAEANOMALY_PLUGIN` names a file to test in place of the one that cargo built: `make test-loading` gives that of
+//! `VAEANOMALY_PLUGIN` names a file to test instead of the one that cargo built; `make test-loading` sets it to that of
 //! `make cuda`.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// The plugin that cargo built beside this test, or the one that is asked for.
+/// The plugin that cargo built next to this test, or the requested one.
 fn plugin() -> PathBuf {
     if let Some(file) = std::env::var_os("VAEANOMALY_PLUGIN") {
         return file.into();
@@ -24,12 +24,13 @@ fn plugin() -> PathBuf {
     newest.expect("cargo builds the cdylib with the tests")
 }
 
-/// Runs one of GStreamer's tools with the plugin alone in its path and a registry of its own.
+/// Runs a program in an empty folder, with the plugin alone in GStreamer's path and a registry of its own.
 fn tool(name: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(plugin(), folder.path().join("libgstvaeanomaly.so")).unwrap();
     Command::new(name)
         .args(arguments)
+        .current_dir(folder.path())
         .env("GST_PLUGIN_PATH", folder.path())
         .env("GST_REGISTRY", folder.path().join("registry.bin"))
         .env("G_DEBUG", "fatal_warnings")
@@ -38,20 +39,20 @@ fn tool(name: &str, arguments: &[&str]) -> Output {
         .unwrap_or_else(|e| panic!("{name}: {e}; it is in the Debian package gstreamer1.0-tools"))
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// With feature `cuda` as without: what it needs to be loaded is there wherever GStreamer is.
+/// With and without the feature `cuda`, loading needs only libraries that come with GStreamer.
 #[test]
-fn it_needs_no_library_but_gstreamers_and_libcs() {
+fn it_links_only_to_gstreamer_and_libc() {
     let output = Command::new("readelf")
         .arg("--dynamic")
         .arg(plugin())
         .env("LC_ALL", "C")
         .output()
         .expect("readelf is in the Debian package binutils, beside the linker");
-    let text = said(&output);
+    let text = text_of(&output);
     let needed: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("(NEEDED)"))
@@ -74,21 +75,21 @@ fn it_needs_no_library_but_gstreamers_and_libcs() {
     for library in needed {
         assert!(
             known.iter().any(|name| library.starts_with(name)),
-            "{library} is needed"
+            "links to {library}"
         );
     }
 }
 
 #[test]
 fn it_is_not_blacklisted() {
-    let text = said(&tool("gst-inspect-1.0", &["--print-blacklist"]));
+    let text = text_of(&tool("gst-inspect-1.0", &["--print-blacklist"]));
     assert!(text.contains("0 blacklisted files"), "{text}");
 }
 
 #[test]
-fn inspect_shows_the_element_and_every_property() {
+fn inspect_lists_the_element_and_every_property() {
     let output = tool("gst-inspect-1.0", &["vaeanomaly"]);
-    let text = said(&output);
+    let text = text_of(&output);
     assert!(output.status.success(), "{text}");
     for line in [
         "Filter/Analyzer/Video",
@@ -155,7 +156,7 @@ fn launch_runs_it() {
             "fakesink",
         ],
     );
-    let text = said(&output);
+    let text = text_of(&output);
     assert!(output.status.success(), "{text}");
     assert!(
         text.contains("state-changed") && text.contains("detecting"),
@@ -164,7 +165,7 @@ fn launch_runs_it() {
 }
 
 #[test]
-fn a_wrong_setting_fails_with_a_sentence() {
+fn an_invalid_setting_fails_with_a_clear_message() {
     let output = tool(
         "gst-launch-1.0",
         &[
@@ -184,4 +185,35 @@ fn a_wrong_setting_fails_with_a_sentence() {
         "{errors}"
     );
     assert!(errors.contains("pooling 3 of stage 1"), "{errors}");
+}
+
+/// The shell commands in the documentation of a module.
+fn documented_commands(source: &str) -> Vec<String> {
+    let docs: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .collect();
+    let blocks = docs.split(|line| line.trim() == "```shell").skip(1).map(|block| {
+        block
+            .split(|line| line.trim() == "```")
+            .next()
+            .unwrap()
+            .join("\n")
+    });
+    blocks.collect()
+}
+
+#[test]
+fn the_example_pipelines_of_the_documentation_run() {
+    for source in [
+        include_str!("../src/vaeanomaly/mod.rs"),
+        include_str!("../src/vaeanomalygate/mod.rs"),
+    ] {
+        let commands = documented_commands(source);
+        assert!(commands.len() >= 2, "{commands:?}");
+        for command in commands {
+            let output = tool("sh", &["-c", &command]);
+            assert!(output.status.success(), "{command}\n{}", text_of(&output));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What the element tells: messages on the bus and events downstream.
+//! Messages on the bus and events downstream.
 
 mod common;
 
@@ -8,7 +8,7 @@ use gst::prelude::*;
 
 const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];
 
-/// A runner for three seconds, and calm until the event is over.
+/// A runner for three seconds, then nothing.
 fn runner() -> Scene {
     Scene::quiet().with(15.0..18.0, Happening::Runner)
 }
@@ -25,26 +25,26 @@ fn time(s: &gst::StructureRef, name: &str) -> gst::ClockTime {
 #[test]
 fn an_event_begins_is_updated_and_ends() {
     let mut rig = Rig::grey(&QUICK, 10);
-    // What is shown at 10 s runs at 0 s and was at 3 s of the recording.
+    // Position 10 s is running time 0 s and stream time 3 s.
     let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
     segment.set_start(10 * gst::ClockTime::SECOND);
     segment.set_time(3 * gst::ClockTime::SECOND);
     assert!(rig.harness.push_event(gst::event::Segment::new(&segment)));
     let scene = Scene::quiet().with(22.0..25.0, Happening::Runner);
-    rig.show(&scene, 10, 100..290);
+    rig.push_scene(&scene, 10, 100..290);
     let messages = rig.take_messages();
-    let told: Vec<&str> = names(&messages)
+    let reported: Vec<&str> = names(&messages)
         .into_iter()
         .filter(|name| name.starts_with("anomaly"))
         .collect();
-    assert_eq!(told.first(), Some(&"anomaly-begin"), "{told:?}");
-    assert_eq!(told.last(), Some(&"anomaly-end"), "{told:?}");
+    assert_eq!(reported.first(), Some(&"anomaly-begin"), "{reported:?}");
+    assert_eq!(reported.last(), Some(&"anomaly-end"), "{reported:?}");
     assert_eq!(
-        told.iter().filter(|name| **name != "anomaly-update").count(),
+        reported.iter().filter(|name| **name != "anomaly-update").count(),
         2,
-        "{told:?}"
+        "{reported:?}"
     );
-    assert!(told.len() >= 5, "an update a second: {told:?}");
+    assert!(reported.len() >= 5, "an update a second: {reported:?}");
 
     let begin = rig::of_kind(&messages, "anomaly-begin")[0];
     let start = time(begin, "timestamp");
@@ -61,7 +61,7 @@ fn an_event_begins_is_updated_and_ends() {
         assert_eq!(
             time(s, "timestamp"),
             start,
-            "every message of an event tells its begin"
+            "every message of an event has the time of its begin"
         );
         assert_eq!(time(s, "running-time"), start - 10 * gst::ClockTime::SECOND);
         assert_eq!(time(s, "stream-time"), start - 7 * gst::ClockTime::SECOND);
@@ -95,7 +95,7 @@ fn an_event_begins_is_updated_and_ends() {
 #[test]
 fn the_end_of_the_stream_ends_the_event() {
     let mut rig = Rig::grey(&QUICK, 10);
-    rig.show(&runner(), 10, 0..170);
+    rig.push_scene(&runner(), 10, 0..170);
     rig.take_items();
     rig.take_messages();
     rig.harness.push_event(gst::event::Eos::new());
@@ -114,7 +114,7 @@ fn the_end_of_the_stream_ends_the_event() {
 }
 
 #[test]
-fn post_messages_decides_what_is_posted() {
+fn post_messages_selects_the_messages() {
     for (post, wanted) in [
         ("none", [].as_slice()),
         ("events", &["anomaly-begin", "anomaly-update", "state-changed"]),
@@ -125,14 +125,14 @@ fn post_messages_decides_what_is_posted() {
     ] {
         let mut rig = Rig::grey(&QUICK, 10);
         rig.element.set_property_from_str("post-messages", post);
-        rig.show(&runner(), 10, 0..175);
+        rig.push_scene(&runner(), 10, 0..175);
         let messages = rig.take_messages();
-        let mut told = names(&messages);
-        let frames = told.iter().filter(|name| **name == "frame").count();
+        let mut reported = names(&messages);
+        let frames = reported.iter().filter(|name| **name == "frame").count();
         assert_eq!(frames, if post == "all" { 175 } else { 0 });
-        told.sort_unstable();
-        told.dedup();
-        assert_eq!(told, wanted, "post-messages={post}");
+        reported.sort_unstable();
+        reported.dedup();
+        assert_eq!(reported, wanted, "post-messages={post}");
         if post == "all" {
             let frame = rig::of_kind(&messages, "frame")[120];
             assert_eq!(frame.get("frame"), Ok(120u64));
@@ -143,11 +143,11 @@ fn post_messages_decides_what_is_posted() {
 }
 
 #[test]
-fn downstream_learns_of_events_before_the_frames_concerned() {
+fn events_go_downstream_before_their_frames() {
     let mut rig = Rig::grey(&QUICK, 10);
     rig.element.set_property_from_str("post-messages", "none");
-    rig.show(&runner(), 10, 0..230);
-    let mut told = Vec::new();
+    rig.push_scene(&runner(), 10, 0..230);
+    let mut reported = Vec::new();
     let mut frames = 0u64;
     for item in rig.take_items() {
         match item {
@@ -157,7 +157,7 @@ fn downstream_learns_of_events_before_the_frames_concerned() {
                     continue;
                 };
                 assert!(event.is_serialized() && event.is_downstream());
-                told.push((
+                reported.push((
                     s.get::<String>("event").unwrap(),
                     s.get::<u64>("event-id").unwrap(),
                     frames,
@@ -165,32 +165,32 @@ fn downstream_learns_of_events_before_the_frames_concerned() {
             }
         }
     }
-    let events: Vec<&(String, u64, u64)> = told.iter().filter(|t| t.0.starts_with("anomaly")).collect();
+    let events: Vec<&(String, u64, u64)> = reported.iter().filter(|t| t.0.starts_with("anomaly")).collect();
     let [(begin, 1, first), (end, 1, _)] = events.as_slice() else {
-        panic!("{told:?}");
+        panic!("{reported:?}");
     };
     assert_eq!((begin.as_str(), end.as_str()), ("anomaly-begin", "anomaly-end"));
     assert!((150..160).contains(first), "begins before frame {first}");
     assert_eq!(
-        told.iter().filter(|t| t.0 == "state-changed").count(),
+        reported.iter().filter(|t| t.0 == "state-changed").count(),
         3,
-        "{told:?}"
+        "{reported:?}"
     );
 }
 
 #[test]
-fn scene_changes_and_a_covered_lens_are_told() {
+fn scene_changes_and_a_covered_lens_are_reported() {
     let scene = Scene::quiet()
         .with(12.0..15.0, Happening::Turned)
         .with(20.0..23.0, Happening::Covered);
     let mut rig = Rig::grey(&QUICK, 10);
-    rig.show(&scene, 10, 0..220);
+    rig.push_scene(&scene, 10, 0..220);
     let messages = rig.take_messages();
     let change = rig::of_kind(&messages, "scene-change")[0];
     assert_eq!(change.get("change"), Ok("new-scene"));
     assert_eq!(time(change, "timestamp"), 12 * gst::ClockTime::SECOND);
     assert_eq!(change.get("state"), Ok("adapting"));
     let blocked = rig::of_kind(&messages, "view-blocked");
-    assert_eq!(blocked.len(), 1, "told once");
+    assert_eq!(blocked.len(), 1, "reported once");
     assert!(time(blocked[0], "timestamp") >= 20 * gst::ClockTime::SECOND);
 }

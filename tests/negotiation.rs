@@ -1,4 +1,4 @@
-//! Formats, sizes, strides, and what may change in mid-stream.
+//! Formats, sizes, strides, and changes of caps in mid-stream.
 
 mod common;
 
@@ -7,10 +7,10 @@ use std::str::FromStr;
 use common::rig::{self, Rig};
 use common::synthetic::{SIZE, Scene};
 use gst::prelude::*;
-use gstvaeanomaly::detector::PixelFormat;
-use gstvaeanomaly::{FrameResult, State};
+use gstvaeanomaly::FrameResult;
+use gstvaeanomaly::detector::{PixelFormat, State};
 
-/// Few cheap weights: what matters here is how the pixels are read.
+/// A small model: what matters here is how the pixels are read.
 const SMALL: [(&str, &str); 4] = [
     ("net-arch", "[(2,3,4)]"),
     ("model-width", "16"),
@@ -27,7 +27,7 @@ fn info(format: &str, width: u32, height: u32) -> gst_video::VideoInfo {
         .unwrap()
 }
 
-/// How far a buffer's layout is from the plain one: bytes before each plane and after each row.
+/// Padding of a buffer's layout: bytes before each plane and after each row.
 #[derive(Clone, Copy, Debug)]
 struct Padding {
     before: usize,
@@ -36,14 +36,14 @@ struct Padding {
 
 const NONE: Padding = Padding { before: 0, after: 0 };
 
-/// Grey number `i` of a moving texture.
+/// Grey level of frame `i` of a moving texture.
 fn texture(x: usize, y: usize, i: u64) -> u8 {
     let i = i as usize;
     let tile = ((x + i) / 4 * 7 + y / 3 * 13) % 17;
     (40 + 9 * tile + (x * y + i) % 5) as u8
 }
 
-/// Offsets and strides of the planes, and the size of the whole.
+/// Offsets and strides of the planes, and the total size.
 fn layout(info: &gst_video::VideoInfo, padding: Padding) -> (Vec<usize>, Vec<i32>, usize) {
     let planes = info.n_planes() as usize;
     let bound = |plane: usize| info.offset().get(plane).copied().filter(|_| plane < planes);
@@ -58,7 +58,7 @@ fn layout(info: &gst_video::VideoInfo, padding: Padding) -> (Vec<usize>, Vec<i32
     (offsets, strides, size)
 }
 
-/// A frame that shows the texture in any format, colourless; everything between the rows is noise.
+/// A colourless frame of the texture in any format; the padding is noise.
 fn frame(info: &gst_video::VideoInfo, padding: Padding, i: u64) -> gst::Buffer {
     let (offsets, strides, size) = layout(info, padding);
     let mut bytes: Vec<u8> = (0..size).map(|n| (n * 31 + 7) as u8).collect();
@@ -100,15 +100,15 @@ fn paint(
     );
     let step = info.comp_pstride(component) as usize;
     // GStreamer 1.22.0 has 1 for P010's last component.
-    let place = match (info.comp_depth(component) > 8, component) {
+    let offset = match (info.comp_depth(component) > 8, component) {
         (true, 2) => 2,
         _ => info.comp_poffset(component) as usize,
     };
-    let first = offsets[plane] + place;
-    let shown = component == 0 || info.is_rgb() && component < 3;
+    let first = offsets[plane] + offset;
+    let textured = component == 0 || info.is_rgb() && component < 3;
     for y in 0..height {
         for x in 0..width {
-            let value = if shown { texture(x, y, i) } else { 128 };
+            let value = if textured { texture(x, y, i) } else { 128 };
             let at = first + y * strides[plane] as usize + x * step;
             if info.comp_depth(component) > 8 {
                 bytes[at..at + 2].copy_from_slice(&(u16::from(value) << 8).to_le_bytes());
@@ -137,9 +137,9 @@ fn every_format_in_odd_sizes_and_any_stride() {
             let info = info(format.name(), width, height);
             let plain = results(&info, NONE);
             assert_eq!(plain.len(), FRAMES as usize);
-            assert!(plain.iter().all(|r| r.raw_score.is_finite()));
+            assert!(plain.iter().all(|r| r.prediction.raw_score.is_finite()));
             assert_ne!(
-                plain[FRAMES as usize - 1].raw_score,
+                plain[FRAMES as usize - 1].prediction.raw_score,
                 0.0,
                 "{} scores",
                 format.name()
@@ -159,10 +159,10 @@ fn every_format_in_odd_sizes_and_any_stride() {
 }
 
 #[test]
-fn formats_that_show_the_same_get_the_same_scores() {
+fn formats_with_the_same_content_get_the_same_scores() {
     let raw = |format: &str| -> Vec<f64> {
         let results = results(&info(format, 64, 36), NONE);
-        results.iter().map(|r| r.raw_score).collect()
+        results.iter().map(|r| r.prediction.raw_score).collect()
     };
     let i420 = raw("I420");
     for format in [
@@ -192,9 +192,9 @@ fn formats_that_show_the_same_get_the_same_scores() {
 }
 
 #[test]
-fn what_was_learnt_stays_where_the_aspect_does() {
+fn learnt_state_is_kept_if_the_aspect_ratio_stays() {
     let mut rig = Rig::new(&SMALL);
-    let mut show = |format: &str, width: u32, height: u32, from: u64| {
+    let mut feed = |format: &str, width: u32, height: u32, from: u64| {
         let info = info(format, width, height);
         rig.harness.set_src_caps(info.to_caps().unwrap());
         for i in from..from + FRAMES {
@@ -202,8 +202,8 @@ fn what_was_learnt_stays_where_the_aspect_does() {
         }
         rig.take_results()
     };
-    let first = show("I420", 64, 48, 0);
-    assert_eq!(first[7].state, State::Detecting);
+    let first = feed("I420", 64, 48, 0);
+    assert_eq!(first[7].prediction.state, State::Detecting);
     for (round, (format, width, height)) in [
         ("NV12", 64, 48),
         ("RGB", 64, 48),
@@ -214,25 +214,26 @@ fn what_was_learnt_stays_where_the_aspect_does() {
     .enumerate()
     {
         let from = FRAMES * (round as u64 + 1);
-        let seen = show(format, width, height, from);
-        assert_eq!(seen[0].frame, from, "frames are counted on");
+        let seen = feed(format, width, height, from);
+        assert_eq!(seen[0].prediction.frame, from, "frame numbers continue");
         assert!(
             seen.iter()
-                .all(|r| [State::Detecting, State::Adapting].contains(&r.state)),
-            "{format} {width}x{height} goes on"
+                .all(|r| [State::Detecting, State::Adapting].contains(&r.prediction.state)),
+            "{format} {width}x{height} continues"
         );
         assert!(
-            seen.iter().all(|r| r.region.x + r.region.width <= width),
-            "places in the new picture"
+            seen.iter()
+                .all(|r| r.prediction.region.x + r.prediction.region.width <= width),
+            "locations in the new image"
         );
     }
-    let other = show("I420", 48, 64, 5 * FRAMES);
+    let other = feed("I420", 48, 64, 5 * FRAMES);
     assert_eq!(
-        other[0].state,
+        other[0].prediction.state,
         State::WarmingUp,
-        "another shape is another camera"
+        "another aspect ratio is another camera"
     );
-    assert_eq!(other[0].frame, 5 * FRAMES);
+    assert_eq!(other[0].prediction.frame, 5 * FRAMES);
 }
 
 #[test]
@@ -275,12 +276,15 @@ fn streams_without_rate_or_times_are_scored() {
             "{caps} timed={timed}: {} kept",
             results.len()
         );
-        assert!(results.iter().all(|r| r.raw_score.is_finite()), "{caps}");
+        assert!(
+            results.iter().all(|r| r.prediction.raw_score.is_finite()),
+            "{caps}"
+        );
     }
 }
 
 #[test]
-fn caps_that_are_not_in_the_template_are_refused() {
+fn caps_outside_the_template_are_rejected() {
     for caps in [
         "video/x-raw,format=GRAY8,width=15,height=64,framerate=10/1",
         "video/x-raw,format=GRAY8,width=64,height=8,framerate=10/1",
@@ -300,13 +304,13 @@ fn caps_that_are_not_in_the_template_are_refused() {
 }
 
 #[test]
-fn a_buffer_too_small_passes_unscored_with_one_warning() {
+fn a_buffer_that_is_too_small_passes_unscored_with_one_warning() {
     let mut rig = Rig::grey(&[], 10);
-    rig.show(&Scene::quiet(), 10, 0..2);
+    rig.push_scene(&Scene::quiet(), 10, 0..2);
     for _ in 0..2 {
         rig.push(gst::Buffer::from_slice([0u8; 100]));
     }
-    rig.show(&Scene::quiet(), 10, 4..6);
+    rig.push_scene(&Scene::quiet(), 10, 4..6);
     assert_eq!(rig.take_buffers().len(), 6, "nothing is lost");
     assert_eq!(rig.stats().get("unscored"), Ok(2u64));
     let warnings = std::iter::from_fn(|| rig.bus.pop_filtered(&[gst::MessageType::Warning])).count();

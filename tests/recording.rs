@@ -1,4 +1,4 @@
-//! What was let through, encoded and muxed, plays in full.
+//! Kept frames, encoded and muxed, decode completely.
 
 mod common;
 
@@ -12,9 +12,9 @@ use gstvaeanomaly::FrameResult;
 use gstvaeanomaly::detector::Label;
 
 /// Presentation time, and whether the frame can be decoded by itself.
-type Shown = (Option<gst::ClockTime>, bool);
+type Unit = (Option<gst::ClockTime>, bool);
 
-/// A frame that was let through.
+/// A kept frame.
 struct Kept {
     time: gst::ClockTime,
     number: u64,
@@ -22,26 +22,30 @@ struct Kept {
     normal: bool,
 }
 
-/// Calm, a runner, calm, a runner, calm.
+/// Two runners.
 fn two_runners() -> Scene {
     Scene::quiet()
         .with(12.0..14.0, Happening::Runner)
         .with(22.0..24.0, Happening::Runner)
 }
 
-/// Calls `note` with every buffer that comes into an element.
-fn watch(pipeline: &gst::Pipeline, name: &str, note: impl Fn(&gst::BufferRef) + Send + Sync + 'static) {
+/// Calls `record_buffer` with every buffer that comes into an element.
+fn watch(
+    pipeline: &gst::Pipeline,
+    name: &str,
+    record_buffer: impl Fn(&gst::BufferRef) + Send + Sync + 'static,
+) {
     let pad = pipeline.by_name(name).unwrap().static_pad("sink").unwrap();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer() {
-            note(buffer);
+            record_buffer(buffer);
         }
         gst::PadProbeReturn::Ok
     });
 }
 
 /// Times and key frames of a pipeline's `fakesink name=sink`.
-fn shown(description: &str) -> Vec<Shown> {
+fn units(description: &str) -> Vec<Unit> {
     let pipeline = gst::parse::launch(description).unwrap();
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
     let list = Arc::new(Mutex::new(Vec::new()));
@@ -54,8 +58,7 @@ fn shown(description: &str) -> Vec<Shown> {
     list.lock().unwrap().clone()
 }
 
-/// Records the scene and returns the frames that were let through. The encoder makes no key frames of its own accord
-/// after the first.
+/// Records the scene and returns the kept frames. The encoder inserts no key frames by itself after the first.
 fn record(muxer: &str, file: &Path) -> Vec<Kept> {
     rig::init();
     let description = format!(
@@ -72,8 +75,8 @@ fn record(muxer: &str, file: &Path) -> Vec<Kept> {
             let found = FrameResult::read(buffer).expect("every frame has metadata");
             kept.lock().unwrap().push(Kept {
                 time: buffer.pts().expect("raw frames have times"),
-                number: found.frame,
-                normal: found.label == Some(Label::Normal),
+                number: found.prediction.frame,
+                normal: found.prediction.label == Some(Label::Normal),
             });
         });
     });
@@ -110,8 +113,8 @@ fn recordings_play_in_full_and_clips_start_with_key_frames() {
         );
 
         let source = format!("filesrc location={} ! {demuxer} ! h264parse", file.display());
-        let coded = shown(&format!("{source} ! fakesink name=sink"));
-        let decoded = shown(&format!("{source} ! avdec_h264 ! fakesink name=sink"));
+        let coded = units(&format!("{source} ! fakesink name=sink"));
+        let decoded = units(&format!("{source} ! avdec_h264 ! fakesink name=sink"));
         assert_eq!(coded.len(), kept.len(), "{muxer}");
         assert_eq!(decoded.len(), kept.len(), "{muxer}: decoded to the end");
 
@@ -120,11 +123,11 @@ fn recordings_play_in_full_and_clips_start_with_key_frames() {
             let (time, original) = (*time - decoded[0], original.time - kept[0].time);
             assert!(
                 time.absdiff(original) <= gst::ClockTime::MSECOND,
-                "{muxer}: {time} was {original}"
+                "{muxer}: {time} instead of {original}"
             );
         }
-        let units = coded.iter().zip(&kept);
-        let keys: Vec<u64> = units
+        let pairs = coded.iter().zip(&kept);
+        let keys: Vec<u64> = pairs
             .filter(|(unit, _)| unit.1)
             .map(|(_, frame)| frame.number)
             .collect();

@@ -1,4 +1,4 @@
-//! A camera's RTSP server behind the gate, and a client that reads it over the loopback.
+//! An RTSP server behind the gate, and a client that reads from it over the loopback interface.
 
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -9,14 +9,14 @@ use gst_rtsp_server::prelude::*;
 mod gated;
 use gated::{Label, Seen};
 
-/// 5 s live; the gate stands between the encoder and the payloader.
+/// 5 s of live video; the gate is between the encoder and the payloader.
 const CAMERA: &str = "( videotestsrc is-live=true num-buffers=125 pattern=ball \
     ! video/x-raw,format=I420,width=64,height=64,framerate=25/1 ! identity name=eye \
     ! x264enc tune=zerolatency key-int-max=10 ! h264parse \
     ! vaeanomalygate name=gate pre-roll=400000000 post-roll=400000000 keepalive-interval=1000000000 \
     ! rtph264pay name=pay0 config-interval=-1 pt=96 )";
 
-/// A server that is served by a thread of its own until dropped.
+/// A server with a thread of its own; it stops when dropped.
 struct Server {
     main_loop: glib::MainLoop,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -24,7 +24,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts it; `prepare` gets the pipeline of every client's media.
+    /// Starts the server; `prepare` is called with the pipeline of every client's media.
     fn start(launch: &str, prepare: impl Fn(&gst::Bin) + Send + Sync + 'static) -> Self {
         gated::init();
         let context = glib::MainContext::new();
@@ -67,7 +67,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn a_client_sees_every_frame_that_passes() {
+fn a_client_receives_every_frame_that_passes() {
     let passed: Arc<Mutex<Vec<Seen>>> = Arc::default();
     let list = Arc::clone(&passed);
     let server = Server::start(CAMERA, move |media| {
@@ -97,8 +97,8 @@ fn a_client_sees_every_frame_that_passes() {
     );
     assert!(passed.len() < 125, "something was dropped");
     assert!(units[0].key);
-    assert_eq!(units.len(), passed.len(), "what passed arrived");
-    assert_eq!(frames.len(), passed.len(), "and can be decoded");
+    assert_eq!(units.len(), passed.len(), "every frame that passed is received");
+    assert_eq!(frames.len(), passed.len(), "every received frame is decoded");
     let spacing = |frames: &[Seen]| -> Vec<u64> {
         frames
             .windows(2)
@@ -110,9 +110,9 @@ fn a_client_sees_every_frame_that_passes() {
         longest(&passed).expect("frames"),
         longest(&frames).expect("frames"),
     );
-    assert!(sent >= 400, "there was a silence of {sent} ms");
+    assert!(sent >= 400, "the longest gap is {sent} ms");
     assert!(
         seen.abs_diff(sent) <= 100,
-        "the client saw one of {seen} ms, sent was one of {sent} ms"
+        "the client received a gap of {seen} ms, sent was one of {sent} ms"
     );
 }

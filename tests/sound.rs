@@ -1,4 +1,5 @@
-//! Sound beside a gated picture: how far a muxer lets it fall behind, in stream time, whatever the machine does.
+//! Audio muxed with gated video: how far the muxer lets it fall behind, in stream time, so that the speed of the machine
+//! does not matter.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -14,19 +15,19 @@ const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(1000 / FPS);
 const KEEP_ALIVE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// The keep-alive and a frame.
 const MAX_WAIT: gst::ClockTime = gst::ClockTime::from_mseconds(500 + 1000 / FPS);
-/// Ten frames are not judged, then nothing happens for five seconds.
+/// Ten frames have no label, then nothing happens for five seconds.
 const LEARNING: u64 = 10;
 const FRAMES: u64 = 60;
-/// When the sound stands still for so long, it waits for a frame.
+/// If the audio makes no progress for this long, it waits for a video frame.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
 const RATE: u64 = 44_100;
 
-/// Where the muxer is in the sound.
+/// How much audio the muxer has consumed.
 #[derive(Default)]
 struct Progress {
-    /// Starts of the last two units that were offered. A muxer has room for one unit: whatever lies before the first
-    /// of the two was muxed.
+    /// Starts of the last two buffers that were pushed. A muxer queues one buffer: everything before the first of the two
+    /// is muxed.
     offered: Mutex<[gst::ClockTime; 2]>,
     changed: Condvar,
 }
@@ -44,7 +45,7 @@ impl Progress {
         });
     }
 
-    /// Waits until the sound before `time` was muxed.
+    /// Waits until the audio before `time` is muxed.
     fn wait(&self, time: gst::ClockTime) -> bool {
         let offered = self.offered.lock().unwrap();
         let behind = |offered: &mut [gst::ClockTime; 2]| offered[0] < time;
@@ -56,7 +57,7 @@ impl Progress {
     }
 }
 
-fn picture(number: u64) -> gst::Buffer {
+fn video_frame(number: u64) -> gst::Buffer {
     let mut buffer = gst::Buffer::from_mut_slice(vec![128u8; 64 * 64 * 3 / 2]);
     let fields = buffer.get_mut().expect("a new buffer");
     fields.set_pts(FRAME * number);
@@ -70,7 +71,7 @@ fn picture(number: u64) -> gst::Buffer {
     buffer
 }
 
-/// The silence during a frame of the picture.
+/// Silence of the duration of one video frame.
 fn silence(number: u64) -> gst::Buffer {
     let mut buffer = gst::Buffer::from_mut_slice(vec![0u8; (4 * RATE / FPS) as usize]);
     let fields = buffer.get_mut().expect("a new buffer");
@@ -79,8 +80,8 @@ fn silence(number: u64) -> gst::Buffer {
     buffer
 }
 
-/// Before the encoder, one frame passes for each interval; behind it, one key frame.
-fn pictures(gate_first: bool, keep_alive: gst::ClockTime) -> String {
+/// The video branch: before the encoder one frame passes per interval, behind it one key frame.
+fn video_branch(gate_first: bool, keep_alive: gst::ClockTime) -> String {
     let gate = format!(
         "vaeanomalygate pre-roll=0 post-roll=0 keepalive-interval={}",
         keep_alive.nseconds()
@@ -94,12 +95,12 @@ fn pictures(gate_first: bool, keep_alive: gst::ClockTime) -> String {
     }
 }
 
-/// Plays picture and sound side by side. The next frame comes only when all sound more than [`MAX_WAIT`] before it is
-/// muxed, so a muxer that lets it wait longer stops everything.
-fn check_wait(pictures: &str, muxer: &str) {
+/// Plays video and audio side by side. The next frame is pushed only when all audio more than [`MAX_WAIT`] before it is
+/// muxed, so a muxer that waits longer blocks everything.
+fn check_wait(video: &str, muxer: &str) {
     let pipeline = gated::pipeline(&format!(
         "appsrc name=eye format=time caps=video/x-raw,format=I420,width=64,height=64,framerate={FPS}/1 \
-         ! {pictures} ! {muxer} name=mux ! fakesink sync=false async=false \
+         ! {video} ! {muxer} name=mux ! fakesink sync=false async=false \
          appsrc name=ear format=time caps=audio/x-raw,format=F32LE,layout=interleaved,channels=1,rate={RATE} \
          ! avenc_aac ! aacparse ! queue name=sound max-size-time=0 max-size-bytes=0 max-size-buffers=0 ! mux."
     ));
@@ -112,12 +113,12 @@ fn check_wait(pictures: &str, muxer: &str) {
     pipeline.set_state(gst::State::Playing).expect("it starts");
     for number in 0..FRAMES {
         ear.push_buffer(silence(number)).expect("it is taken");
-        eye.push_buffer(picture(number)).expect("it is taken");
+        eye.push_buffer(video_frame(number)).expect("it is taken");
         let now = FRAME * number;
         let due = now.saturating_sub(MAX_WAIT);
         assert!(
             progress.wait(due),
-            "{pictures} ! {muxer}: at {now} the sound of {due} waits, muxed is what lies before {}",
+            "{video} ! {muxer}: at {now} the audio of {due} is not muxed, only that before {}",
             progress.offered.lock().unwrap()[0]
         );
     }
@@ -129,19 +130,19 @@ fn check_wait(pictures: &str, muxer: &str) {
 }
 
 #[test]
-fn sound_waits_for_the_keep_alive_and_a_frame_at_most() {
+fn audio_waits_for_the_keep_alive_and_a_frame_at_most() {
     for muxer in ["matroskamux", "mpegtsmux", "flvmux"] {
-        check_wait(&pictures(true, KEEP_ALIVE), muxer);
-        check_wait(&pictures(false, KEEP_ALIVE), muxer);
+        check_wait(&video_branch(true, KEEP_ALIVE), muxer);
+        check_wait(&video_branch(false, KEEP_ALIVE), muxer);
     }
 }
 
-/// `mp4mux` learns how long a sample lasts from the one after it, and takes sound only up to the sample before that:
-/// sound waits for two intervals.
+/// `mp4mux` needs the next sample to time the current one, and muxes audio only up to the sample before that: audio waits
+/// for two intervals.
 #[test]
 fn mp4_needs_half_the_interval() {
     for muxer in ["mp4mux", "mp4mux fragment-duration=1000"] {
-        check_wait(&pictures(true, KEEP_ALIVE / 2), muxer);
-        check_wait(&pictures(false, KEEP_ALIVE / 2), muxer);
+        check_wait(&video_branch(true, KEEP_ALIVE / 2), muxer);
+        check_wait(&video_branch(false, KEEP_ALIVE / 2), muxer);
     }
 }

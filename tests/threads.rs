@@ -1,5 +1,5 @@
-//! The element computes in the streaming thread alone: no pool of threads appears behind the host's back, whatever the
-//! settings. One test in a process of its own, because it counts the threads of the process.
+//! The element computes in the streaming thread only and starts no thread pool, whatever the settings. One test in a process
+//! of its own, because it counts the threads of the process.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use common::rig::{self, Rig};
 use common::synthetic::{SIZE, Scene};
 
-/// Names of the threads of this process, with how often each occurs.
+/// Names of the threads of this process, with their numbers.
 fn threads() -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
@@ -22,15 +22,15 @@ fn threads() -> BTreeMap<String, usize> {
     names
 }
 
-/// Scores and trains with both nets; the frames after the last one of the warm-up are labelled.
+/// Scores and trains with both models, also after the warm-up.
 fn work() -> Rig {
     let mut rig = Rig::grey(&[("warm-up", "10")], 10);
-    rig.show(&Scene::quiet(), 10, 0..25);
+    rig.push_scene(&Scene::quiet(), 10, 0..25);
     assert!(rig.stats().get::<u64>("trained").unwrap() > 15);
     rig
 }
 
-/// Settings with which tensors of training and scoring have more values than Candle's own operations take in one thread.
+/// Settings with tensors that are larger than what Candle's own operations process in one thread.
 const LARGE: [&[(&str, &str)]; 4] = [
     &[],
     &[("model-width", "128")],
@@ -38,7 +38,7 @@ const LARGE: [&[(&str, &str)]; 4] = [
     &[("net-arch", "[(16,3,1),(16,3,4)]"), ("dropout", "0.5")],
 ];
 
-/// As [`work`] on upright video of 360x640, until the nets train on frames of the past as well.
+/// As [`work`] on upright video of 360x640, until training includes replayed frames.
 fn work_upright(properties: &[(&str, &str)]) {
     const FRAMES: u64 = 14;
     const UPRIGHT: (usize, usize) = (360, 640);
@@ -47,7 +47,7 @@ fn work_upright(properties: &[(&str, &str)]) {
     let caps = format!("video/x-raw,format=GRAY8,width={width},height={height},framerate=10/1");
     rig.harness.set_src_caps(gst::Caps::from_str(&caps).unwrap());
     for i in 0..FRAMES {
-        let scene = Scene::quiet().picture(i as f64 / 10.0);
+        let scene = Scene::quiet().image(i as f64 / 10.0);
         let row = |y: usize| (0..width).map(move |x| y * SIZE.1 / height * SIZE.0 + x * SIZE.0 / width);
         let pixels: Vec<u8> = (0..height).flat_map(row).map(|i| scene[i]).collect();
         let mut buffer = gst::Buffer::from_mut_slice(pixels);
@@ -59,7 +59,7 @@ fn work_upright(properties: &[(&str, &str)]) {
 }
 
 #[test]
-fn elements_bring_no_threads() {
+fn elements_start_no_threads() {
     rig::init();
     let _idle = Rig::grey(&[], 10);
     let before = threads();
@@ -96,10 +96,10 @@ fn elements_bring_no_threads() {
     assert_eq!(now.values().sum::<usize>(), streaming, "four elements: {now:?}");
     drop(one);
 
-    // Candle's own convolution starts a pool: this test would see one.
-    let picture =
+    // Candle's own convolution starts a pool, which this test can detect.
+    let image =
         candle_core::Tensor::zeros((1, 8, 64, 64), candle_core::DType::F32, &candle_core::Device::Cpu);
     let kernel = candle_core::Tensor::zeros((8, 8, 3, 3), candle_core::DType::F32, &candle_core::Device::Cpu);
-    picture.unwrap().conv2d(&kernel.unwrap(), 1, 1, 1, 1).unwrap();
-    assert_ne!(threads(), before, "a pool is seen");
+    image.unwrap().conv2d(&kernel.unwrap(), 1, 1, 1, 1).unwrap();
+    assert_ne!(threads(), before, "the test can detect a pool");
 }

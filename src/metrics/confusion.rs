@@ -1,4 +1,4 @@
-//! Decisions against the truth.
+//! Decisions against the ground truth.
 
 use super::MetricError;
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_divide_by_is_none() {
+    fn empty_classes_are_none() {
         let none = Confusion::new(&[], &[]).unwrap();
         assert_eq!(
             (

@@ -1,4 +1,4 @@
-//! Incidents instead of frames: what an operator counts.
+//! Metrics of events instead of frames: what an operator counts.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub fn runs(frames: &[bool], clips: &[Range<usize>]) -> Vec<Range<usize>> {
     found
 }
 
-/// Frames that a gate keeps: the flagged ones and the `post_roll` frames after each.
+/// Frames that are kept: the flagged ones and the `post_roll` frames after each.
 #[must_use]
 pub fn flagged_with_post_roll(flagged: &[bool], post_roll: usize) -> Vec<bool> {
     let mut left = 0;
@@ -42,7 +42,7 @@ pub fn flagged_with_post_roll(flagged: &[bool], post_roll: usize) -> Vec<bool> {
         .collect()
 }
 
-/// One incident of the truth and when it was noticed.
+/// One event of the ground truth and when it was detected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventOutcome {
     /// Its frames.
@@ -52,36 +52,36 @@ pub struct EventOutcome {
 }
 
 impl EventOutcome {
-    /// Frames from its begin to its detection; `None` where it was missed.
+    /// Frames from its begin to its detection; `None` if it was missed.
     #[must_use]
     pub fn delay_frames(&self) -> Option<usize> {
         self.detected_at.map(|at| at - self.frames.start)
     }
 }
 
-/// What was found of the incidents, and what was reported without one.
+/// Events that were found, and false alarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventReport {
-    /// The incidents in order.
+    /// The events in order.
     pub events: Vec<EventOutcome>,
-    /// Runs of flagged frames that touch no incident. Runs nearer than the merge gap are one.
+    /// Runs of flagged frames that touch no event. Runs closer together than the merge gap are one.
     pub false_alarms: Vec<Range<usize>>,
-    /// Number of frames outside incidents.
+    /// Number of frames outside events.
     pub normal_frames: usize,
 }
 
 impl EventReport {
-    /// Judges `flagged` against `labels` (`true` = anomalous) within `clips`, as [`runs`] does.
+    /// Compares `flagged` with `labels` (`true` = anomalous) within `clips`, as [`runs`] does.
     ///
-    /// An incident is a maximal run of anomalous frames within one clip; it counts as found when any of
+    /// An event is a maximal run of anomalous frames within one clip; it counts as found when any of
     /// its frames is flagged. Flagged runs with fewer than `merge_gap` unflagged frames between them
-    /// are one alarm; an alarm that touches an incident is no false alarm.
+    /// are one alarm; an alarm that touches an event is no false alarm.
     ///
     /// # Errors
     /// [`MetricError::Length`] when the lengths differ.
     ///
     /// # Panics
-    /// Where a clip reaches beyond the frames.
+    /// If a clip extends beyond the frames.
     pub fn new(
         flagged: &[bool],
         labels: &[bool],
@@ -123,19 +123,19 @@ impl EventReport {
         })
     }
 
-    /// Number of incidents found.
+    /// Number of events found.
     #[must_use]
     pub fn detected(&self) -> usize {
         self.events.iter().filter(|e| e.detected_at.is_some()).count()
     }
 
-    /// Found incidents over all incidents; `None` without incidents.
+    /// Found events over all events; `None` without events.
     #[must_use]
     pub fn event_recall(&self) -> Option<f64> {
         super::share(self.detected() as u64, self.events.len() as u64)
     }
 
-    /// Median delay of the incidents that were found, in frames; `None` where none was.
+    /// Median delay of the events that were found, in frames; `None` if none was.
     #[must_use]
     pub fn median_delay_frames(&self) -> Option<f64> {
         let delays: Vec<f64> = self
@@ -155,7 +155,7 @@ impl EventReport {
             .map(|frames| frames / frame_rate)
     }
 
-    /// False alarms an hour of normal video at `frame_rate` frames a second; `None` without normal
+    /// False alarms per hour of normal video at `frame_rate` frames a second; `None` without normal
     /// frames or without a frame rate.
     ///
     /// `3600 * alarms * frame_rate / normal frames`
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(
             runs(&labels, &[3..5]),
             vec![4..5],
-            "frames outside the clips are not looked at"
+            "frames outside the clips are ignored"
         );
         assert_eq!(runs(&[], &[]), Vec::<Range<usize>>::new());
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_that_outlasts_its_event_is_not_false_and_near_ones_are_merged() {
+    fn an_alarm_that_outlasts_its_event_is_not_false_and_close_ones_are_merged() {
         let labels = frames("####............");
         let flagged = frames("..####..#....#.#");
         let apart = EventReport::new(&flagged, &labels, &[0..16], 0).unwrap();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_find_is_none() {
+    fn no_events_is_none() {
         let report = EventReport::new(&[], &[], &[], 0).unwrap();
         assert_eq!(report.event_recall(), None);
         assert_eq!(report.median_delay_frames(), None);

@@ -1,14 +1,14 @@
-//! Figures that say how good a detector is: ranking, decisions, events, pictures.
+//! Figures of merit of a detector: ranking, decisions, events, images.
 //!
-//! Everything here is a pure function of plain slices, exact on ties, and tells degenerate input
-//! (for instance only one class) by `None` instead of a made-up number.
+//! Everything here is a pure function of slices and exact on ties. Degenerate input (for instance only one class) gives
+//! `None` instead of an arbitrary number.
 //!
 //! | question | answer |
 //! |---|---|
 //! | do anomalous frames get higher scores? | [`Ranking::auroc`], [`Ranking::average_precision`], [`Ranking::equal_error_rate`] |
 //! | how good are the decisions at a threshold? | [`Confusion`], [`Ranking::best_f1`] |
 //! | are the incidents found, how soon, at how many false alarms? | [`EventReport`] |
-//! | how near is a reconstruction to its picture? | [`mse`], [`psnr`], [`ssim`] |
+//! | how close is a reconstruction to its image? | [`mse`], [`psnr`], [`ssim`] |
 //!
 //! ```
 //! use gstvaeanomaly::metrics::Ranking;
@@ -18,18 +18,18 @@
 
 mod confusion;
 mod event;
-mod picture;
+mod image;
 mod ranking;
 
 pub use confusion::Confusion;
 pub use event::{EventOutcome, EventReport, flagged_with_post_roll, runs};
-pub use picture::{mse, psnr, ssim};
+pub use image::{mse, psnr, ssim};
 pub use ranking::{OperatingPoint, Ranking};
 
-/// Input that no figure can be made from.
+/// Input for which no figure can be computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetricError {
-    /// There is not one label to each score.
+    /// There is not one label per score.
     #[error("{scores} scores but {labels} labels")]
     Length {
         /// Number of scores.
@@ -45,7 +45,7 @@ pub enum MetricError {
     },
 }
 
-/// `part / whole`; `None` where the whole is nothing.
+/// `part / whole`; `None` if the whole is zero.
 ///
 /// # Examples
 /// ```
@@ -57,7 +57,7 @@ pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Middle value; the mean of the two middle ones for an even number; `None` of nothing.
+/// Median; the mean of the two middle values for an even number of values; `None` without values.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_of_odd_even_and_nothing() {
+    fn median_of_odd_even_and_no_values() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(&[]), None);

@@ -1,4 +1,4 @@
-//! What the order of the scores is worth, over all thresholds at once.
+//! Figures of the order of the scores, over all thresholds.
 
 use super::MetricError;
 
@@ -49,9 +49,9 @@ impl OperatingPoint {
     }
 }
 
-/// Scores in descending order, with equal scores as one step: the base of every threshold-free figure.
+/// Scores in descending order, with equal scores as one step: the basis of every threshold-free figure.
 ///
-/// Ties are exact: frames of one score can only be flagged together.
+/// Ties are exact: frames of equal score can only be flagged together.
 #[derive(Clone, Debug)]
 pub struct Ranking {
     points: Vec<OperatingPoint>,
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_is_named() {
+    fn invalid_input_is_an_error_with_its_position() {
         let length = Ranking::new(&[0.0], &[]).unwrap_err();
         assert_eq!(length.to_string(), "1 scores but 0 labels");
         let nan = Ranking::new(&[0.0, f64::NAN], &[true, false]).unwrap_err();

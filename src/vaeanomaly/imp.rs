@@ -1,5 +1,6 @@
-//! The subclass: life cycle, negotiation and the way of a buffer.
+//! The element's implementation: life cycle, negotiation and data flow.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use gst::glib;
@@ -9,35 +10,36 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_transform::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 
-use super::lateness::Lateness;
-use super::message::{Context, EVENT_NAME, MESSAGE_NAME};
-use super::session::{Notice, Outcome, Session, Times};
+use super::lateness::LatenessMeter;
+use super::message::{Context, EVENT_NAME, MESSAGE_NAME, Notification};
 use super::settings::Settings;
+use super::state::{Outcome, StreamState, Times};
 use super::stats::Stats;
-use super::{PostMessages, State, lock, meta, picture, properties};
-use crate::detector::ComputeDevice;
-use crate::gate::{Tally, Verdict};
+use super::{PostMessages, State, meta, view};
+use crate::detector::{ComputeDevice, Label};
+use crate::events::Decision;
+use crate::gstutil::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "vaeanomaly",
         gst::DebugColorFlags::empty(),
-        Some("Online video anomaly detection"),
+        Some("Online video anomaly detector"),
     )
 });
 
-/// What runs while the element is started. The session is taken out while it works, so that no lock is held
-/// across training; only the streaming thread takes it.
+/// The element's private part.
 #[derive(Default)]
 pub struct VaeAnomaly {
     settings: Mutex<Settings>,
-    /// Readied at the start, for the session that the first caps make.
+    /// Opened at start, for the state that the first caps create.
     device: Mutex<Option<ComputeDevice>>,
-    session: Mutex<Option<Session>>,
+    /// `None` without caps, and while the streaming thread works with it: no lock is held during training.
+    state: Mutex<Option<StreamState>>,
     stats: Mutex<Stats>,
-    lateness: Lateness,
-    /// Whether the application was told that frames cannot be scored.
-    warned: std::sync::atomic::AtomicBool,
+    lateness: LatenessMeter,
+    /// Whether a warning about unscored frames was posted since start.
+    warned: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -49,7 +51,7 @@ impl ObjectSubclass for VaeAnomaly {
 
 impl ObjectImpl for VaeAnomaly {
     fn properties() -> &'static [glib::ParamSpec] {
-        &properties::SPECS
+        Settings::properties()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
@@ -58,7 +60,7 @@ impl ObjectImpl for VaeAnomaly {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "state" => lock(&self.stats).state.to_value(),
+            "state" => State::from(lock(&self.stats).state).to_value(),
             "stats" => lock(&self.stats).structure().to_value(),
             name => lock(&self.settings).get(name),
         }
@@ -73,8 +75,7 @@ impl ElementImpl for VaeAnomaly {
             gst::subclass::ElementMetadata::new(
                 "Online video anomaly detector",
                 "Filter/Analyzer/Video",
-                "Learns what is normal for a fixed camera with convolutional variational autoencoders while the video \
-                 plays, scores every frame before it learns from it, and can drop the normal ones",
+                "Scores every frame of a fixed camera for anomalies with variational autoencoders that it trains online",
                 "The vaeanomaly authors",
             )
         });
@@ -83,7 +84,7 @@ impl ElementImpl for VaeAnomaly {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = picture::caps();
+            let caps = view::caps();
             [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
                 .into_iter()
                 .filter_map(|(name, direction)| {
@@ -115,31 +116,31 @@ impl BaseTransformImpl for VaeAnomaly {
         *lock(&self.stats) = Stats::on(device.name());
         *lock(&self.device) = Some(device);
         self.lateness.reset();
-        self.warned.store(false, std::sync::atomic::Ordering::Relaxed);
+        self.warned.store(false, Ordering::Relaxed);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.session) = None;
+        *lock(&self.state) = None;
         *lock(&self.device) = None;
         Ok(())
     }
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
-            .map_err(|e| gst::loggable_error!(CAT, "caps {incaps} are no raw video: {e}"))?;
+            .map_err(|e| gst::loggable_error!(CAT, "caps {incaps} are not raw video: {e}"))?;
         let settings = lock(&self.settings).clone();
-        let session = lock(&self.session).take();
-        let session = match session {
-            Some(mut session) => session.renegotiate(info).map(|()| session),
+        let state = lock(&self.state).take();
+        let state = match state {
+            Some(mut state) => state.renegotiate(info).map(|()| state),
             None => {
                 let device = lock(&self.device).clone().unwrap_or_else(ComputeDevice::cpu);
-                Session::new(&settings, device, info)
+                StreamState::new(&settings, device, info)
             }
         };
-        let session = session.map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
-        gst::debug!(CAT, imp = self, "learning {:?}", session.info());
-        *lock(&self.session) = Some(session);
+        let state = state.map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
+        gst::debug!(CAT, imp = self, "negotiated {:?}", state.info());
+        *lock(&self.state) = Some(state);
         Ok(())
     }
 
@@ -149,8 +150,8 @@ impl BaseTransformImpl for VaeAnomaly {
             gst::EventView::Segment(_) => self.lateness.reset(),
             gst::EventView::FlushStop(_) => {
                 self.finish();
-                if let Some(session) = lock(&self.session).as_mut() {
-                    session.restart();
+                if let Some(state) = lock(&self.state).as_mut() {
+                    state.restart();
                 }
             }
             _ => {}
@@ -160,7 +161,7 @@ impl BaseTransformImpl for VaeAnomaly {
 
     fn src_event(&self, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::Qos(qos) => self.lateness.report(qos),
+            gst::EventView::Qos(qos) => self.lateness.add_qos(qos),
             gst::EventView::Latency(_) => self.lateness.reset(),
             _ => {}
         }
@@ -169,32 +170,33 @@ impl BaseTransformImpl for VaeAnomaly {
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
-        let mut session = lock(&self.session).take().ok_or(gst::FlowError::NotNegotiated)?;
+        let mut state = lock(&self.state).take().ok_or(gst::FlowError::NotNegotiated)?;
         let segment = self.time_segment();
-        let times = session.times(buffer, &segment);
-        let lateness = match settings.max_lateness.is_zero() {
-            true => None,
-            false => self.lateness.measure(&*self.obj(), times.running_time()),
+        let times = state.times(buffer, &segment);
+        let lateness = if settings.max_lateness.is_zero() {
+            None
+        } else {
+            self.lateness.measure(&*self.obj(), times.running_time())
         };
-        let outcome = session.process(buffer, times, lateness, &settings);
-        let verdict = match &outcome {
-            Ok(outcome) => outcome.verdict,
-            Err(_) => session.pass_unscored(times, &settings),
+        let outcome = state.process(buffer, times, lateness, &settings);
+        let decision = match &outcome {
+            Ok(outcome) => outcome.decision,
+            Err(_) => state.decide_unscored(times, &settings),
         };
-        *lock(&self.session) = Some(session);
+        *lock(&self.state) = Some(state);
 
         match outcome {
-            Ok(outcome) => self.tell(buffer, &outcome, &segment, times, &settings),
-            Err(reason) => self.tell_unscored(&reason),
+            Ok(outcome) => self.publish(buffer, &outcome, &segment, times, &settings),
+            Err(reason) => self.report_unscored(&reason),
         }
         let size = buffer.size() as u64;
-        lock(&self.stats).tally.count(size, verdict.keeps());
-        self.let_through(verdict, times, &segment, &settings)
+        lock(&self.stats).tally.count(size, decision.keeps());
+        self.forward_or_drop(decision, times, &segment, &settings)
     }
 }
 
 impl VaeAnomaly {
-    /// The stream's segment; streams in other formats have no times.
+    /// The stream's segment; other formats than TIME have no running time.
     fn time_segment(&self) -> gst::FormattedSegment<gst::ClockTime> {
         self.obj()
             .segment()
@@ -202,8 +204,8 @@ impl VaeAnomaly {
             .unwrap_or_default()
     }
 
-    /// Attaches the metadata, counts, posts and pushes; no lock is held across the latter.
-    fn tell(
+    /// Attaches the metadata, updates the statistics, then posts and pushes without a lock.
+    fn publish(
         &self,
         buffer: &mut gst::BufferRef,
         outcome: &Outcome,
@@ -211,22 +213,25 @@ impl VaeAnomaly {
         times: Times,
         settings: &Settings,
     ) {
-        let Outcome { result, notices, .. } = outcome;
+        let Outcome {
+            result,
+            notifications,
+            ..
+        } = outcome;
         gst::log!(CAT, imp = self, "{result:?}");
         if let Some(reason) = &outcome.report.device_failure {
-            self.tell_device_failure(reason);
+            self.report_device_failure(reason);
         }
         if let Err(e) = result.write(buffer) {
             gst::error!(CAT, imp = self, "cannot attach metadata: {e}");
         }
-        let anomalous = result.label == Some(crate::detector::Label::Anomaly);
-        if anomalous && settings.roi_meta {
+        if settings.roi_meta && result.prediction.label == Some(Label::Anomaly) {
             meta::add_region_of_interest(buffer, result);
         }
         let tally = {
             let mut stats = lock(&self.stats);
-            stats.count(outcome);
-            notices.iter().for_each(|n| stats.count_notice(n));
+            stats.add(outcome);
+            notifications.iter().for_each(|n| stats.add_notification(n));
             stats.tally
         };
         let context = Context {
@@ -235,81 +240,89 @@ impl VaeAnomaly {
             result: Some(result),
             tally,
         };
-        for notice in notices {
-            self.announce(notice, &context, settings);
+        for notification in notifications {
+            self.report(notification, &context, settings);
         }
     }
 
-    fn announce(&self, notice: &Notice, context: &Context<'_>, settings: &Settings) {
-        let wanted = match notice {
-            Notice::Frame => settings.post_messages == PostMessages::All,
+    /// Posts a message, pushes an event, and notifies of properties, as the notification requires.
+    fn report(&self, notification: &Notification, context: &Context<'_>, settings: &Settings) {
+        let wanted = match notification {
+            Notification::Frame => settings.post_messages == PostMessages::All,
             _ => settings.post_messages != PostMessages::None,
         };
         if wanted {
-            let structure = notice.structure(MESSAGE_NAME, context);
+            let structure = notification.structure(MESSAGE_NAME, context);
             gst::debug!(CAT, imp = self, "{structure}");
             let message = gst::message::Element::builder(structure)
                 .src(&*self.obj())
                 .build();
-            let _ = self.obj().post_message(message);
+            if self.obj().post_message(message).is_err() {
+                gst::debug!(CAT, imp = self, "Could not post message: no bus");
+            }
         }
-        if let Notice::EffortChanged { from, pace } = notice {
-            let (from, to) = (from.as_str(), pace.effort.as_str());
+        if let Notification::LoadChanged { from, load } = notification {
             gst::debug!(
                 CAT,
                 imp = self,
-                "effort {to} after {from}, lateness {:?}",
-                pace.lateness
+                "load level {} after {}, lateness {:?}",
+                load.level.as_str(),
+                from.as_str(),
+                load.lateness
             );
         }
-        if notice.goes_downstream() {
-            let mut structure = notice.structure(EVENT_NAME, context);
-            // So late begins are told at most: a gate holds frames back for that much longer.
+        if notification.goes_downstream() {
+            let mut structure = notification.structure(EVENT_NAME, context);
+            // A begin is reported at most this long after its start: a gate holds frames back for that much longer.
             structure.set("min-anomaly", settings.min_anomaly);
             self.obj()
                 .src_pad()
                 .push_event(gst::event::CustomDownstream::new(structure));
         }
-        if matches!(notice, Notice::StateChanged { .. }) {
+        if matches!(notification, Notification::StateChanged { .. }) {
             self.obj().notify("state");
         }
     }
 
-    /// The GPU failed; not a frame is lost.
-    fn tell_device_failure(&self, reason: &str) {
-        let was = lock(&self.stats).device.replace("cpu".to_owned());
+    /// The GPU failed; the detector continues on the CPU and no frame is lost.
+    fn report_device_failure(&self, reason: &str) {
+        let failed = lock(&self.stats).device.replace("cpu".to_owned());
         *lock(&self.device) = Some(ComputeDevice::cpu());
         gst::element_imp_warning!(
             self,
             gst::ResourceError::Failed,
             [
-                "{} failed, the model has moved to the CPU and goes on: {reason}",
-                was.unwrap_or_default()
+                "{} failed; continuing on the CPU: {reason}",
+                failed.unwrap_or_default()
             ]
         );
     }
 
-    /// A frame that cannot be scored goes on; the application is told once.
-    fn tell_unscored(&self, reason: &str) {
-        lock(&self.stats).count_unscored();
+    /// A frame that cannot be scored is passed on; a warning is posted for the first one.
+    fn report_unscored(&self, reason: &str) {
+        lock(&self.stats).add_unscored();
         gst::warning!(CAT, imp = self, "frame not scored: {reason}");
-        if !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            gst::element_imp_warning!(self, gst::StreamError::Failed, ["Frames pass unscored: {reason}"]);
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                ["Frames are passed on unscored: {reason}"]
+            );
         }
     }
 
-    /// Passes or drops the frame; before the first frame of a clip a key frame is asked for.
-    fn let_through(
+    /// Passes the frame on or drops it; requests a key frame before the first frame of a clip.
+    fn forward_or_drop(
         &self,
-        verdict: Verdict,
+        decision: Decision,
         times: Times,
         segment: &gst::FormattedSegment<gst::ClockTime>,
         settings: &Settings,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let obj = self.obj();
         let src = obj.src_pad();
-        match verdict {
-            Verdict::Keep { resumes, .. } => {
+        match decision {
+            Decision::Keep { resumes, .. } => {
                 if resumes {
                     let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                         .timestamp(times.position)
@@ -321,7 +334,7 @@ impl VaeAnomaly {
                 }
                 Ok(gst::FlowSuccess::Ok)
             }
-            Verdict::Drop => {
+            Decision::Drop => {
                 if let Some(start) = times.position.filter(|_| settings.gap_events) {
                     src.push_event(gst::event::Gap::builder(start).duration(times.duration).build());
                 }
@@ -330,27 +343,20 @@ impl VaeAnomaly {
         }
     }
 
-    /// Ends an open event at the end of the stream.
+    /// Ends an open event at the end of the stream or at a flush.
     fn finish(&self) {
-        let notice = lock(&self.session).as_mut().and_then(Session::finish);
-        let Some(notice) = notice else { return };
+        let notification = lock(&self.state).as_mut().and_then(StreamState::finish);
+        let Some(notification) = notification else { return };
         let settings = lock(&self.settings).clone();
-        let (tally, state): (Tally, State) = {
-            let stats = lock(&self.stats);
-            (stats.tally, stats.state)
-        };
-        gst::debug!(CAT, imp = self, "stream ends in state {state:?}");
+        let tally = lock(&self.stats).tally;
         let segment = self.time_segment();
-        self.announce(
-            &notice,
-            &Context {
-                segment: &segment,
-                times: Times::default(),
-                result: None,
-                tally,
-            },
-            &settings,
-        );
+        let context = Context {
+            segment: &segment,
+            times: Times::default(),
+            result: None,
+            tally,
+        };
+        self.report(&notification, &context, &settings);
     }
 }
 

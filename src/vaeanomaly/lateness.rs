@@ -1,118 +1,106 @@
-//! How late frames come, where that can be measured: live sources by the pipeline's clock, others by what a sink that
-//! keeps time reports.
+//! How late frames come, where that can be measured: for live sources by the pipeline's clock, otherwise by the QoS events
+//! of synchronising sinks.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::lock;
-use crate::detector::Delay;
+use super::load::AgeBaseline;
+use crate::gstutil::lock;
 
-/// A sink's report counts for frames this close to it.
-const REPORT_REACH: gst::ClockTime = gst::ClockTime::from_seconds(2);
+/// A QoS event counts for frames within this distance of its running time.
+const QOS_REACH: gst::ClockTime = gst::ClockTime::from_seconds(2);
 
-/// Where the frames come from.
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    /// Not asked yet.
+/// What upstream answers to the LATENCY query.
+#[derive(Clone, Copy, Debug, Default)]
+enum Upstream {
+    /// Not queried yet.
+    #[default]
     Unknown,
-    /// Frames come when they are made, this old at most by the sources' own account.
+    /// Frames come as they are captured, at most this late according to the sources.
     Live { latency: Duration },
-    /// Frames come as fast as they are taken.
-    Other,
+    /// Frames come as fast as they are processed.
+    NotLive,
 }
 
-/// What a sink said in its last QoS event.
+/// The lateness in a sink's last QoS event.
 #[derive(Clone, Copy, Debug)]
-struct Report {
+struct QosReport {
     running_time: gst::ClockTime,
-    late: Duration,
+    lateness: Duration,
 }
 
-#[derive(Debug)]
-struct State {
-    source: Source,
-    delay: Delay,
-    report: Option<Report>,
+#[derive(Debug, Default)]
+struct Measurement {
+    upstream: Upstream,
+    baseline: AgeBaseline,
+    qos: Option<QosReport>,
 }
 
 /// Measures how late frames come.
-#[derive(Debug)]
-pub(super) struct Lateness(Mutex<State>);
+#[derive(Debug, Default)]
+pub(super) struct LatenessMeter(Mutex<Measurement>);
 
-impl Default for Lateness {
-    fn default() -> Self {
-        Self(Mutex::new(State {
-            source: Source::Unknown,
-            delay: Delay::default(),
-            report: None,
-        }))
-    }
-}
-
-impl Lateness {
-    /// The stream starts or jumps, or its latency changes: what was measured before is void.
+impl LatenessMeter {
+    /// The stream starts or jumps, or its latency changes: earlier measurements are void.
     pub(super) fn reset(&self) {
-        *lock(&self.0) = State {
-            source: Source::Unknown,
-            delay: Delay::default(),
-            report: None,
-        };
+        *lock(&self.0) = Measurement::default();
     }
 
-    /// Takes a sink's report.
-    pub(super) fn report(&self, qos: &gst::event::Qos) {
-        let (kind, _, late, Some(running_time)) = qos.get() else {
+    /// Stores the report of a QoS event.
+    pub(super) fn add_qos(&self, qos: &gst::event::Qos) {
+        let (kind, _, lateness, Some(running_time)) = qos.get() else {
             return;
         };
         if kind != gst::QOSType::Throttle {
-            lock(&self.0).report = Some(Report {
+            lock(&self.0).qos = Some(QosReport {
                 running_time,
-                late: Duration::from_nanos(u64::try_from(late).unwrap_or(0)),
+                lateness: Duration::from_nanos(u64::try_from(lateness).unwrap_or(0)),
             });
         }
     }
 
-    /// How late a frame of this running time comes to `element`; `None` where that cannot be told.
+    /// How late the frame at this running time comes to `element`; `None` where that cannot be measured.
     pub(super) fn measure(
         &self,
         element: &impl IsA<gst::Element>,
         running_time: gst::ClockTime,
     ) -> Option<Duration> {
-        if matches!(lock(&self.0).source, Source::Unknown) {
+        if matches!(lock(&self.0).upstream, Upstream::Unknown) {
             // No lock is held while the elements upstream answer.
-            let source = ask(element);
-            lock(&self.0).source = source;
+            let upstream = query(element);
+            lock(&self.0).upstream = upstream;
         }
-        let mut state = lock(&self.0);
-        match state.source {
-            Source::Live { latency } => {
+        let mut measurement = lock(&self.0);
+        match measurement.upstream {
+            Upstream::Live { latency } => {
                 let now = element.current_running_time()?;
                 let age = i64::try_from(now.nseconds())
                     .ok()?
                     .checked_sub_unsigned(running_time.nseconds())?;
-                Some(state.delay.lateness(age, latency))
+                Some(measurement.baseline.lateness(age, latency))
             }
-            _ => state
-                .report
-                .filter(|report| running_time.absdiff(report.running_time) <= REPORT_REACH)
-                .map(|report| report.late),
+            _ => measurement
+                .qos
+                .filter(|qos| running_time.absdiff(qos.running_time) <= QOS_REACH)
+                .map(|qos| qos.lateness),
         }
     }
 }
 
 /// Asks upstream whether it is live.
-fn ask(element: &impl IsA<gst::Element>) -> Source {
+fn query(element: &impl IsA<gst::Element>) -> Upstream {
     let mut query = gst::query::Latency::new();
     let answered = element
         .static_pad("sink")
         .is_some_and(|pad| pad.peer_query(&mut query));
     let (live, latency, _) = query.result();
-    match answered && live {
-        true => Source::Live {
+    if answered && live {
+        Upstream::Live {
             latency: latency.into(),
-        },
-        false => Source::Other,
+        }
+    } else {
+        Upstream::NotLive
     }
 }

@@ -1,18 +1,37 @@
-//! Element messages and the downstream event, all structures named `vaeanomaly`.
+//! Element messages `vaeanomaly`, and the downstream event `vaeanomaly-event`.
 
-use std::time::Duration;
+use std::num::NonZeroU64;
 
-use super::meta::{FrameResult, label_name, state_name};
-use super::session::{Notice, Times};
-use crate::detector::{Region, SceneChange};
-use crate::gate::{EventInfo, Tally};
+use super::load::LoadLevel;
+use super::meta::FrameResult;
+use super::state::{Load, Times};
+use crate::detector::{Region, SceneChange, State};
+use crate::events::{EventInfo, Tally};
+use crate::gstutil::{label_name, to_clock_time};
 
 /// Name of the messages' structure.
+///
+/// Since: 0.1
 pub const MESSAGE_NAME: &str = "vaeanomaly";
-/// Name of the serialised downstream event's structure; its fields are the messages', and the property `min-anomaly`.
+/// Name of the structure of the serialised downstream event. It has the fields of the messages, and `min-anomaly`.
+///
+/// Since: 0.1
 pub const EVENT_NAME: &str = "vaeanomaly-event";
 
-/// What the messages of one frame share.
+/// Something to report to the application and downstream.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Notification {
+    StateChanged { from: Option<State> },
+    SceneChange(SceneChange),
+    ViewBlocked,
+    LoadChanged { from: LoadLevel, load: Load },
+    Begin(EventInfo),
+    Update(EventInfo, Region),
+    End(EventInfo, Region),
+    Frame,
+}
+
+/// What the messages of one frame have in common.
 pub(super) struct Context<'a> {
     pub(super) segment: &'a gst::FormattedSegment<gst::ClockTime>,
     pub(super) times: Times,
@@ -20,7 +39,7 @@ pub(super) struct Context<'a> {
     pub(super) tally: Tally,
 }
 
-impl Notice {
+impl Notification {
     /// The field `event`.
     fn name(&self) -> &'static str {
         match self {
@@ -30,22 +49,22 @@ impl Notice {
             Self::Begin(_) => "anomaly-begin",
             Self::Update(..) => "anomaly-update",
             Self::End(..) => "anomaly-end",
-            Self::EffortChanged { .. } => "effort-changed",
+            Self::LoadChanged { .. } => "effort-changed",
             Self::Frame => "frame",
         }
     }
 
-    /// Whether elements behind an encoder that loses metadata need to know.
+    /// Whether it is also sent downstream, for elements behind an encoder that loses metadata.
     pub(super) fn goes_downstream(&self) -> bool {
         matches!(self, Self::StateChanged { .. } | Self::Begin(_) | Self::End(..))
     }
 
-    /// The message's structure.
+    /// The structure of the message or event.
     pub(super) fn structure(&self, name: &str, context: &Context<'_>) -> gst::Structure {
         let mut s = gst::Structure::builder(name).field("event", self.name()).build();
         context.describe_frame(&mut s);
         match self {
-            Self::StateChanged { from } => s.set("old-state", from.map_or("none", state_name)),
+            Self::StateChanged { from } => s.set("old-state", from.map_or("none", State::as_str)),
             Self::SceneChange(change) => s.set(
                 "change",
                 match change {
@@ -53,10 +72,10 @@ impl Notice {
                     SceneChange::NewScene => "new-scene",
                 },
             ),
-            Self::EffortChanged { from, pace } => {
-                s.set("effort", pace.effort.as_str());
+            Self::LoadChanged { from, load } => {
+                s.set("effort", load.level.as_str());
                 s.set("old-effort", from.as_str());
-                s.set("lateness", pace.lateness.unwrap_or_default().as_nanos() as u64);
+                s.set("lateness", load.lateness.unwrap_or_default().as_nanos() as u64);
             }
             Self::ViewBlocked | Self::Frame => {}
             Self::Begin(event) => context.describe_event(&mut s, event, None),
@@ -76,35 +95,36 @@ impl Notice {
 impl Context<'_> {
     fn describe_frame(&self, s: &mut gst::StructureRef) {
         if let Some(result) = self.result {
-            s.set("event-id", result.event_id.map_or(0, std::num::NonZeroU64::get));
-            s.set("frame", result.frame);
+            let prediction = &result.prediction;
+            s.set("event-id", result.event_id.map_or(0, NonZeroU64::get));
+            s.set("frame", prediction.frame);
             s.set("scored", result.scored);
-            s.set("score", result.score);
-            s.set("peak-score", result.score);
-            s.set("raw-score", result.raw_score);
-            s.set("threshold", result.threshold);
-            s.set("label", label_name(result.label));
-            s.set("cue", result.cue.as_str());
-            s.set("state", state_name(result.state));
-            set_region(s, result.region);
+            s.set("score", prediction.score);
+            s.set("peak-score", prediction.score);
+            s.set("raw-score", prediction.raw_score);
+            s.set("threshold", prediction.threshold);
+            s.set("label", label_name(prediction.label));
+            s.set("cue", prediction.cue.as_str());
+            s.set("state", prediction.state.as_str());
+            set_region(s, prediction.region);
         }
         set_times(s, self.segment, self.times.pts, self.times.running_time());
         s.set("duration", self.times.duration);
     }
 
-    /// Times are the event's: its begin, and how long it has lasted.
+    /// Sets the times of the event: its begin, and its duration so far.
     fn describe_event(&self, s: &mut gst::StructureRef, event: &EventInfo, region: Option<Region>) {
         s.set("event-id", event.id.get());
         s.set("peak-score", event.peak_score);
         s.set("anomalous-frames", event.frames);
-        let begin = clock_time(event.start);
+        let begin = to_clock_time(event.start);
         set_times(
             s,
             self.segment,
             self.segment.position_from_running_time(begin),
             begin,
         );
-        s.set("duration", clock_time(event.duration()));
+        s.set("duration", to_clock_time(event.duration()));
         if let Some(region) = region {
             set_region(s, region);
         }
@@ -118,7 +138,7 @@ fn set_region(s: &mut gst::StructureRef, region: Region) {
     s.set("height", region.height);
 }
 
-/// As the base set's analysers name them.
+/// Sets the times under the names that `level` and other analysers use.
 fn set_times(
     s: &mut gst::StructureRef,
     segment: &gst::FormattedSegment<gst::ClockTime>,
@@ -128,8 +148,4 @@ fn set_times(
     s.set("timestamp", pts);
     s.set("stream-time", segment.to_stream_time(pts));
     s.set("running-time", running_time);
-}
-
-fn clock_time(time: Duration) -> gst::ClockTime {
-    gst::ClockTime::try_from(time).unwrap_or(gst::ClockTime::MAX)
 }

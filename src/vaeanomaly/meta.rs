@@ -1,71 +1,41 @@
-//! The metadata on every buffer: a plain `GstStructure` for every language, and a typed reader and writer.
+//! The metadata on every buffer: a `GstStructure` that every language can read, with a typed reader and writer.
 
 use std::num::NonZeroU64;
 
 use gst::glib;
 
-use super::State;
-use crate::detector::{CueKind, Label, Region};
+use crate::detector::{Prediction, Region};
+use crate::gstutil::{label_name, parse_label};
 
 /// Name of the custom metadata and of its structure.
+///
+/// Since: 0.1
 pub const META_NAME: &str = "VaeAnomalyMeta";
 
-/// What the element found on a frame.
+/// The result for one frame, as in its metadata.
 ///
 /// ```
 /// # gst::init().unwrap();
 /// # gstvaeanomaly::plugin_register_static().unwrap();
 /// use gstvaeanomaly::FrameResult;
 /// # let buffer = gst::Buffer::new();
-/// if let Some(found) = FrameResult::read(&buffer) {
-///     println!("{:.2} {:?}", found.score, found.label);
+/// if let Some(result) = FrameResult::read(&buffer) {
+///     println!("{:.2} {:?}", result.prediction.score, result.prediction.label);
 /// }
 /// ```
+///
+/// Since: 0.1
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameResult {
-    /// 0..1, 0.5 at the threshold; comparable between cameras and over time.
-    pub score: f64,
-    /// Fused, calibrated score in deviations from the camera's own history.
-    pub raw_score: f64,
-    /// Threshold on the raw score.
-    pub threshold: f64,
-    /// `None` (in the metadata `unknown`) while no label can be trusted.
-    pub label: Option<Label>,
-    /// The cue that decided.
-    pub cue: CueKind,
-    /// Where the element is in its life.
-    pub state: State,
+    /// Score, label, location and state.
+    pub prediction: Prediction,
     /// The event that the frame belongs to (in the metadata 0 = none).
     pub event_id: Option<NonZeroU64>,
-    /// Number of the frame, from 0.
-    pub frame: u64,
-    /// The strongest place, in the picture's pixels.
-    pub region: Region,
-    /// False where the frame came too late to be looked at and carries the result of the frame before.
+    /// `false` if the frame came too late to be scored and carries the prediction of the previous frame.
     pub scored: bool,
 }
 
-/// The label's name in metadata and messages.
-pub(super) fn label_name(label: Option<Label>) -> &'static str {
-    match label {
-        Some(Label::Normal) => "normal",
-        Some(Label::Anomaly) => "anomaly",
-        None => "unknown",
-    }
-}
-
-/// The state's nick, as in metadata, messages and gst-launch-1.0.
-pub(super) fn state_name(state: State) -> &'static str {
-    match state {
-        State::WarmingUp => "warming-up",
-        State::Calibrating => "calibrating",
-        State::Detecting => "detecting",
-        State::Adapting => "adapting",
-        State::Frozen => "frozen",
-    }
-}
-
-/// Makes the metadata known to GStreamer; may be called more than once.
+/// Registers the metadata with GStreamer; may be called more than once.
 pub(crate) fn register() {
     if !gst::meta::CustomMeta::is_registered(META_NAME) {
         gst::meta::CustomMeta::register(META_NAME, &[]);
@@ -73,13 +43,14 @@ pub(crate) fn register() {
 }
 
 impl FrameResult {
-    /// Reads a buffer's metadata; `None` where there is none, or it is incomplete.
+    /// Reads a buffer's metadata. `None` if there is none, if a field is missing, or if the name of a label, cue or state
+    /// is unknown.
     pub fn read(buffer: &gst::BufferRef) -> Option<Self> {
         let meta = gst::meta::CustomMeta::from_buffer(buffer, META_NAME).ok()?;
         Self::from_structure(meta.structure())
     }
 
-    /// Attaches the result to a buffer, in place of an older one.
+    /// Attaches the result to a buffer; replaces an earlier one.
     ///
     /// # Errors
     /// The metadata is not registered: the plugin was not loaded.
@@ -93,62 +64,52 @@ impl FrameResult {
     }
 
     fn fill(&self, s: &mut gst::StructureRef) {
-        s.set("score", self.score);
-        s.set("raw-score", self.raw_score);
-        s.set("threshold", self.threshold);
-        s.set("label", label_name(self.label));
-        s.set("cue", self.cue.as_str());
-        s.set("state", state_name(self.state));
+        let p = &self.prediction;
+        s.set("score", p.score);
+        s.set("raw-score", p.raw_score);
+        s.set("threshold", p.threshold);
+        s.set("label", label_name(p.label));
+        s.set("cue", p.cue.as_str());
+        s.set("state", p.state.as_str());
         s.set("event-id", self.event_id.map_or(0, NonZeroU64::get));
-        s.set("frame", self.frame);
-        s.set("x", self.region.x);
-        s.set("y", self.region.y);
-        s.set("width", self.region.width);
-        s.set("height", self.region.height);
+        s.set("frame", p.frame);
+        s.set("x", p.region.x);
+        s.set("y", p.region.y);
+        s.set("width", p.region.width);
+        s.set("height", p.region.height);
         s.set("scored", self.scored);
     }
 
     fn from_structure(s: &gst::StructureRef) -> Option<Self> {
         Some(Self {
-            score: s.get("score").ok()?,
-            raw_score: s.get("raw-score").ok()?,
-            threshold: s.get("threshold").ok()?,
-            label: match s.get::<&str>("label").ok()? {
-                "normal" => Some(Label::Normal),
-                "anomaly" => Some(Label::Anomaly),
-                _ => None,
-            },
-            cue: match s.get::<&str>("cue").ok()? {
-                "appearance" => CueKind::Appearance,
-                _ => CueKind::Motion,
-            },
-            state: match s.get::<&str>("state").ok()? {
-                "calibrating" => State::Calibrating,
-                "detecting" => State::Detecting,
-                "adapting" => State::Adapting,
-                "frozen" => State::Frozen,
-                _ => State::WarmingUp,
+            prediction: Prediction {
+                frame: s.get("frame").ok()?,
+                raw_score: s.get("raw-score").ok()?,
+                threshold: s.get("threshold").ok()?,
+                score: s.get("score").ok()?,
+                label: parse_label(s.get("label").ok()?)?,
+                cue: s.get::<&str>("cue").ok()?.parse().ok()?,
+                region: Region {
+                    x: s.get("x").ok()?,
+                    y: s.get("y").ok()?,
+                    width: s.get("width").ok()?,
+                    height: s.get("height").ok()?,
+                },
+                state: s.get::<&str>("state").ok()?.parse().ok()?,
             },
             event_id: NonZeroU64::new(s.get("event-id").ok()?),
-            frame: s.get("frame").ok()?,
-            region: Region {
-                x: s.get("x").ok()?,
-                y: s.get("y").ok()?,
-                width: s.get("width").ok()?,
-                height: s.get("height").ok()?,
-            },
-            scored: s.get("scored").unwrap_or(true),
+            scored: s.get("scored").ok()?,
         })
     }
 }
 
-/// Marks the place for overlays and other analysers.
+/// Attaches the location of an anomaly for overlays and other analysers.
 pub(super) fn add_region_of_interest(buffer: &mut gst::BufferRef, result: &FrameResult) {
-    let Region { x, y, width, height } = result.region;
+    let Region { x, y, width, height } = result.prediction.region;
     let mut roi = gst_video::VideoRegionOfInterestMeta::add(buffer, "anomaly", (x, y, width, height));
     roi.add_param(
         gst::Structure::builder("vaeanomaly")
-            .field("score", result.score)
+            .field("score", result.prediction.score)
             .field("event-id", result.event_id.map_or(0, NonZeroU64::get))
             .build(),
     );
@@ -157,51 +118,89 @@ pub(super) fn add_region_of_interest(buffer: &mut gst::BufferRef, result: &Frame
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detector::{CueKind, Label, State};
 
     fn result() -> FrameResult {
         FrameResult {
-            score: 0.75,
-            raw_score: 2.85,
-            threshold: 1.75,
-            label: Some(Label::Anomaly),
-            cue: CueKind::Appearance,
-            state: State::Detecting,
-            event_id: NonZeroU64::new(3),
-            frame: 1234,
-            region: Region {
-                x: 1,
-                y: 2,
-                width: 3,
-                height: 4,
+            prediction: Prediction {
+                score: 0.75,
+                raw_score: 2.85,
+                threshold: 1.75,
+                label: Some(Label::Anomaly),
+                cue: CueKind::Appearance,
+                state: State::Detecting,
+                frame: 1234,
+                region: Region {
+                    x: 1,
+                    y: 2,
+                    width: 3,
+                    height: 4,
+                },
             },
+            event_id: NonZeroU64::new(3),
             scored: true,
         }
     }
 
+    fn structure(result: &FrameResult) -> gst::Structure {
+        let mut s = gst::Structure::new_empty(META_NAME);
+        result.fill(&mut s);
+        s
+    }
+
     #[test]
-    fn reads_what_it_wrote_and_replaces_it() {
+    fn a_written_result_is_read_back_and_replaced() {
         gst::init().unwrap();
         register();
         register();
         let mut buffer = gst::Buffer::new();
         assert_eq!(FrameResult::read(&buffer), None);
         let buffer_mut = buffer.get_mut().unwrap();
-        FrameResult {
-            label: None,
-            event_id: None,
-            ..result()
-        }
-        .write(buffer_mut)
-        .unwrap();
+        let mut first = result();
+        first.prediction.label = None;
+        first.event_id = None;
+        first.write(buffer_mut).unwrap();
+        assert_eq!(FrameResult::read(buffer_mut), Some(first));
         result().write(buffer_mut).unwrap();
         assert_eq!(FrameResult::read(&buffer), Some(result()));
         assert_eq!(buffer.iter_meta::<gst::Meta>().count(), 1);
     }
 
     #[test]
-    fn an_incomplete_structure_is_no_result() {
+    fn every_name_round_trips() {
         gst::init().unwrap();
-        let s = gst::Structure::builder(META_NAME).field("score", 0.5).build();
-        assert_eq!(FrameResult::from_structure(&s), None);
+        for state in State::ALL {
+            for cue in CueKind::ALL {
+                for label in Label::ALL.iter().copied().map(Some).chain([None]) {
+                    let mut result = result();
+                    result.prediction.state = *state;
+                    result.prediction.cue = *cue;
+                    result.prediction.label = label;
+                    assert_eq!(FrameResult::from_structure(&structure(&result)), Some(result));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_field_or_an_unknown_name_is_no_result() {
+        gst::init().unwrap();
+        let complete = structure(&result());
+        assert!(FrameResult::from_structure(&complete).is_some());
+        for name in complete.fields() {
+            let mut incomplete = complete.clone();
+            incomplete.remove_field(name);
+            assert_eq!(FrameResult::from_structure(&incomplete), None, "without {name}");
+        }
+        for (name, value) in [
+            ("label", "abnormal"),
+            ("cue", "sound"),
+            ("state", "Detecting"),
+            ("state", ""),
+        ] {
+            let mut unknown = complete.clone();
+            unknown.set(name, value);
+            assert_eq!(FrameResult::from_structure(&unknown), None, "{name}={value}");
+        }
     }
 }

@@ -1,34 +1,79 @@
-//! The element: maps formats, properties, messages and metadata to the core in [`crate::detector`] and the
-//! state machine in [`crate::gate`].
+//! SECTION:element-vaeanomaly
+//!
+//! Detects anomalies in the video of a fixed camera. The element trains two small convolutional variational autoencoders
+//! on the frames that pass through it, one for appearance and one for motion, without labels and without a model file.
+//! Every frame is scored before anything is learnt from it (prequential evaluation).
+//!
+//! The result travels as [`FrameResult`] in the custom metadata [`META_NAME`] of every buffer, anomalous frames carry a
+//! `GstVideoRegionOfInterestMeta`, and element messages on the bus report when an anomaly begins and ends. With
+//! `drop-normal=true` frames that belong to no anomaly are dropped.
+//!
+//! The read-only property `state` shows the life cycle: `warming-up`, `calibrating`, `detecting`, `adapting` after a
+//! scene change, and `frozen` with `learn=false`. Labels are assigned in `detecting` and `frozen` only, and nothing is
+//! dropped in any other state.
+//!
+//! ## Example pipelines
+//!
+//! Print the messages of a stream:
+//!
+//! ```shell
+//! gst-launch-1.0 -m videotestsrc num-buffers=100 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 \
+//!     ! vaeanomaly ! fakesink
+//! ```
+//!
+//! Record anomalies only:
+//!
+//! ```shell
+//! gst-launch-1.0 -e videotestsrc num-buffers=100 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 \
+//!     ! vaeanomaly drop-normal=true ! x264enc ! mp4mux ! filesink location=anomalies.mp4
+//! ```
+//!
+//! Since: 0.1
+//!
+//! ## Notes on properties
+//!
+//! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
+//! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
+//!   `model-width`.
+//! * `learning-rate`: the first 1000 steps of the appearance model use twice as much, the first 20 s of the motion model six
+//!   times as much.
+//! * `train-interval`: the first 1500 steps come ten times a second, or with every frame at lower frame rates.
+//! * Properties that can safely change at run time are mutable in PLAYING. Invalid values fail the state change with an
+//!   error that names the value and its range.
+//!
+//! # Implementation
+//!
+//! The element maps formats, properties, messages and metadata to the core in [`crate::detector`] and to the state
+//! machine in [`crate::events`].
 //!
 //! ```text
-//! imp::transform_ip -> Session::process -> picture (map, no copy) -> Detector::process
-//!                                       -> EventTracker, Retention -> Outcome
-//!                   -> meta -> stats -> messages, events -> kept or dropped
+//! imp::transform_ip -> StreamState::process -> view (mapped, not copied) -> Detector::process
+//!                                           -> EventTracker, Retention   -> Outcome
+//!                   -> metadata, statistics -> messages, events -> frame passed on or dropped
 //! ```
 
+mod enums;
 mod imp;
 mod lateness;
+mod load;
 mod message;
 mod meta;
-mod picture;
-mod properties;
-mod session;
 mod settings;
+mod state;
 mod stats;
-mod types;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod view;
 
 use gst::glib;
 use gst::prelude::*;
 
+pub use enums::{Cues, PostMessages, State, ThresholdMode};
 pub use message::{EVENT_NAME, MESSAGE_NAME};
 pub use meta::{FrameResult, META_NAME};
-pub use types::{Cues, PostMessages, State, ThresholdMode};
 
 glib::wrapper! {
     /// The `vaeanomaly` element.
+    ///
+    /// Since: 0.1
     pub struct VaeAnomaly(ObjectSubclass<imp::VaeAnomaly>)
         @extends gst_base::BaseTransform, gst::Element, gst::Object;
 }
@@ -50,9 +95,4 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         gst::Rank::NONE,
         VaeAnomaly::static_type(),
     )
-}
-
-/// A poisoned lock still holds whole values here: each is written in one piece.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

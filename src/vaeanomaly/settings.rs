@@ -1,27 +1,30 @@
-//! What the properties hold.
+//! The properties: their specifications, their values, and what the core makes of them.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::{PostMessages, ThresholdMode};
-use crate::detector::{ComputeDevice, Config, CueKind, DeviceChoice, NetArch, Result, Tuning};
-use crate::gate::{EventPolicy, RetentionPolicy};
+use gst::glib;
+use gst::prelude::*;
 
-/// Once a second an open event is told again.
+use super::{Cues, PostMessages, State, ThresholdMode};
+use crate::detector::{ComputeDevice, Config, DeviceChoice, NetArch, Result, Tuning};
+use crate::events::{EventPolicy, RetentionPolicy};
+use crate::gstutil::{Mutable, boolean, clock_time, double, get, string, text, time, uint};
+
+/// Interval of `anomaly-update` while an event is open.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A snapshot of all properties; copied once a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     pub(super) device: String,
-    pub(super) appearance: bool,
-    pub(super) motion: bool,
+    pub(super) cues: Cues,
     pub(super) net_arch: String,
     pub(super) latent_dim: u32,
     pub(super) model_width: u32,
     pub(super) seed: u64,
     pub(super) warm_up: u32,
     pub(super) tuning: Tuning,
-    pub(super) threshold_mode: ThresholdMode,
     pub(super) drop_normal: bool,
     pub(super) keepalive_interval: gst::ClockTime,
     pub(super) gap_events: bool,
@@ -38,15 +41,13 @@ impl Default for Settings {
         let config = Config::default();
         Self {
             device: DeviceChoice::default().to_string(),
-            appearance: config.cues.contains(&CueKind::Appearance),
-            motion: config.cues.contains(&CueKind::Motion),
+            cues: config.cues.iter().copied().collect(),
             net_arch: config.net_arch.to_string(),
             latent_dim: config.latent_dim as u32,
             model_width: config.model_width as u32,
             seed: config.seed,
             warm_up: config.warm_up,
             tuning: Tuning::default(),
-            threshold_mode: ThresholdMode::default(),
             drop_normal: false,
             keepalive_interval: gst::ClockTime::SECOND,
             gap_events: true,
@@ -64,16 +65,10 @@ impl Settings {
     /// The detector's configuration.
     ///
     /// # Errors
-    /// A value that no net can be made of, with its name and the allowed range.
+    /// A value that no model can be built with, with its name and the allowed range.
     pub(super) fn config(&self) -> Result<Config> {
         let config = Config {
-            cues: [
-                (CueKind::Motion, self.motion),
-                (CueKind::Appearance, self.appearance),
-            ]
-            .into_iter()
-            .filter_map(|(kind, on)| on.then_some(kind))
-            .collect(),
+            cues: self.cues.kinds(),
             net_arch: self.net_arch.parse::<NetArch>()?,
             latent_dim: self.latent_dim as usize,
             model_width: self.model_width as usize,
@@ -85,20 +80,12 @@ impl Settings {
         Ok(config)
     }
 
-    /// Readies the device.
+    /// Opens the compute device.
     ///
     /// # Errors
-    /// A word that names no device, or a device by name that is not there; nothing falls back silently.
+    /// A string that names no device, or a device that was requested by name and cannot be used.
     pub(super) fn open_device(&self) -> Result<ComputeDevice> {
         self.device.parse::<DeviceChoice>()?.open()
-    }
-
-    /// What the detector may change between frames.
-    pub(super) fn tuning(&self) -> Tuning {
-        Tuning {
-            threshold_mode: self.threshold_mode.into(),
-            ..self.tuning
-        }
     }
 
     pub(super) fn event_policy(&self) -> EventPolicy {
@@ -116,6 +103,298 @@ impl Settings {
             keepalive_interval: self.keepalive_interval.into(),
         }
     }
+
+    /// Sets a property; GLib has checked type and range.
+    pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
+        match name {
+            "device" => self.device = string(value),
+            "cues" => self.cues = get(value),
+            "net-arch" => self.net_arch = string(value),
+            "latent-dim" => self.latent_dim = get(value),
+            "model-width" => self.model_width = get(value),
+            "seed" => self.seed = get(value),
+            "warm-up" => self.warm_up = get(value),
+            "learn" => self.tuning.learn = get(value),
+            "learning-rate" => self.tuning.learning_rate = get(value),
+            "train-interval" => self.tuning.train_interval = get(value),
+            "kl-weight" => self.tuning.kl_weight = get(value),
+            "dropout" => self.tuning.dropout = get(value),
+            "threshold-mode" => self.tuning.threshold_mode = get::<ThresholdMode>(value).into(),
+            "threshold" => self.tuning.threshold = get(value),
+            "sigma" => self.tuning.sigma = get(value),
+            "false-alarm-rate" => self.tuning.false_alarm_rate = get(value),
+            "window" => self.tuning.window = get(value),
+            "drop-normal" => self.drop_normal = get(value),
+            "keepalive-interval" => self.keepalive_interval = clock_time(value),
+            "gap-events" => self.gap_events = get(value),
+            "post-roll" => self.post_roll = clock_time(value),
+            "min-anomaly" => self.min_anomaly = clock_time(value),
+            "merge-gap" => self.merge_gap = clock_time(value),
+            "max-lateness" => self.max_lateness = clock_time(value),
+            "post-messages" => self.post_messages = get(value),
+            "roi-meta" => self.roi_meta = get(value),
+            _ => unreachable!("no writable property {name}"),
+        }
+    }
+
+    /// The value of a writable property.
+    pub(super) fn get(&self, name: &str) -> glib::Value {
+        match name {
+            "device" => self.device.to_value(),
+            "cues" => self.cues.to_value(),
+            "net-arch" => self.net_arch.to_value(),
+            "latent-dim" => self.latent_dim.to_value(),
+            "model-width" => self.model_width.to_value(),
+            "seed" => self.seed.to_value(),
+            "warm-up" => self.warm_up.to_value(),
+            "learn" => self.tuning.learn.to_value(),
+            "learning-rate" => self.tuning.learning_rate.to_value(),
+            "train-interval" => self.tuning.train_interval.to_value(),
+            "kl-weight" => self.tuning.kl_weight.to_value(),
+            "dropout" => self.tuning.dropout.to_value(),
+            "threshold-mode" => ThresholdMode::from(self.tuning.threshold_mode).to_value(),
+            "threshold" => self.tuning.threshold.to_value(),
+            "sigma" => self.tuning.sigma.to_value(),
+            "false-alarm-rate" => self.tuning.false_alarm_rate.to_value(),
+            "window" => self.tuning.window.to_value(),
+            "drop-normal" => self.drop_normal.to_value(),
+            "keepalive-interval" => self.keepalive_interval.nseconds().to_value(),
+            "gap-events" => self.gap_events.to_value(),
+            "post-roll" => self.post_roll.nseconds().to_value(),
+            "min-anomaly" => self.min_anomaly.nseconds().to_value(),
+            "merge-gap" => self.merge_gap.nseconds().to_value(),
+            "max-lateness" => self.max_lateness.nseconds().to_value(),
+            "post-messages" => self.post_messages.to_value(),
+            "roi-meta" => self.roi_meta.to_value(),
+            _ => unreachable!("no readable property {name}"),
+        }
+    }
+
+    /// Specifications of all properties, in the order of the documentation.
+    pub(super) fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let d = Settings::default();
+            [
+                model(&d),
+                learning(&d),
+                threshold(&d),
+                dropping(&d),
+                reporting(&d),
+            ]
+            .concat()
+        });
+        &PROPERTIES
+    }
+}
+
+fn model(d: &Settings) -> Vec<glib::ParamSpec> {
+    let latent = 1..=Config::MAX_LATENT_DIM as u32;
+    let width = *Config::MODEL_WIDTH.start() as u32..=*Config::MODEL_WIDTH.end() as u32;
+    vec![
+        text(
+            "device",
+            "Device",
+            "Compute device: auto (first usable CUDA device, else the CPU), cpu, cuda or cuda:N",
+            Some(&d.device),
+        ),
+        glib::ParamSpecFlags::builder::<Cues>("cues")
+            .nick("Cues")
+            .blurb("Cues to compute, train and fuse, at least one")
+            .default_value(d.cues)
+            .mutable_ready()
+            .build(),
+        text(
+            "net-arch",
+            "Network architecture",
+            "Stages of the appearance encoder as a list of (filters, kernel, pooling); the decoder mirrors them",
+            Some(&d.net_arch),
+        ),
+        uint(
+            "latent-dim",
+            "Latent dimension",
+            "Latent size of the appearance model",
+            latent,
+            d.latent_dim,
+            Mutable::Ready,
+        ),
+        uint(
+            "model-width",
+            "Model width",
+            "Width of the appearance model's input image in pixels; its height follows the aspect ratio",
+            width,
+            d.model_width,
+            Mutable::Ready,
+        ),
+        glib::ParamSpecUInt64::builder("seed")
+            .nick("Seed")
+            .blurb("Random seed; the same input, seed and device give the same scores")
+            .default_value(d.seed)
+            .mutable_ready()
+            .build(),
+        uint(
+            "warm-up",
+            "Warm-up",
+            "Frames before the state 'calibrating' ends (0 = automatic: 8 s for motion, 200 training steps for appearance)",
+            0..=u32::MAX,
+            d.warm_up,
+            Mutable::Ready,
+        ),
+    ]
+}
+
+fn learning(d: &Settings) -> Vec<glib::ParamSpec> {
+    let t = &d.tuning;
+    vec![
+        boolean(
+            "learn",
+            "Learn",
+            "Learn online (false = weights and statistics stay as they are)",
+            t.learn,
+        ),
+        double(
+            "learning-rate",
+            "Learning rate",
+            "Learning rate of the appearance model after its first 1000 steps; the motion model uses twice as much",
+            0.0..=0.1,
+            t.learning_rate,
+        ),
+        uint(
+            "train-interval",
+            "Train interval",
+            "Interval between training steps in frames, after the first 1500 steps",
+            1..=100_000,
+            t.train_interval,
+            Mutable::Playing,
+        ),
+        double(
+            "kl-weight",
+            "KL weight",
+            "Weight of the Kullback-Leibler term in the appearance loss; the motion loss uses 10/3 of it",
+            0.0..=1000.0,
+            t.kl_weight,
+        ),
+        double(
+            "dropout",
+            "Dropout",
+            "Fraction of the encoder features zeroed in training (0 = no dropout)",
+            0.0..=0.9,
+            t.dropout,
+        ),
+    ]
+}
+
+fn threshold(d: &Settings) -> Vec<glib::ParamSpec> {
+    let t = &d.tuning;
+    vec![
+        glib::ParamSpecEnum::builder_with_default("threshold-mode", ThresholdMode::from(t.threshold_mode))
+            .nick("Threshold mode")
+            .blurb("How the threshold on the raw score is determined")
+            .mutable_playing()
+            .build(),
+        double(
+            "threshold",
+            "Threshold",
+            "Threshold in standard deviations of the camera's own history, mode calibrated (1.6 = sensitive, 2.0 = quiet)",
+            -100.0..=100.0,
+            t.threshold,
+        ),
+        double(
+            "sigma",
+            "Sigma",
+            "Threshold in standard deviations above the moving average, mode sigma",
+            0.0..=1000.0,
+            t.sigma,
+        ),
+        double(
+            "false-alarm-rate",
+            "False alarm rate",
+            "Fraction of normal frames that may be labelled as anomalies, modes evt and quantile",
+            1e-6..=0.5,
+            t.false_alarm_rate,
+        ),
+        uint(
+            "window",
+            "Window",
+            "Sliding-window length in frames, modes sigma, evt and quantile",
+            10..=100_000,
+            t.window,
+            Mutable::Playing,
+        ),
+    ]
+}
+
+fn dropping(d: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        boolean(
+            "drop-normal",
+            "Drop normal frames",
+            "Drop frames that belong to no anomaly, in the states 'detecting' and 'frozen'",
+            d.drop_normal,
+        ),
+        time(
+            "keepalive-interval",
+            "Keep-alive interval",
+            "Interval in ns at which one frame is passed on while dropping, for muxers and viewers (0 = never)",
+            d.keepalive_interval,
+        ),
+        boolean(
+            "gap-events",
+            "GAP events",
+            "Send GAP events downstream for dropped frames",
+            d.gap_events,
+        ),
+        time(
+            "post-roll",
+            "Post-roll",
+            "Time in ns for which frames are kept after an anomaly",
+            d.post_roll,
+        ),
+        time(
+            "min-anomaly",
+            "Minimum anomaly",
+            "Minimum duration of an anomaly to be reported as an event, in ns",
+            d.min_anomaly,
+        ),
+        time(
+            "merge-gap",
+            "Merge gap",
+            "Anomalies closer together than this belong to one event, in ns",
+            d.merge_gap,
+        ),
+    ]
+}
+
+fn reporting(d: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        time(
+            "max-lateness",
+            "Maximum lateness",
+            "Lateness in ns after which load is shed: training stops first, then every other frame is left unscored \
+             (0 = disabled)",
+            d.max_lateness,
+        ),
+        glib::ParamSpecEnum::builder_with_default("post-messages", d.post_messages)
+            .nick("Post messages")
+            .blurb("Which element messages 'vaeanomaly' are posted on the bus")
+            .mutable_playing()
+            .build(),
+        boolean(
+            "roi-meta",
+            "ROI meta",
+            "Attach a GstVideoRegionOfInterestMeta 'anomaly' to frames labelled as anomalies",
+            d.roi_meta,
+        ),
+        glib::ParamSpecEnum::builder::<State>("state")
+            .nick("State")
+            .blurb("Current life-cycle state")
+            .read_only()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Frame and byte counts, losses, and times per stage in ms since start")
+            .read_only()
+            .build(),
+    ]
 }
 
 #[cfg(test)]
@@ -123,7 +402,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_net_is_refused_with_value_and_range() {
+    fn an_invalid_architecture_is_rejected_with_value_and_range() {
         let settings = Settings {
             net_arch: "[(12,3,3)]".to_owned(),
             ..Settings::default()

@@ -1,21 +1,22 @@
-//! What the `stats` property tells.
+//! The `stats` property.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::State;
-use super::session::{Notice, Outcome};
-use crate::detector::{CueKind, Effort, Label, StepReport};
-use crate::gate::Tally;
+use super::load::LoadLevel;
+use super::message::Notification;
+use super::state::Outcome;
+use crate::detector::{CueKind, Label, State, StepReport};
+use crate::events::Tally;
 
-/// Frames that the times per stage reach back.
+/// Number of frames over which the times per stage are averaged.
 const RECENT: usize = 512;
 
-/// The newest times of one stage.
+/// The most recent times of one stage.
 #[derive(Clone, Debug, Default)]
-struct Stage(VecDeque<Duration>);
+struct StageTimes(VecDeque<Duration>);
 
-impl Stage {
+impl StageTimes {
     fn push(&mut self, time: Duration) {
         if self.0.len() == RECENT {
             self.0.pop_front();
@@ -35,33 +36,33 @@ impl Stage {
     }
 }
 
-/// Counts since the start.
+/// Counts since start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stats {
     pub(super) state: State,
     pub(super) tally: Tally,
-    /// Where the nets compute; `None` before the first start.
+    /// Compute device; `None` before the first start.
     pub(super) device: Option<String>,
     frames: u64,
     trained: u64,
-    refused: u64,
+    rejected: u64,
     anomalous: u64,
     events: u64,
     unscored: u64,
     skipped: u64,
-    spared: u64,
-    effort: Effort,
+    training_suspended: u64,
+    load: LoadLevel,
     lateness: Duration,
     threshold: f64,
-    appearance: StepReport,
-    motion: StepReport,
-    reduce: Stage,
-    score: Stage,
-    learn: Stage,
+    /// The last training step of each cue, in the order of [`CueKind::ALL`].
+    steps: [StepReport; CueKind::ALL.len()],
+    preprocess: StageTimes,
+    score: StageTimes,
+    learn: StageTimes,
 }
 
 impl Stats {
-    /// At the start, on `device`.
+    /// Statistics at the start, on `device`.
     pub(super) fn on(device: &str) -> Self {
         Self {
             device: Some(device.to_owned()),
@@ -69,81 +70,88 @@ impl Stats {
         }
     }
 
-    pub(super) fn count(&mut self, outcome: &Outcome) {
+    pub(super) fn add(&mut self, outcome: &Outcome) {
         let Outcome {
-            result,
-            prediction,
-            report,
-            pace,
-            ..
+            result, report, load, ..
         } = outcome;
         self.frames += 1;
-        self.anomalous += u64::from(result.label == Some(Label::Anomaly));
-        self.spared += u64::from(pace.effort != Effort::Full);
-        self.effort = pace.effort;
-        self.lateness = pace.lateness.unwrap_or_default();
+        self.anomalous += u64::from(result.prediction.label == Some(Label::Anomaly));
+        self.training_suspended += u64::from(load.level != LoadLevel::Full);
+        self.load = load.level;
+        self.lateness = load.lateness.unwrap_or_default();
         if !result.scored {
             self.skipped += 1;
             return;
         }
-        self.threshold = prediction.threshold;
-        self.state = prediction.state.into();
+        self.threshold = result.prediction.threshold;
+        self.state = result.prediction.state;
         self.trained += u64::from(!report.steps.is_empty());
-        for (cue, lesson) in &report.steps {
-            self.refused += u64::from(lesson.rejected);
-            match cue {
-                CueKind::Appearance => self.appearance = *lesson,
-                CueKind::Motion => self.motion = *lesson,
+        for (cue, step) in &report.steps {
+            self.rejected += u64::from(step.rejected);
+            for (kind, last) in CueKind::ALL.iter().zip(&mut self.steps) {
+                if kind == cue {
+                    *last = *step;
+                }
             }
         }
-        self.reduce.push(report.timings.preprocess);
+        self.preprocess.push(report.timings.preprocess);
         self.score.push(report.timings.score);
         if !report.steps.is_empty() {
             self.learn.push(report.timings.learn);
         }
     }
 
-    pub(super) fn count_unscored(&mut self) {
+    pub(super) fn add_unscored(&mut self) {
         self.unscored += 1;
     }
 
-    pub(super) fn count_notice(&mut self, notice: &Notice) {
-        self.events += u64::from(matches!(notice, Notice::Begin(_)));
+    pub(super) fn add_notification(&mut self, notification: &Notification) {
+        self.events += u64::from(matches!(notification, Notification::Begin(_)));
     }
 
     /// The structure of the property.
     pub(super) fn structure(&self) -> gst::Structure {
-        let ((reduce, reduce95), (score, score95), (learn, learn95)) =
-            (self.reduce.summary(), self.score.summary(), self.learn.summary());
-        gst::Structure::builder("vaeanomaly-stats")
+        let mut s = gst::Structure::builder("vaeanomaly-stats")
             .field("frames", self.frames)
             .field("unscored", self.unscored)
             .field("skipped", self.skipped)
-            .field("untrained-late", self.spared)
-            .field("effort", self.effort.as_str())
+            .field("training-suspended", self.training_suspended)
+            .field("effort", self.load.as_str())
             .field("lateness", self.lateness.as_nanos() as u64)
             .field("trained", self.trained)
-            .field("refused-steps", self.refused)
+            .field("rejected-steps", self.rejected)
             .field("anomalous", self.anomalous)
             .field("events", self.events)
             .field("dropped", self.tally.frames_in - self.tally.frames_out)
             .field("passed", self.tally.frames_out)
             .field("bytes-in", self.tally.bytes_in)
             .field("bytes-out", self.tally.bytes_out)
-            .field("reduce-ms-mean", reduce)
-            .field("reduce-ms-p95", reduce95)
-            .field("score-ms-mean", score)
-            .field("score-ms-p95", score95)
-            .field("learn-ms-mean", learn)
-            .field("learn-ms-p95", learn95)
-            .field("loss", self.appearance.loss)
-            .field("reconstruction", self.appearance.reconstruction)
-            .field("kl", self.appearance.kl)
-            .field("motion-loss", self.motion.loss)
-            .field("motion-reconstruction", self.motion.reconstruction)
-            .field("motion-kl", self.motion.kl)
             .field("threshold", self.threshold)
             .field("device", self.device.as_deref().unwrap_or("cpu"))
-            .build()
+            .build();
+        for (stage, times) in [
+            ("preprocess", &self.preprocess),
+            ("score", &self.score),
+            ("learn", &self.learn),
+        ] {
+            let (mean, p95) = times.summary();
+            s.set(format!("{stage}-ms-mean"), mean);
+            s.set(format!("{stage}-ms-p95"), p95);
+        }
+        for (cue, step) in CueKind::ALL.iter().zip(&self.steps) {
+            let prefix = field_prefix(*cue);
+            s.set(format!("{prefix}loss"), step.loss);
+            s.set(format!("{prefix}reconstruction"), step.reconstruction);
+            s.set(format!("{prefix}kl"), step.kl);
+        }
+        s
+    }
+}
+
+/// What the names of a cue's losses start with: nothing for the appearance cue.
+fn field_prefix(cue: CueKind) -> String {
+    match cue {
+        CueKind::Appearance => String::new(),
+        cue => format!("{cue}-"),
     }
 }

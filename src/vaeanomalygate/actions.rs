@@ -1,99 +1,87 @@
-//! What is to be done once no lock is held any more.
+//! Actions that the state machine decides on and the element performs without a lock.
 
 use std::time::Duration;
 
-use crate::gate::{Reason, Span};
+use crate::events::{KeepReason, Span};
+use crate::gstutil::to_clock_time;
 
-/// One thing to do, in order.
+/// One action; they are performed in order.
 #[derive(Debug)]
 pub(super) enum Action {
     /// Push a frame.
     Frame(gst::Buffer),
     /// Push a serialised event.
     Event(gst::Event),
-    /// Announce that nothing comes for a time.
+    /// Push a GAP event with this start and duration.
     Gap(gst::ClockTime, gst::ClockTime),
-    /// Ask an encoder downstream for a key frame with the next frame.
+    /// Request a key frame from an encoder downstream, at this running time.
     ForceKeyDownstream(gst::ClockTime),
-    /// Ask upstream for a key frame: an event began without one.
+    /// Request a key frame from upstream: an event began without one.
     ForceKeyUpstream,
-    /// Tell the application about a clip.
+    /// Post an element message about a clip.
     Clip(Clip),
-    /// Tell the application that the pre-roll does not fit.
+    /// Post a warning that the pre-roll does not fit.
     Overflow {
-        /// The bound it does not fit in.
+        /// The bound that it exceeds.
         max_bytes: u64,
     },
-    /// The latency changed.
+    /// Post a message that the latency changed.
     Latency,
 }
 
-/// A stretch of frames that pass for more than the keep-alive.
+/// A run of kept frames that is more than a keep-alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clip {
     /// It starts with the next frame.
     Begin {
-        /// When that frame is shown.
+        /// Start of that frame.
         at: Duration,
-        /// Why it passes.
-        reason: Reason,
+        /// Why the frame is kept.
+        reason: KeepReason,
     },
-    /// The frame before was its last.
+    /// It ended with the previous frame.
     End {
-        /// When that frame was over.
+        /// End of that frame.
         at: Duration,
     },
 }
 
 impl Clip {
-    /// The element message about it.
-    pub fn to_structure(self) -> gst::Structure {
+    /// The structure of the element message.
+    pub(super) fn structure(self) -> gst::Structure {
         let (name, at) = match self {
             Clip::Begin { at, .. } => ("clip-begin", at),
             Clip::End { at } => ("clip-end", at),
         };
-        let at = gst::ClockTime::try_from(at).unwrap_or(gst::ClockTime::ZERO);
         let message = gst::Structure::builder("vaeanomalygate")
             .field("event", name)
-            .field("running-time", at);
+            .field("running-time", to_clock_time(at));
         match self {
-            Clip::Begin { reason, .. } => message.field("reason", nick(reason)).build(),
+            Clip::Begin { reason, .. } => message.field("reason", reason.as_str()).build(),
             Clip::End { .. } => message.build(),
         }
     }
 }
 
-fn nick(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Event => "event",
-        Reason::PreRoll => "pre-roll",
-        Reason::PostRoll => "post-roll",
-        Reason::Protected => "protected",
-        Reason::Reference => "reference",
-        Reason::KeepAlive => "keep-alive",
-        Reason::NotDropping => "not-dropping",
-    }
-}
-
-/// Joins the gaps of frames dropped one after the other.
+/// Joins the gaps of consecutive dropped frames.
 #[derive(Debug, Default)]
 pub(super) struct Gaps(Option<Span>);
 
 impl Gaps {
-    /// Takes one more; gives back what was gathered where this one does not touch it.
-    pub fn add(&mut self, gap: Span) -> Option<Span> {
+    /// Adds a gap. Returns the joined one so far if the new one does not touch it.
+    pub(super) fn add(&mut self, gap: Span) -> Option<Span> {
         match &mut self.0 {
-            Some(gathered) if gap.start <= gathered.end.saturating_add(gap.duration()) => {
-                gathered.start = gathered.start.min(gap.start);
-                gathered.end = gathered.end.max(gap.end);
+            Some(joined) if gap.start <= joined.end.saturating_add(gap.duration()) => {
+                joined.start = joined.start.min(gap.start);
+                joined.end = joined.end.max(gap.end);
                 None
             }
-            gathered => gathered.replace(gap),
+            joined => joined.replace(gap),
         }
     }
 
-    /// Gives out what was gathered.
-    pub fn take(&mut self) -> Option<Span> {
+    /// Takes the joined gap.
+    pub(super) fn take(&mut self) -> Option<Span> {
         self.0.take()
     }
 }

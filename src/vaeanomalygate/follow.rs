@@ -1,18 +1,19 @@
-//! Listens to a `vaeanomaly` element on another branch of the pipeline.
+//! Follows a `vaeanomaly` element on another branch of the pipeline.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::ThreadId;
 
 use gst::prelude::*;
 
-use super::findings::Finding;
-use crate::{buffer_times::BufferTimes, gate::Mark};
+use super::remote::read_verdict;
+use crate::events::FrameVerdict;
+use crate::gstutil::{BufferTimes, lock};
 
-/// What the other branch tells.
+/// An update from the followed branch.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum News {
-    /// A frame was judged, or will not come.
-    Mark(Mark),
+pub(super) enum Update {
+    /// The verdict on a frame, or on a gap.
+    Verdict(FrameVerdict),
     /// The branch was flushed.
     Restart,
     /// The branch is at its end.
@@ -20,70 +21,67 @@ pub(super) enum News {
 }
 
 #[derive(Debug, Default)]
-struct Letters {
-    news: Vec<News>,
+struct Shared {
+    updates: Vec<Update>,
     times: BufferTimes,
     writer: Option<ThreadId>,
     closed: bool,
 }
 
-/// Where the other branch leaves its news.
+/// Updates from the followed branch, until the gate takes them.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
-    letters: Mutex<Letters>,
+pub(super) struct Mailbox {
+    shared: Mutex<Shared>,
     changed: Condvar,
 }
 
-impl Inbox {
-    /// Takes all news.
-    pub fn take(&self) -> Vec<News> {
-        std::mem::take(&mut self.lock().news)
+impl Mailbox {
+    /// Takes all updates.
+    pub(super) fn take(&self) -> Vec<Update> {
+        std::mem::take(&mut lock(&self.shared).updates)
     }
 
-    /// Waits for news; `false` when there will be none: the gate stops, or the branch is driven by this very thread.
-    pub fn wait(&self) -> bool {
-        let mut letters = self.lock();
-        while letters.news.is_empty() && !letters.closed {
-            if letters.writer == Some(std::thread::current().id()) {
+    /// Waits for an update. Returns `false` if there will be none: the mailbox is closed, or the followed branch runs in
+    /// this very thread.
+    pub(super) fn wait(&self) -> bool {
+        let mut shared = lock(&self.shared);
+        while shared.updates.is_empty() && !shared.closed {
+            if shared.writer == Some(std::thread::current().id()) {
                 return false;
             }
-            letters = self.changed.wait(letters).unwrap_or_else(PoisonError::into_inner);
+            shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
         }
-        !letters.closed
+        !shared.closed
     }
 
-    /// Wakes and refuses all who wait, until opened again.
-    pub fn close(&self, closed: bool) {
-        self.lock().closed = closed;
+    /// While closed, [`Mailbox::wait`] returns at once.
+    pub(super) fn set_closed(&self, closed: bool) {
+        lock(&self.shared).closed = closed;
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, data: &gst::PadProbeData) {
-        let mut letters = self.lock();
-        letters.writer = Some(std::thread::current().id());
+    fn receive(&self, data: &gst::PadProbeData) {
+        let mut shared = lock(&self.shared);
+        shared.writer = Some(std::thread::current().id());
         match data {
-            gst::PadProbeData::Buffer(buffer) => letters.hear_buffer(buffer),
-            gst::PadProbeData::BufferList(list) => list.iter().for_each(|buffer| letters.hear_buffer(buffer)),
-            gst::PadProbeData::Event(event) => letters.hear_event(event),
+            gst::PadProbeData::Buffer(buffer) => shared.add_buffer(buffer),
+            gst::PadProbeData::BufferList(list) => list.iter().for_each(|buffer| shared.add_buffer(buffer)),
+            gst::PadProbeData::Event(event) => shared.add_event(event),
             _ => {}
         }
-        drop(letters);
+        drop(shared);
         self.changed.notify_all();
     }
 }
 
-impl Letters {
-    fn hear_buffer(&mut self, buffer: &gst::BufferRef) {
+impl Shared {
+    fn add_buffer(&mut self, buffer: &gst::BufferRef) {
         let span = self.times.span(buffer);
-        let finding = Finding::read(buffer).unwrap_or(Finding::UNKNOWN);
-        self.news.push(News::Mark(finding.mark(span)));
+        let verdict = read_verdict(buffer, span).unwrap_or(FrameVerdict::unknown(span));
+        self.updates.push(Update::Verdict(verdict));
     }
 
-    fn hear_event(&mut self, event: &gst::EventRef) {
+    fn add_event(&mut self, event: &gst::EventRef) {
         match event.view() {
             gst::EventView::Segment(segment) => {
                 self.times.set_segment(segment.segment());
@@ -92,61 +90,57 @@ impl Letters {
             gst::EventView::Gap(gap) => {
                 let (start, duration) = gap.get();
                 let span = self.times.gap(start, duration);
-                self.news.extend(span.map(|span| {
-                    News::Mark(Mark {
-                        span,
-                        ..Mark::default()
-                    })
-                }));
+                self.updates
+                    .extend(span.map(|span| Update::Verdict(FrameVerdict::normal(span))));
             }
             gst::EventView::FlushStop(_) => {
                 self.times.restart();
-                self.news.push(News::Restart);
+                self.updates.push(Update::Restart);
             }
-            gst::EventView::Eos(_) => self.news.push(News::End),
+            gst::EventView::Eos(_) => self.updates.push(Update::End),
             _ => {}
         }
     }
 }
 
-/// The thread between a gate and the element it follows; cut when dropped.
+/// The connection to the followed element; ends when dropped.
 #[derive(Debug)]
 pub(super) struct Follower {
     pad: gst::Pad,
     probe: Option<gst::PadProbeId>,
-    inbox: Arc<Inbox>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl Follower {
-    /// Finds the element called `name` in the pipeline that `gate` is in, and listens at its source pad.
-    pub fn new(gate: &gst::Element, name: &str) -> Result<Self, gst::ErrorMessage> {
-        let fail = |what: &str| gst::error_msg!(gst::ResourceError::NotFound, ["follow: {what}"]);
+    /// Finds the element `name` in the pipeline of `gate` and watches its source pad.
+    pub(super) fn new(gate: &gst::Element, name: &str) -> Result<Self, gst::ErrorMessage> {
+        let error = |what: &str| gst::error_msg!(gst::ResourceError::NotFound, ["follow: {what}"]);
         let element = pipeline_of(gate)
             .and_then(|pipeline| pipeline.by_name(name))
-            .ok_or_else(|| fail(&format!("no element named {name} in this pipeline")))?;
+            .ok_or_else(|| error(&format!("no element named {name} in this pipeline")))?;
         let pad = element
             .static_pad("src")
-            .ok_or_else(|| fail(&format!("element {name} has no pad named src")))?;
-        let inbox = Arc::new(Inbox::default());
+            .ok_or_else(|| error(&format!("element {name} has no pad named src")))?;
+        let mailbox = Arc::new(Mailbox::default());
         let mask = gst::PadProbeType::BUFFER
             | gst::PadProbeType::BUFFER_LIST
             | gst::PadProbeType::EVENT_DOWNSTREAM
             | gst::PadProbeType::EVENT_FLUSH;
-        let listener: Weak<Inbox> = Arc::downgrade(&inbox);
+        let receiver: Weak<Mailbox> = Arc::downgrade(&mailbox);
         let probe = pad.add_probe(mask, move |_, info| {
-            if let Some(inbox) = listener.upgrade()
+            if let Some(mailbox) = receiver.upgrade()
                 && let Some(data) = &info.data
             {
-                inbox.hear(data);
+                mailbox.receive(data);
             }
             gst::PadProbeReturn::Ok
         });
-        Ok(Follower { pad, probe, inbox })
+        Ok(Follower { pad, probe, mailbox })
     }
 
-    /// Where the news are.
-    pub fn inbox(&self) -> Arc<Inbox> {
-        Arc::clone(&self.inbox)
+    /// Where the updates arrive.
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The element: pads, states, properties. What it knows of the stream is in [`Stream`].
+//! The element's implementation: pads, element states and data flow. What it knows of a stream is in [`StreamState`].
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use gst::glib;
 use gst::prelude::*;
@@ -9,33 +9,29 @@ use gst::subclass::prelude::*;
 use super::{
     Retain,
     actions::Action,
-    follow::{Follower, Inbox, News},
+    follow::{Follower, Mailbox},
     settings::Settings,
-    stream::Stream,
+    state::StreamState,
 };
+use crate::gstutil::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "vaeanomalygate",
         gst::DebugColorFlags::empty(),
-        Some("Keeps the frames of anomalies"),
+        Some("Video anomaly gate"),
     )
 });
 
-/// The element's private side.
+/// The element's private part.
 #[derive(Debug)]
 pub struct VaeAnomalyGate {
     sinkpad: gst::Pad,
     srcpad: gst::Pad,
     settings: Mutex<Settings>,
     /// `None` when stopped.
-    stream: Mutex<Option<Stream>>,
+    state: Mutex<Option<StreamState>>,
     follower: Mutex<Option<Follower>>,
-}
-
-/// Locks, also after a panic elsewhere: everything behind these locks is valid at all times.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[glib::object_subclass]
@@ -70,7 +66,7 @@ impl ObjectSubclass for VaeAnomalyGate {
             sinkpad,
             srcpad,
             settings: Mutex::default(),
-            stream: Mutex::default(),
+            state: Mutex::default(),
             follower: Mutex::default(),
         }
     }
@@ -78,14 +74,13 @@ impl ObjectSubclass for VaeAnomalyGate {
 
 impl ObjectImpl for VaeAnomalyGate {
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(Settings::properties);
-        PROPERTIES.as_ref()
+        Settings::properties()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let old_pre_roll = lock(&self.settings).pre_roll;
         lock(&self.settings).set(pspec.name(), value);
-        if lock(&self.settings).pre_roll != old_pre_roll && lock(&self.stream).is_some() {
+        if lock(&self.settings).pre_roll != old_pre_roll && lock(&self.state).is_some() {
             self.post(gst::message::Latency::builder().src(&*self.obj()).build());
         }
     }
@@ -93,10 +88,10 @@ impl ObjectImpl for VaeAnomalyGate {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "stats" => {
-                let stream = lock(&self.stream);
-                stream
+                let state = lock(&self.state);
+                state
                     .as_ref()
-                    .map_or_else(|| Stream::new(false).stats(), Stream::stats)
+                    .map_or_else(|| StreamState::new(false).stats(), StreamState::stats)
                     .to_value()
             }
             name => lock(&self.settings).get(name),
@@ -117,28 +112,26 @@ impl ElementImpl for VaeAnomalyGate {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
             gst::subclass::ElementMetadata::new(
-                "VAE anomaly gate",
+                "Video anomaly gate",
                 "Filter/Video",
-                "Keeps the frames of anomalies, raw or encoded, with the seconds before and after them",
-                env!("CARGO_PKG_NAME"),
+                "Passes on the raw or encoded frames of anomalies, from some time before to some time after them",
+                "The vaeanomaly authors",
             )
         });
-        Some(&*METADATA)
+        Some(&METADATA)
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let template = |name, direction| {
-                let caps = gst::Caps::new_any();
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
-                    .expect("a valid pad template")
-            };
-            vec![
-                template("sink", gst::PadDirection::Sink),
-                template("src", gst::PadDirection::Src),
-            ]
+            let caps = gst::Caps::new_any();
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .into_iter()
+                .filter_map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+                })
+                .collect()
         });
-        TEMPLATES.as_ref()
+        &TEMPLATES
     }
 
     fn change_state(
@@ -152,12 +145,12 @@ impl ElementImpl for VaeAnomalyGate {
                     self.post_error_message(error.clone());
                 })
                 .map_err(|_| gst::StateChangeError)?,
-            gst::StateChange::PausedToReady => self.close_inbox(true),
+            gst::StateChange::PausedToReady => self.set_mailbox_closed(true),
             _ => {}
         }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::PausedToReady {
-            *lock(&self.stream) = None;
+            *lock(&self.state) = None;
             let follower = lock(&self.follower).take();
             drop(follower);
         }
@@ -173,56 +166,51 @@ impl VaeAnomalyGate {
             .follow
             .map(|name| Follower::new(element.upcast_ref(), &name))
             .transpose()?;
-        *lock(&self.stream) = Some(Stream::new(follower.is_some()));
+        *lock(&self.state) = Some(StreamState::new(follower.is_some()));
         *lock(&self.follower) = follower;
         Ok(())
     }
 
-    fn inbox(&self) -> Option<Arc<Inbox>> {
-        lock(&self.follower).as_ref().map(Follower::inbox)
+    fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        lock(&self.follower).as_ref().map(Follower::mailbox)
     }
 
-    fn close_inbox(&self, closed: bool) {
-        if let Some(inbox) = self.inbox() {
-            inbox.close(closed);
+    fn set_mailbox_closed(&self, closed: bool) {
+        if let Some(mailbox) = self.mailbox() {
+            mailbox.set_closed(closed);
         }
     }
 
     fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
-        if lock(&self.stream)
-            .as_ref()
-            .is_some_and(|stream| stream.jumps(&buffer))
-        {
+        if self.with_state(|state| state.would_jump(&buffer))? {
             gst::info!(CAT, imp = self, "Time jumps back, starting over");
             self.drain(&settings)?;
-            if let Some(stream) = &mut *lock(&self.stream) {
-                stream.start_over();
-            }
+            self.with_state(StreamState::start_over)?;
         }
-        let inbox = self.inbox();
-        if let Some(inbox) = &inbox {
-            self.wait_for_room(&settings, inbox, &buffer)?;
+        let mailbox = self.mailbox();
+        if let Some(mailbox) = &mailbox {
+            self.wait_for_room(&settings, mailbox, &buffer)?;
         }
-        self.with_stream(|stream| stream.push_buffer(buffer))?;
-        self.proceed(&settings, inbox.as_deref())?;
+        self.with_state(|state| state.push_buffer(buffer))?;
+        self.proceed(&settings, mailbox.as_deref())?;
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// Waits while the gate is full of frames that the other branch has not judged yet. A live source cannot wait:
-    /// there the oldest frames are decided without being judged.
+    /// Waits while the gate is full of frames that the followed branch has not labelled yet. A live source cannot wait:
+    /// then the oldest frames are decided about without a label.
     fn wait_for_room(
         &self,
         settings: &Settings,
-        inbox: &Inbox,
+        mailbox: &Mailbox,
         buffer: &gst::BufferRef,
     ) -> Result<(), gst::FlowError> {
         let policy = settings.policy();
-        while self.with_stream(|stream| stream.waits_for_marks(&policy, buffer))? {
-            if self.is_live() || !inbox.wait() {
+        while self.with_state(|state| state.should_wait(&policy, buffer))? {
+            if self.is_live() || !mailbox.wait() {
                 break;
             }
-            self.proceed(settings, Some(inbox))?;
+            self.proceed(settings, Some(mailbox))?;
         }
         Ok(())
     }
@@ -231,14 +219,14 @@ impl VaeAnomalyGate {
         gst::log!(CAT, imp = self, "Event {event:?}");
         match event.view() {
             gst::EventView::FlushStart(_) => {
-                self.close_inbox(true);
+                self.set_mailbox_closed(true);
                 gst::Pad::event_default(pad, Some(&*self.obj()), event)
             }
             gst::EventView::FlushStop(_) => {
-                if let Some(stream) = &mut *lock(&self.stream) {
-                    stream.restart();
+                if let Some(state) = &mut *lock(&self.state) {
+                    state.restart();
                 }
-                self.close_inbox(false);
+                self.set_mailbox_closed(false);
                 gst::Pad::event_default(pad, Some(&*self.obj()), event)
             }
             gst::EventView::Segment(segment) if segment.segment().format() != gst::Format::Time => {
@@ -246,19 +234,19 @@ impl VaeAnomalyGate {
                     self,
                     gst::StreamError::Format,
                     [
-                        "Segments must be in time, got {:?}: put a parser before",
+                        "Only TIME segments are supported, got {:?}; add a parser upstream",
                         segment.segment().format()
                     ]
                 );
                 false
             }
             gst::EventView::Caps(caps) if !is_video(caps.caps()) => {
-                gst::error!(CAT, imp = self, "Not a video: {}", caps.caps());
+                gst::error!(CAT, imp = self, "Not video: {}", caps.caps());
                 false
             }
             gst::EventView::Eos(_) | gst::EventView::SegmentDone(_) => {
                 let settings = lock(&self.settings).clone();
-                // What downstream makes of the last frames does not change that this is the end.
+                // The stream ends whatever downstream returns for the last frames.
                 let _ = self.drain(&settings);
                 gst::Pad::event_default(pad, Some(&*self.obj()), event)
             }
@@ -269,38 +257,32 @@ impl VaeAnomalyGate {
 
     fn queue_event(&self, event: gst::Event) -> bool {
         let settings = lock(&self.settings).clone();
-        let queued = self.with_stream(|stream| stream.push_event(event));
+        let queued = self.with_state(|state| state.push_event(event));
         queued
-            .and_then(|()| self.proceed(&settings, self.inbox().as_deref()))
+            .and_then(|()| self.proceed(&settings, self.mailbox().as_deref()))
             .is_ok()
     }
 
-    /// Decides about all that is held: nothing more will come.
+    /// Decides about all frames held: no buffer will follow.
     fn drain(&self, settings: &Settings) -> Result<(), gst::FlowError> {
-        let inbox = self.inbox();
-        if let Some(inbox) = &inbox {
-            while !self.with_stream(|stream| stream.is_judged())? && inbox.wait() {
-                self.proceed(settings, Some(inbox))?;
+        let mailbox = self.mailbox();
+        if let Some(mailbox) = &mailbox {
+            while !self.with_state(|state| state.is_labelled())? && mailbox.wait() {
+                self.proceed(settings, Some(mailbox))?;
             }
         }
-        self.with_stream(Stream::finish)?;
-        self.proceed(settings, inbox.as_deref())?;
-        let end = self.with_stream(Stream::end_clip)?;
+        self.with_state(StreamState::finish)?;
+        self.proceed(settings, mailbox.as_deref())?;
+        let end = self.with_state(StreamState::end_clip)?;
         end.map_or(Ok(()), |action| self.perform(action))
     }
 
-    /// Takes the news of the other branch and does all that can be done.
-    fn proceed(&self, settings: &Settings, inbox: Option<&Inbox>) -> Result<(), gst::FlowError> {
-        let news = inbox.map(Inbox::take).unwrap_or_default();
-        let actions = self.with_stream(|stream| {
-            for news in &news {
-                match news {
-                    News::Mark(mark) => stream.note(mark),
-                    News::Restart => stream.forget_marks(),
-                    News::End => stream.finish_marks(),
-                }
-            }
-            stream.next_actions(settings)
+    /// Applies the updates of the followed branch and performs all actions that are due.
+    fn proceed(&self, settings: &Settings, mailbox: Option<&Mailbox>) -> Result<(), gst::FlowError> {
+        let updates = mailbox.map(Mailbox::take).unwrap_or_default();
+        let actions = self.with_state(|state| {
+            updates.iter().for_each(|update| state.update(update));
+            state.next_actions(settings)
         })?;
         actions.into_iter().try_for_each(|action| self.perform(action))
     }
@@ -328,7 +310,7 @@ impl VaeAnomalyGate {
             Action::Clip(clip) => {
                 let obj = self.obj();
                 self.post(
-                    gst::message::Element::builder(clip.to_structure())
+                    gst::message::Element::builder(clip.structure())
                         .src(&*obj)
                         .build(),
                 );
@@ -336,7 +318,7 @@ impl VaeAnomalyGate {
             Action::Overflow { max_bytes } => gst::element_imp_warning!(
                 self,
                 gst::ResourceError::NoSpaceLeft,
-                ["The pre-roll does not fit into max-pre-roll-bytes={max_bytes} and gets shorter"]
+                ["The pre-roll does not fit into max-pre-roll-bytes={max_bytes} and is shortened"]
             ),
             Action::Latency => {
                 let obj = self.obj();
@@ -348,15 +330,13 @@ impl VaeAnomalyGate {
 
     fn post(&self, message: gst::Message) {
         if self.obj().post_message(message).is_err() {
-            gst::debug!(CAT, imp = self, "Nobody listens to messages");
+            gst::debug!(CAT, imp = self, "Could not post message: no bus");
         }
     }
 
-    fn with_stream<T>(&self, work: impl FnOnce(&mut Stream) -> T) -> Result<T, gst::FlowError> {
-        lock(&self.stream)
-            .as_mut()
-            .map(work)
-            .ok_or(gst::FlowError::Flushing)
+    /// Calls `f` with the state locked; fails when the element is stopped.
+    fn with_state<T>(&self, f: impl FnOnce(&mut StreamState) -> T) -> Result<T, gst::FlowError> {
+        lock(&self.state).as_mut().map(f).ok_or(gst::FlowError::Flushing)
     }
 
     fn is_live(&self) -> bool {
@@ -373,9 +353,9 @@ impl VaeAnomalyGate {
             return false;
         }
         let settings = lock(&self.settings).clone();
-        let stream = lock(&self.stream);
-        let own = match &*stream {
-            Some(stream) => stream.latency(&settings),
+        let state = lock(&self.state);
+        let own = match &*state {
+            Some(state) => state.latency(&settings),
             None if settings.retain == Retain::All => gst::ClockTime::ZERO,
             None => settings.pre_roll,
         };

@@ -1,4 +1,4 @@
-//! The element in a harness, with everything it says recorded in order.
+//! The element in a harness that records all output in order.
 
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, Once};
@@ -8,7 +8,7 @@ use gstvaeanomaly::FrameResult;
 
 use super::synthetic::{SIZE, Scene};
 
-/// Readies GStreamer with the plugin; may be called from every test.
+/// Initialises GStreamer with the plugin; may be called from every test.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -17,7 +17,7 @@ pub fn init() {
     });
 }
 
-/// What makes the element drop early: the quick cue, a short warm-up, a clear threshold.
+/// Settings with which the element soon drops frames: one cue, a short warm-up, a high threshold.
 pub const DROPPING: [(&str, &str); 6] = [
     ("cues", "motion"),
     ("warm-up", "80"),
@@ -37,14 +37,14 @@ pub fn element(properties: &[(&str, &str)]) -> gst::Element {
     element
 }
 
-/// What left the element.
+/// An output of the element.
 #[derive(Clone, Debug)]
 pub enum Item {
     Buffer(gst::Buffer),
     Event(gst::Event),
 }
 
-/// The element between a source that the test is and a sink that records.
+/// The element between the test as its source and a recorder.
 pub struct Rig {
     pub harness: gst_check::Harness,
     pub element: gst::Element,
@@ -81,31 +81,31 @@ impl Rig {
         }
     }
 
-    /// The same on grey video of the synthetic scene's size.
+    /// As [`Rig::new`], negotiated to grey video of the synthetic scene's size.
     pub fn grey(properties: &[(&str, &str)], fps: u32) -> Self {
         let mut rig = Self::new(properties);
         rig.harness.set_src_caps(grey_caps(fps));
         rig
     }
 
-    /// Pushes one frame and returns whether it was taken.
+    /// Pushes one frame; panics if it is not accepted.
     pub fn push(&mut self, buffer: gst::Buffer) {
         assert_eq!(self.harness.push(buffer), Ok(gst::FlowSuccess::Ok));
     }
 
-    /// Pushes the scene's frames of these numbers.
-    pub fn show(&mut self, scene: &Scene, fps: u32, frames: std::ops::Range<u64>) {
+    /// Pushes the frames of a scene with these numbers.
+    pub fn push_scene(&mut self, scene: &Scene, fps: u32, frames: std::ops::Range<u64>) {
         for i in frames {
             self.push(grey_frame(scene, fps, i));
         }
     }
 
-    /// What left the element since the last call, in order.
+    /// All output since the last call, in order.
     pub fn take_items(&self) -> Vec<Item> {
         std::mem::take(&mut self.items.lock().unwrap())
     }
 
-    /// The buffers that left the element since the last call.
+    /// The buffers that were output since the last call.
     pub fn take_buffers(&self) -> Vec<gst::Buffer> {
         let buffers = self.take_items().into_iter().filter_map(|item| match item {
             Item::Buffer(buffer) => Some(buffer),
@@ -114,7 +114,7 @@ impl Rig {
         buffers.collect()
     }
 
-    /// The metadata of the buffers that left the element since the last call.
+    /// The metadata of the buffers that were output since the last call.
     pub fn take_results(&self) -> Vec<FrameResult> {
         let read = |buffer: &gst::Buffer| FrameResult::read(buffer).expect("every buffer has metadata");
         self.take_buffers().iter().map(read).collect()
@@ -137,7 +137,7 @@ impl Drop for Rig {
     }
 }
 
-/// The structures of the element messages that wait on a bus.
+/// The structures of the element messages on a bus.
 pub fn element_messages(bus: &gst::Bus) -> Vec<gst::Structure> {
     std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]))
         .filter_map(|message| message.structure().map(|s| s.to_owned()))
@@ -159,28 +159,28 @@ pub fn grey_caps(fps: u32) -> gst::Caps {
     .unwrap()
 }
 
-/// Frame `i` of the scene, with its times.
+/// Frame `i` of the scene with its timestamps.
 pub fn grey_frame(scene: &Scene, fps: u32, i: u64) -> gst::Buffer {
     let start = frame_time(fps, i);
-    let mut buffer = gst::Buffer::from_mut_slice(scene.picture(start.nseconds() as f64 / 1e9));
+    let mut buffer = gst::Buffer::from_mut_slice(scene.image(start.nseconds() as f64 / 1e9));
     let buffer_mut = buffer.get_mut().unwrap();
     buffer_mut.set_pts(start);
     buffer_mut.set_duration(frame_time(fps, i + 1) - start);
     buffer
 }
 
-/// When frame `i` is shown.
+/// Timestamp of frame `i`.
 pub fn frame_time(fps: u32, i: u64) -> gst::ClockTime {
     gst::ClockTime::SECOND.mul_div_floor(i, u64::from(fps)).unwrap()
 }
 
-/// Plays a pipeline whose `appsrc name=source` gets the scene's frames, to the end of the stream, and returns it,
+/// Plays a pipeline to the end of the stream, with the scene's frames as input of its `appsrc name=source`, and returns it
 /// stopped.
 pub fn play(description: &str, scene: &Scene, fps: u32, frames: std::ops::Range<u64>) -> gst::Pipeline {
     play_watched(description, scene, fps, frames, |_| {})
 }
 
-/// The same with a look at the pipeline before it starts.
+/// As [`play`]; calls `look` before the pipeline starts.
 pub fn play_watched(
     description: &str,
     scene: &Scene,

@@ -1,5 +1,5 @@
-//! A synthetic fixed camera: a textured street with slow walkers and sensor noise, and things that happen on it.
-//! Everything is a function of time, so that any frame rate shows the same scene.
+//! A synthetic fixed camera: a textured street with slow walkers, sensor noise and planted anomalies. Everything is a
+//! function of time, so that the scene is the same at any frame rate.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use gstvaeanomaly::detector::{
     ColorModel, ColorRange, Detector, FrameReport, ImageView, PixelFormat, Prediction, Tuning,
 };
 
-/// Width and height of the pictures.
+/// Width and height of the images.
 pub const SIZE: (usize, usize) = (96, 48);
 
-/// Shows a detector a picture, `at` seconds after the first.
-pub fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) -> Processed {
+/// Processes an image, `at` seconds after the first one.
+pub fn see(detector: &mut Detector, image: &[u8], at: f64, tuning: &Tuning) -> Processed {
     let view = ImageView {
         format: PixelFormat::Gray8,
         width: SIZE.0,
         height: SIZE.1,
-        planes: &[picture],
+        planes: &[image],
         strides: &[SIZE.0],
         color: ColorModel {
             range: ColorRange::Full,
@@ -33,7 +33,7 @@ pub fn see(detector: &mut Detector, picture: &[u8], at: f64, tuning: &Tuning) ->
     Processed { prediction, report }
 }
 
-/// Everything that the detector says about a frame.
+/// All output of the detector for one frame.
 #[derive(Clone, Debug)]
 pub struct Processed {
     pub prediction: Prediction,
@@ -48,22 +48,22 @@ impl std::ops::Deref for Processed {
     }
 }
 
-/// Something that is not always there.
+/// A planted anomaly or disturbance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// Something large and bright runs in from the left and to and fro, ten times as fast as the walkers.
+    /// A large bright object that enters from the left and runs to and fro, ten times as fast as the walkers.
     Runner,
-    /// A box stands where nothing stood, at [`PARCEL`].
+    /// A new static object at [`PARCEL`].
     Parcel,
     /// The lens is covered.
     Covered,
     /// The light is half as strong.
     Dark,
-    /// The camera looks elsewhere.
+    /// The camera is turned to another view.
     Turned,
 }
 
-/// Row, pixels a second, start and brightness of who is always there.
+/// Row, speed in pixels/s, start and brightness of the walkers.
 const WALKERS: [(f64, f64, f64, f64); 4] = [
     (2.0, 4.5, 10.0, 85.0),
     (14.0, -5.0, 70.0, 175.0),
@@ -84,40 +84,40 @@ impl Scene {
         Self::default()
     }
 
-    /// The same with something happening during these seconds.
+    /// Adds an anomaly during these seconds.
     pub fn with(mut self, seconds: Range<f64>, what: Happening) -> Self {
         self.0.push((seconds, what));
         self
     }
 
-    /// The 8-bit grey picture at `t` seconds, row by row.
-    pub fn picture(&self, t: f64) -> Vec<u8> {
+    /// The 8-bit grey image at `t` seconds, row by row.
+    pub fn image(&self, t: f64) -> Vec<u8> {
         let since = |what| {
             let current = self.0.iter().find(|(when, w)| *w == what && when.contains(&t));
             current.map(|(when, _)| t - when.start)
         };
         let happens = |what| since(what).is_some();
-        let mut picture = background(happens(Happening::Turned));
+        let mut image = background(happens(Happening::Turned));
         for (row, speed, start, value) in WALKERS {
             let left = to_and_fro(start + speed * t, 5.0);
-            rectangle(&mut picture, (left, row, 5.0, 9.0), value);
+            rectangle(&mut image, (left, row, 5.0, 9.0), value);
         }
         if happens(Happening::Parcel) {
             let (x, y, w, h) = PARCEL;
-            rectangle(&mut picture, (x as f64, y as f64, w as f64, h as f64), 235.0);
+            rectangle(&mut image, (x as f64, y as f64, w as f64, h as f64), 235.0);
         }
         if let Some(running) = since(Happening::Runner) {
             let left = to_and_fro(50.0 * running, -9.0) - 9.0;
-            rectangle(&mut picture, (left, 16.0, 9.0, 14.0), 220.0);
+            rectangle(&mut image, (left, 16.0, 9.0, 14.0), 220.0);
         }
         if happens(Happening::Covered) {
-            picture.fill(30.0);
+            image.fill(30.0);
         }
         let light = if happens(Happening::Dark) { 0.5 } else { 1.0 };
         let moment = (t * 1e6).round() as u64;
         // Little noise comes with little light.
         let grain = if happens(Happening::Covered) { 2.0 } else { 8.0 };
-        let noisy = picture.iter().zip(0u64..).map(|(value, i)| {
+        let noisy = image.iter().zip(0u64..).map(|(value, i)| {
             let noise = grain * (unit(moment.wrapping_mul(0x9e37_79b9).wrapping_add(i)) - 0.5);
             (value * light + noise).round().clamp(0.0, 255.0) as u8
         });
@@ -133,7 +133,7 @@ fn unit(x: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Tiles and stripes; elsewhere other tiles of more contrast.
+/// Tiles and stripes; in the other view other tiles with more contrast.
 fn background(elsewhere: bool) -> Vec<f64> {
     let (first, contrast) = if elsewhere { (999, 140.0) } else { (0, 40.0) };
     let pixel = |x: usize, y: usize| {
@@ -145,21 +145,21 @@ fn background(elsewhere: bool) -> Vec<f64> {
         .collect()
 }
 
-/// The left edge of something `wide` that has gone `way` pixels and turns round at the picture's edges;
-/// behind them where `wide` is negative.
+/// The left edge of an object of width `wide` that has moved `way` pixels and reverses at the image borders; beyond them if
+/// `wide` is negative.
 fn to_and_fro(way: f64, wide: f64) -> f64 {
     let room = SIZE.0 as f64 - wide;
-    let place = way.rem_euclid(2.0 * room);
-    place.min(2.0 * room - place)
+    let position = way.rem_euclid(2.0 * room);
+    position.min(2.0 * room - position)
 }
 
-/// Draws over whatever part of each pixel the rectangle covers, so that slow motion is smooth.
-fn rectangle(picture: &mut [f64], (left, top, width, height): (f64, f64, f64, f64), value: f64) {
+/// Draws an anti-aliased rectangle, so that slow motion is smooth.
+fn rectangle(image: &mut [f64], (left, top, width, height): (f64, f64, f64, f64), value: f64) {
     let cover = |i: usize, low: f64, size: f64| {
         let i = i as f64;
         ((i + 1.0).min(low + size) - i.max(low)).clamp(0.0, 1.0)
     };
-    for (y, row) in picture.chunks_exact_mut(SIZE.0).enumerate() {
+    for (y, row) in image.chunks_exact_mut(SIZE.0).enumerate() {
         let high = cover(y, top, height);
         for (x, pixel) in row.iter_mut().enumerate() {
             *pixel += high * cover(x, left, width) * (value - *pixel);

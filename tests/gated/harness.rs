@@ -1,4 +1,4 @@
-//! The gate alone, fed by hand: frames of a tenth of a second, and what leaves.
+//! The gate in a harness, with frames of a tenth of a second.
 
 use gst::prelude::*;
 
@@ -45,7 +45,7 @@ pub fn number(buffer: &gst::BufferRef) -> u64 {
     u64::from_le_bytes(map[..8].try_into().expect("eight bytes"))
 }
 
-/// Frames as letters: `a` anomalous, `n` normal, `u` unknown, `.` without metadata; capitals are key frames.
+/// Pushes frames given as letters: `a` anomalous, `n` normal, `u` unknown, `.` without metadata; capitals are key frames.
 pub fn feed(harness: &mut gst_check::Harness, from: u64, letters: &str) {
     for (index, letter) in letters.chars().enumerate() {
         let label = match letter.to_ascii_lowercase() {
@@ -57,7 +57,7 @@ pub fn feed(harness: &mut gst_check::Harness, from: u64, letters: &str) {
         let key = letter.is_ascii_uppercase() || letter == '.';
         harness
             .push(frame(from + index as u64, key, label))
-            .expect("the frame is taken");
+            .expect("the frame is accepted");
     }
 }
 

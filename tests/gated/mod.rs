@@ -1,4 +1,4 @@
-//! What the tests of the gate share: labelled frames without a detector, and reading files back.
+//! What the tests of the gate share: labelled frames without a detector, and watching pads.
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
 pub mod harness;
@@ -10,7 +10,7 @@ use gst::prelude::*;
 
 pub const META: &str = "VaeAnomalyMeta";
 
-/// Starts GStreamer with this crate's elements.
+/// Initialises GStreamer with the plugin.
 pub fn init() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
@@ -19,7 +19,7 @@ pub fn init() {
     });
 }
 
-/// What a detector would say about a frame.
+/// The label of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Label {
     Unknown,
@@ -45,7 +45,7 @@ impl Label {
     }
 }
 
-/// Attaches labels to the frames that leave the element called `name`, by frame number.
+/// Attaches labels to the output frames of the element `name`, by frame number.
 pub fn label_frames(
     pipeline: &impl IsA<gst::Bin>,
     name: &str,
@@ -97,7 +97,7 @@ pub fn wait(pipeline: &gst::Pipeline) -> Result<(), String> {
     }
 }
 
-/// One frame as it went by.
+/// One frame that passed a pad.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub pts: Option<u64>,
@@ -106,7 +106,7 @@ pub struct Seen {
     pub bytes: Vec<u8>,
 }
 
-/// Adds what goes by at a pad to a list.
+/// Records the frames that pass a pad.
 pub fn watch_into(pad: &gst::Pad, list: &Arc<Mutex<Vec<Seen>>>) {
     let list = Arc::clone(list);
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -122,7 +122,7 @@ pub fn watch_into(pad: &gst::Pad, list: &Arc<Mutex<Vec<Seen>>>) {
     });
 }
 
-/// Collects what goes by at the pad `pad` of the element called `name`.
+/// Records the frames that pass the pad `pad` of the element `name`.
 pub fn watch_pad(pipeline: &gst::Pipeline, name: &str, pad: &str) -> Arc<Mutex<Vec<Seen>>> {
     let seen = Arc::default();
     let pad = pipeline.by_name(name).and_then(|element| element.static_pad(pad));

@@ -1,11 +1,11 @@
-//! From GStreamer's frame to the core's view, without copying a pixel.
+//! From GStreamer's video frame to the core's view of an image, without a copy.
 
 use gst_video::prelude::*;
 
 use crate::detector::{ColorModel, ColorRange, ImageView, PixelFormat};
 
 /// The formats of the caps, in order of preference.
-pub(super) const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
+const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
     use gst_video::VideoFormat as V;
     [
         (V::I420, PixelFormat::I420),
@@ -33,19 +33,19 @@ pub(super) const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
     ]
 };
 
-/// Smallest width and height.
-pub(super) const SMALLEST: i32 = 16;
+/// Minimum width and height in pixels.
+const MIN_SIDE: i32 = 16;
 
-/// Raw video in system memory, any frame rate.
+/// Raw video in system memory at any frame rate.
 pub(super) fn caps() -> gst::Caps {
     gst_video::VideoCapsBuilder::new()
         .format_list(FORMATS.map(|(video, _)| video))
-        .width_range(SMALLEST..=i32::MAX)
-        .height_range(SMALLEST..=i32::MAX)
+        .width_range(MIN_SIDE..=i32::MAX)
+        .height_range(MIN_SIDE..=i32::MAX)
         .build()
 }
 
-/// The core's name of a format of the caps.
+/// The core's equivalent of a format of the caps.
 fn pixel_format(format: gst_video::VideoFormat) -> Option<PixelFormat> {
     FORMATS
         .iter()
@@ -67,14 +67,14 @@ fn color_model(info: &gst_video::VideoInfo) -> ColorModel {
     }
 }
 
-/// Shows the planes of a mapped frame to `look`.
+/// Calls `process` with a view of a mapped frame.
 ///
 /// # Errors
-/// A sentence: a format that is not in the caps, or a frame without its planes.
-pub(super) fn with_view<R>(
+/// A sentence: the format is not in the caps, a plane is missing, or `process` fails.
+pub(super) fn with_view<T>(
     frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
-    look: impl FnOnce(&ImageView<'_>) -> crate::detector::Result<R>,
-) -> Result<R, String> {
+    process: impl FnOnce(&ImageView<'_>) -> crate::detector::Result<T>,
+) -> Result<T, String> {
     let format = pixel_format(frame.format())
         .ok_or_else(|| format!("format {:?} is not supported", frame.format()))?;
     let mut planes: [&[u8]; 3] = [&[]; 3];
@@ -85,7 +85,7 @@ pub(super) fn with_view<R>(
         strides[i] = usize::try_from(frame.plane_stride()[i])
             .map_err(|_| format!("stride {} of plane {i} is negative", frame.plane_stride()[i]))?;
     }
-    look(&ImageView {
+    process(&ImageView {
         format,
         width: frame.width() as usize,
         height: frame.height() as usize,

@@ -15,15 +15,15 @@ const POLICY: GatePolicy = GatePolicy {
 };
 
 /// Runs frames of 100 ms: capitals are key frames, `A`/`a` anomalous in event 1, `N`/`n` normal, `P`/`p` protected.
-/// Gives what became of each frame in order: `#` kept, `+` kept after a drop, `.` dropped, `!` lost.
+/// Returns one character a frame: `#` kept, `+` kept after a drop, `.` dropped, `!` lost.
 fn run(policy: &GatePolicy, frames: &str, intra: bool) -> String {
     let mut gate = Gate::new();
-    let mut fates = String::new();
+    let mut outcomes = String::new();
     for (index, letter) in frames.chars().enumerate() {
         let span = Span::new(ms(100 * index as u64), ms(100));
         let kind = letter.to_ascii_lowercase();
         let event = NonZeroU64::new(u64::from(kind == 'a'));
-        gate.note(&Mark {
+        gate.add_verdict(&FrameVerdict {
             span,
             protected: kind == 'p',
             anomalous: kind == 'a',
@@ -39,23 +39,23 @@ fn run(policy: &GatePolicy, frames: &str, intra: bool) -> String {
             },
             index,
         );
-        take(&mut gate, policy, &mut fates);
+        take(&mut gate, policy, &mut outcomes);
     }
     gate.finish();
-    take(&mut gate, policy, &mut fates);
+    take(&mut gate, policy, &mut outcomes);
     assert_eq!(gate.bytes(), 0);
-    fates
+    outcomes
 }
 
-fn take(gate: &mut Gate<usize>, policy: &GatePolicy, fates: &mut String) {
+fn take(gate: &mut Gate<usize>, policy: &GatePolicy, outcomes: &mut String) {
     while let Some(output) = gate.next(policy) {
-        let (index, fate) = match output {
+        let (index, outcome) = match output {
             Output::Keep { item, discont, .. } => (item, if discont { '+' } else { '#' }),
             Output::Drop { item, lost, .. } => (item, if lost { '!' } else { '.' }),
             Output::Pass(_) => panic!("nothing else was pushed"),
         };
-        assert_eq!(index, fates.len(), "order is kept");
-        fates.push(fate);
+        assert_eq!(index, outcomes.len(), "order is kept");
+        outcomes.push(outcome);
     }
 }
 
@@ -81,13 +81,13 @@ fn a_stream_that_starts_without_a_key_frame_waits_for_one() {
 }
 
 #[test]
-fn what_is_protected_passes_at_once() {
+fn protected_frames_are_kept_at_once() {
     let mut gate = Gate::new();
     let span = Span::new(ms(0), ms(100));
-    gate.note(&Mark {
+    gate.add_verdict(&FrameVerdict {
         span,
         protected: true,
-        ..Mark::default()
+        ..FrameVerdict::default()
     });
     gate.push(
         FrameInfo {
@@ -104,7 +104,7 @@ fn what_is_protected_passes_at_once() {
         output,
         Some(Output::Keep {
             item: 0,
-            reason: Reason::Protected,
+            reason: KeepReason::Protected,
             discont: false,
             resumes: false
         })
@@ -112,14 +112,14 @@ fn what_is_protected_passes_at_once() {
 }
 
 #[test]
-fn too_many_bytes_cost_whole_groups_from_the_front() {
+fn the_bound_on_bytes_drops_whole_groups_from_the_front() {
     let policy = GatePolicy {
         pre_roll: ms(10_000),
         max_bytes: 7,
         ..POLICY
     };
     assert_eq!(run(&policy, "NnnNnnNnnA", false), "...+######");
-    // A group larger than the bound loses its key frame: nothing of it can be shown.
+    // A group larger than the bound loses its key frame: nothing of it can be decoded.
     assert_eq!(run(&policy, "NnnnnnnnnaAa", false), ".........!+#");
 }
 
@@ -142,13 +142,13 @@ fn key_frames_keep_the_stream_alive() {
 }
 
 #[test]
-fn other_things_keep_their_place() {
+fn other_items_keep_their_position() {
     let mut gate = Gate::new();
     for (index, item) in ["a", "b"].into_iter().enumerate() {
         let span = Span::new(ms(100 * index as u64), ms(100));
-        gate.note(&Mark {
+        gate.add_verdict(&FrameVerdict {
             span,
-            ..Mark::default()
+            ..FrameVerdict::default()
         });
         gate.push(
             FrameInfo {
@@ -162,11 +162,7 @@ fn other_things_keep_their_place() {
         );
         gate.push_other("caps");
     }
-    assert_eq!(
-        gate.next(&POLICY),
-        None,
-        "a frame that is held holds what comes after it"
-    );
+    assert_eq!(gate.next(&POLICY), None, "a held frame holds what follows it");
     gate.finish();
     let items = std::iter::from_fn(|| gate.next(&POLICY)).map(|output| match output {
         Output::Keep { item, .. } | Output::Drop { item, .. } | Output::Pass(item) => item,
@@ -175,9 +171,9 @@ fn other_things_keep_their_place() {
 }
 
 #[test]
-fn marks_of_another_branch_may_come_late() {
+fn verdicts_of_another_branch_may_come_late() {
     let mut gate = Gate::new();
-    let mut fates = String::new();
+    let mut outcomes = String::new();
     let frame = |index: u64| {
         let span = Span::new(ms(100 * index), ms(100));
         (
@@ -193,37 +189,37 @@ fn marks_of_another_branch_may_come_late() {
     };
     for index in 0..6 {
         gate.push(frame(index).1, index as usize);
-        take(&mut gate, &POLICY, &mut fates);
+        take(&mut gate, &POLICY, &mut outcomes);
     }
-    assert_eq!(fates, "", "nothing is known yet");
+    assert_eq!(outcomes, "", "nothing is known yet");
     for index in 0..6 {
         let event = NonZeroU64::new(u64::from(index == 5));
-        gate.note(&Mark {
+        gate.add_verdict(&FrameVerdict {
             span: frame(index).0,
             anomalous: index == 5,
             event,
-            ..Mark::default()
+            ..FrameVerdict::default()
         });
     }
-    take(&mut gate, &POLICY, &mut fates);
-    assert_eq!(fates, "..+###");
+    take(&mut gate, &POLICY, &mut outcomes);
+    assert_eq!(outcomes, "..+###");
 }
 
 #[test]
-fn a_full_gate_without_marks_follows_the_newest_one() {
+fn a_full_gate_without_verdicts_repeats_the_newest_one() {
     let policy = GatePolicy {
         max_bytes: 2,
         ..POLICY
     };
     for anomalous in [true, false] {
         let mut gate = Gate::new();
-        let mut fates = String::new();
+        let mut outcomes = String::new();
         let first = Span::new(ms(0), ms(100));
-        gate.note(&Mark {
+        gate.add_verdict(&FrameVerdict {
             span: first,
             anomalous,
             event: NonZeroU64::new(u64::from(anomalous)),
-            ..Mark::default()
+            ..FrameVerdict::default()
         });
         for index in 0..6 {
             let span = Span::new(ms(100 * index), ms(100));
@@ -237,10 +233,10 @@ fn a_full_gate_without_marks_follows_the_newest_one() {
                 },
                 index as usize,
             );
-            take(&mut gate, &policy, &mut fates);
+            take(&mut gate, &policy, &mut outcomes);
             assert!(gate.bytes() <= policy.max_bytes);
         }
-        assert!(gate.waits_for_marks(&policy, 1));
-        assert_eq!(fates, if anomalous { "####" } else { "...." });
+        assert!(gate.should_wait(&policy, 1));
+        assert_eq!(outcomes, if anomalous { "####" } else { "...." });
     }
 }

@@ -1,17 +1,17 @@
-//! Running times of buffers, as the state machine of [`crate::gate`] wants them; both elements take them from here.
+//! Running times of buffers, as [`crate::events`] needs them.
 
 use std::time::Duration;
 
 use gst::prelude::*;
 
-use crate::gate::{FrameClock, Span};
+use crate::events::{FrameClock, Span};
 
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
-/// Decoding times that go back by more than this are a new start.
+/// A decoding time that goes back by more than this is a new start.
 const JUMP: Duration = Duration::from_secs(1);
 
-/// Follows a stream's segment and frame rate and gives every buffer its place in running time.
+/// Follows a stream's segment and frame rate, and converts every buffer's times to running time.
 #[derive(Debug, Default)]
 pub(crate) struct BufferTimes {
     clock: FrameClock,
@@ -21,8 +21,8 @@ pub(crate) struct BufferTimes {
 }
 
 impl BufferTimes {
-    /// Takes a new segment; `false` when it is not in time.
-    pub fn set_segment(&mut self, segment: &gst::Segment) -> bool {
+    /// Sets a new segment; `false` when its format is not TIME.
+    pub(crate) fn set_segment(&mut self, segment: &gst::Segment) -> bool {
         let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
             return false;
         };
@@ -30,16 +30,16 @@ impl BufferTimes {
         true
     }
 
-    /// Takes the frame rate of new caps.
-    pub fn set_caps(&mut self, caps: &gst::CapsRef) {
+    /// Sets the frame rate of new caps.
+    pub(crate) fn set_caps(&mut self, caps: &gst::CapsRef) {
         let rate = caps
             .structure(0)
             .and_then(|fields| fields.get::<gst::Fraction>("framerate").ok());
         self.set_frame_rate(rate);
     }
 
-    /// Takes a new frame rate; none, or 0/1, means that frames last as long as their buffers say.
-    pub fn set_frame_rate(&mut self, rate: Option<gst::Fraction>) {
+    /// Sets a new frame rate; without one, or with 0/1, only buffers state a duration.
+    pub(crate) fn set_frame_rate(&mut self, rate: Option<gst::Fraction>) {
         self.frame_duration = rate.filter(|rate| rate.numer() > 0).and_then(|rate| {
             gst::ClockTime::SECOND.mul_div_round(
                 u64::try_from(rate.denom()).ok()?,
@@ -48,22 +48,22 @@ impl BufferTimes {
         });
     }
 
-    /// How long a frame lasts at the frame rate, where there is one.
-    pub fn frame_duration(&self) -> Option<gst::ClockTime> {
+    /// Frame duration at the frame rate, where there is one.
+    pub(crate) fn frame_duration(&self) -> Option<gst::ClockTime> {
         self.frame_duration
     }
 
-    /// How long the buffer's frame lasts in the segment: as its buffer says, or else as the frame rate does.
-    pub fn duration(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+    /// Duration of a buffer's frame in the segment: the buffer's own, or else that of the frame rate.
+    pub(crate) fn duration(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
         buffer.duration().or(self.frame_duration)
     }
 
-    /// When the buffer's frame is shown.
-    pub fn span(&mut self, buffer: &gst::BufferRef) -> Span {
+    /// When the buffer's frame is presented.
+    pub(crate) fn span(&mut self, buffer: &gst::BufferRef) -> Span {
         let duration = self.duration(buffer);
-        let from = buffer.pts().or(buffer.dts());
-        let place = from.and_then(|from| self.place(from, duration));
-        let mut span = match place {
+        let position = buffer.pts().or(buffer.dts());
+        let time = position.and_then(|position| self.running_time(position, duration));
+        let mut span = match time {
             Some((at, duration)) => self.clock.span(Some(at), Some(duration)),
             None => self
                 .clock
@@ -79,37 +79,37 @@ impl BufferTimes {
         span
     }
 
-    /// Whether this buffer's time is back behind those before it.
-    pub fn would_jump(&self, buffer: &gst::BufferRef) -> bool {
+    /// Whether this buffer would set [`Span::jump`].
+    pub(crate) fn would_jump(&self, buffer: &gst::BufferRef) -> bool {
         match (self.decode(buffer), self.last_decode) {
             (Some(decode), Some(last)) => decode.saturating_add(JUMP) < last,
             _ => {
-                let place = buffer.pts().and_then(|pts| self.place(pts, None));
-                place.is_some_and(|(at, _)| self.clock.would_jump(at))
+                let time = buffer.pts().and_then(|pts| self.running_time(pts, None));
+                time.is_some_and(|(at, _)| self.clock.would_jump(at))
             }
         }
     }
 
-    /// When the buffer's frame is decoded, where the buffer says so.
-    pub fn decode(&self, buffer: &gst::BufferRef) -> Option<Duration> {
+    /// When the buffer's frame is decoded, where that is known.
+    pub(crate) fn decode(&self, buffer: &gst::BufferRef) -> Option<Duration> {
         let running_time = self.segment.to_running_time_full(buffer.dts()?)?;
         Some(not_before_zero(running_time))
     }
 
-    /// The time a GAP event covers.
-    pub fn gap(&self, start: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<Span> {
-        let (start, duration) = self.place(start, duration)?;
+    /// The time that a GAP event covers.
+    pub(crate) fn gap(&self, start: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<Span> {
+        let (start, duration) = self.running_time(start, duration)?;
         Some(Span::new(start, duration))
     }
 
-    /// The position in the segment that has this running time.
-    pub fn position(&self, running_time: Duration) -> Option<gst::ClockTime> {
+    /// The position in the segment at this running time.
+    pub(crate) fn position(&self, running_time: Duration) -> Option<gst::ClockTime> {
         let running_time = gst::ClockTime::try_from(running_time).ok()?;
         self.segment.position_from_running_time(running_time)
     }
 
-    /// Forgets the time base: after a flush.
-    pub fn restart(&mut self) {
+    /// Clears the time base after a flush.
+    pub(crate) fn restart(&mut self) {
         self.clock.restart();
         self.last_decode = None;
         self.segment = Segment::default();
@@ -120,9 +120,13 @@ impl BufferTimes {
     }
 
     /// Start and duration in running time, also when the segment runs backwards.
-    fn place(&self, from: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<(Duration, Duration)> {
+    fn running_time(
+        &self,
+        position: gst::ClockTime,
+        duration: Option<gst::ClockTime>,
+    ) -> Option<(Duration, Duration)> {
         let length = self.stretched(duration.unwrap_or_default());
-        let running_time = not_before_zero(self.segment.to_running_time_full(from)?);
+        let running_time = not_before_zero(self.segment.to_running_time_full(position)?);
         let backwards = self.segment.rate() < 0.0;
         Some((
             if backwards {
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_shown_backwards_start_where_they_end() {
+    fn frames_of_a_reverse_segment_start_at_the_end_of_their_buffer() {
         let mut times = times(|segment| {
             segment.set_start(gst::ClockTime::ZERO);
             segment.set_stop(gst::ClockTime::from_seconds(10));
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_rate_stands_in_for_missing_durations() {
+    fn the_frame_rate_replaces_missing_durations() {
         let mut times = times(|_| ());
         let caps = gst::Caps::builder("video/x-raw")
             .field("framerate", gst::Fraction::new(25, 1))
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn reordered_frames_of_a_slow_stream_are_no_jump() {
+    fn reordered_frames_of_a_slow_stream_do_not_jump() {
         let mut times = times(|_| ());
         assert!(!times.span(&buffer(Some(9000), Some(1000), Some(2000))).jump);
         assert!(!times.span(&buffer(Some(3000), Some(3000), Some(2000))).jump);
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn other_segments_are_refused() {
+    fn segments_in_other_formats_are_rejected() {
         gst::init().expect("GStreamer starts");
         let bytes = gst::FormattedSegment::<gst::format::Bytes>::new();
         assert!(!BufferTimes::default().set_segment(bytes.upcast_ref()));

@@ -1,25 +1,28 @@
-//! The stream through the gate: from buffers and events to frames and marks, and back to things to do.
+//! The state of one stream: from buffers and events to frames and verdicts, and back to actions.
 
 use std::time::Duration;
 
+use gst::prelude::*;
+
 use super::{
     actions::{Action, Clip, Gaps},
-    findings::{Finding, Told},
+    follow::Update,
+    remote::{RemoteEvent, read_verdict},
     settings::Settings,
 };
-use crate::buffer_times::BufferTimes;
-use crate::gate::{FrameInfo, Gate, GatePolicy, Mark, Output, Reason, Span, Tally};
+use crate::events::{FrameInfo, FrameVerdict, Gate, GatePolicy, KeepReason, Output, Span, Tally};
+use crate::gstutil::{BufferTimes, to_clock_time};
 
-/// Latency is told in steps of this, so that it is not told anew with every frame.
+/// Latency is reported in steps of this, so that it does not change with every frame.
 const LATENCY_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// Who tells where anomalies are.
+/// Where the verdicts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// Nobody so far.
+enum VerdictSource {
+    /// There was none yet.
     Unknown,
-    /// Metadata on the buffers.
-    Metadata(Finding),
+    /// Metadata on the buffers; the last one.
+    Metadata(FrameVerdict),
     /// Events in the stream.
     Events,
     /// Another branch.
@@ -32,85 +35,78 @@ enum Item {
     Event(gst::Event),
 }
 
-/// Counts that `stats` shows besides the tally.
+/// Counts in `stats`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
+    tally: Tally,
     lost: u64,
     copied: u64,
     clips: u64,
     overflows: u64,
 }
 
-/// Everything the gate knows between two buffers.
+/// What the gate knows between two buffers.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct StreamState {
     gate: Gate<Item>,
     times: BufferTimes,
-    /// The segment downstream is in.
+    /// Times in the segment that was last sent downstream.
     sent: BufferTimes,
-    source: Source,
+    source: VerdictSource,
     /// Every frame can be decoded alone.
     intra: bool,
-    /// Frames are not encoded.
+    /// The frames are not encoded.
     raw: bool,
     now: Duration,
-    tally: Tally,
     counts: Counts,
     gaps: Gaps,
     clip_until: Option<Duration>,
-    key_wanted: bool,
-    told_latency: gst::ClockTime,
+    key_requested: bool,
+    reported_latency: gst::ClockTime,
 }
 
-impl Stream {
-    /// A stream that has not begun; it listens to another branch when `follows`.
-    pub fn new(follows: bool) -> Self {
-        Stream {
+impl StreamState {
+    /// A stream before its start; `follows` is whether another branch is followed.
+    pub(super) fn new(follows: bool) -> Self {
+        StreamState {
             gate: Gate::new(),
             times: BufferTimes::default(),
             sent: BufferTimes::default(),
             source: if follows {
-                Source::Followed
+                VerdictSource::Followed
             } else {
-                Source::Unknown
+                VerdictSource::Unknown
             },
             intra: false,
             raw: false,
             now: Duration::ZERO,
-            tally: Tally::default(),
             counts: Counts::default(),
             gaps: Gaps::default(),
             clip_until: None,
-            key_wanted: false,
-            told_latency: gst::ClockTime::ZERO,
+            key_requested: false,
+            reported_latency: gst::ClockTime::ZERO,
         }
     }
 
-    /// Takes what another branch found out.
-    pub fn note(&mut self, mark: &Mark) {
-        self.gate.note(mark);
+    /// Applies an update from the followed branch.
+    pub(super) fn update(&mut self, update: &Update) {
+        match update {
+            Update::Verdict(verdict) => self.gate.add_verdict(verdict),
+            Update::Restart => self.gate.timeline_mut().restart(),
+            Update::End => self.gate.timeline_mut().finish(),
+        }
     }
 
-    /// Starts over with what another branch finds out.
-    pub fn forget_marks(&mut self) {
-        self.gate.timeline_mut().restart();
-    }
-
-    /// No mark will follow.
-    pub fn finish_marks(&mut self) {
-        self.gate.timeline_mut().finish();
-    }
-
-    /// Takes the next buffer.
-    pub fn push_buffer(&mut self, buffer: gst::Buffer) {
+    /// Adds the next buffer.
+    pub(super) fn push_buffer(&mut self, buffer: gst::Buffer) {
         if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.dts_or_pts().is_none() {
-            // Stream headers are no frames: whatever passes later needs them.
+            // Stream headers are not frames: all frames that are kept later need them.
             return self.gate.push_other(Item::Frame(buffer, Span::default()));
         }
         let span = self.times.span(&buffer);
         self.now = span.start;
-        if let Some(mark) = self.mark(&buffer, span) {
-            self.gate.note(&mark);
+        if let Some(verdict) = self.verdict(&buffer, span) {
+            self.gate.add_verdict(&verdict);
         }
         let key = self.raw || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let decode = self.times.decode(&buffer).filter(|_| !self.intra);
@@ -127,35 +123,35 @@ impl Stream {
         );
     }
 
-    fn mark(&mut self, buffer: &gst::BufferRef, span: Span) -> Option<Mark> {
-        if self.source == Source::Followed {
+    fn verdict(&mut self, buffer: &gst::BufferRef, span: Span) -> Option<FrameVerdict> {
+        if self.source == VerdictSource::Followed {
             return None;
         }
-        if let Some(finding) = Finding::read(buffer) {
-            if self.source == Source::Events {
-                // The metadata say it all, frame by frame: what events left open ends here.
+        if let Some(verdict) = read_verdict(buffer, span) {
+            if self.source == VerdictSource::Events {
+                // Metadata is complete: what events left open ends here.
                 self.gate.timeline_mut().close(span.start);
             }
-            self.source = Source::Metadata(finding);
+            self.source = VerdictSource::Metadata(verdict);
         }
-        let finding = match self.source {
-            Source::Unknown => Finding::UNKNOWN,
-            // A frame that an encoder made up between others is like the one before it.
-            Source::Metadata(finding) => finding,
-            Source::Events | Source::Followed => Finding::default(),
-        };
-        Some(finding.mark(span))
+        match self.source {
+            VerdictSource::Unknown => Some(FrameVerdict::unknown(span)),
+            // A frame that an encoder inserted is like the previous one.
+            VerdictSource::Metadata(verdict) => Some(FrameVerdict { span, ..verdict }),
+            VerdictSource::Events => Some(FrameVerdict::normal(span)),
+            VerdictSource::Followed => None,
+        }
     }
 
-    /// Takes the next serialised event.
-    pub fn push_event(&mut self, event: gst::Event) {
+    /// Adds the next serialised event.
+    pub(super) fn push_event(&mut self, event: gst::Event) {
         match event.view() {
             gst::EventView::Segment(segment) => {
                 self.times.set_segment(segment.segment());
             }
             gst::EventView::Caps(caps) => self.set_caps(caps.caps()),
-            gst::EventView::Gap(gap) => self.skip(gap.get()),
-            gst::EventView::CustomDownstream(custom) => self.listen(custom),
+            gst::EventView::Gap(gap) => self.add_gap(gap.get()),
+            gst::EventView::CustomDownstream(custom) => self.add_remote_event(custom),
             _ => {}
         }
         self.gate.push_other(Item::Event(event));
@@ -168,67 +164,64 @@ impl Stream {
         self.times.set_caps(caps);
     }
 
-    /// Nothing comes for a time, so nothing anomalous comes.
-    fn skip(&mut self, (start, duration): (gst::ClockTime, Option<gst::ClockTime>)) {
-        let judged = matches!(self.source, Source::Metadata(_) | Source::Events);
-        if let Some(span) = self.times.gap(start, duration).filter(|_| judged) {
-            self.gate.note(&Mark {
-                span,
-                ..Mark::default()
-            });
+    /// Without frames there is no anomaly: a gap counts as normal.
+    fn add_gap(&mut self, (start, duration): (gst::ClockTime, Option<gst::ClockTime>)) {
+        let labelled = matches!(self.source, VerdictSource::Metadata(_) | VerdictSource::Events);
+        if let Some(span) = self.times.gap(start, duration).filter(|_| labelled) {
+            self.gate.add_verdict(&FrameVerdict::normal(span));
         }
     }
 
-    fn listen(&mut self, event: &gst::EventRef) {
-        if !matches!(self.source, Source::Unknown | Source::Events) {
+    fn add_remote_event(&mut self, event: &gst::EventRef) {
+        if !matches!(self.source, VerdictSource::Unknown | VerdictSource::Events) {
             return;
         }
-        if let Some(told) = Told::read(event) {
-            self.source = Source::Events;
-            told.tell(self.gate.timeline_mut(), self.now);
+        if let Some(event) = RemoteEvent::read(event) {
+            self.source = VerdictSource::Events;
+            event.apply(self.gate.timeline_mut(), self.now);
         }
     }
 
-    /// Whether time went back without a flush: what is held belongs to the time before.
-    pub fn jumps(&self, buffer: &gst::BufferRef) -> bool {
+    /// Whether time went back without a flush: the frames held belong to the time before.
+    pub(super) fn would_jump(&self, buffer: &gst::BufferRef) -> bool {
         self.times.would_jump(buffer)
     }
 
-    /// Nothing more comes: what follows [`Stream::next_actions`] empties the gate.
-    pub fn finish(&mut self) {
+    /// No buffer will follow: the next [`StreamState::next_actions`] empties the gate.
+    pub(super) fn finish(&mut self) {
         self.gate.finish();
     }
 
-    /// Forgets what is held and all times, but not the counts.
-    pub fn restart(&mut self) {
+    /// Clears the frames held and all times after a flush, but not the counts.
+    pub(super) fn restart(&mut self) {
         self.gate.restart();
         self.times.restart();
         self.gaps = Gaps::default();
         self.clip_until = None;
         self.now = Duration::ZERO;
-        if self.source != Source::Followed {
-            self.source = Source::Unknown;
+        if self.source != VerdictSource::Followed {
+            self.source = VerdictSource::Unknown;
         }
     }
 
-    /// After a jump in time: forgets what is known, keeps segment and source.
-    pub fn start_over(&mut self) {
+    /// Clears the timeline after a jump in time, but keeps segment and source.
+    pub(super) fn start_over(&mut self) {
         self.gate.restart();
         self.now = Duration::ZERO;
     }
 
-    /// Whether every frame held was judged.
-    pub fn is_judged(&self) -> bool {
-        self.gate.is_judged()
+    /// Whether every frame held is labelled.
+    pub(super) fn is_labelled(&self) -> bool {
+        self.gate.is_labelled()
     }
 
-    /// Whether a buffer does not fit while another branch could still make room.
-    pub fn waits_for_marks(&self, policy: &GatePolicy, buffer: &gst::BufferRef) -> bool {
-        self.source == Source::Followed && self.gate.waits_for_marks(policy, buffer.size() as u64)
+    /// Whether a buffer does not fit while the followed branch could still make room.
+    pub(super) fn should_wait(&self, policy: &GatePolicy, buffer: &gst::BufferRef) -> bool {
+        self.source == VerdictSource::Followed && self.gate.should_wait(policy, buffer.size() as u64)
     }
 
-    /// What is to be done now, in order.
-    pub fn next_actions(&mut self, settings: &Settings) -> Vec<Action> {
+    /// The actions that are due, in order.
+    pub(super) fn next_actions(&mut self, settings: &Settings) -> Vec<Action> {
         let policy = settings.policy();
         let mut actions = Vec::new();
         while let Some(output) = self.gate.next(&policy) {
@@ -255,24 +248,31 @@ impl Stream {
         }
         self.end_gap(settings, &mut actions);
         self.spare_pool();
-        self.watch_bounds(settings, &mut actions);
+        self.check_overflow(settings, &mut actions);
+        self.check_latency(settings, &mut actions);
         actions
     }
 
-    fn keep(&mut self, item: Item, reason: Reason, discont: bool, resumes: bool, actions: &mut Vec<Action>) {
+    fn keep(
+        &mut self,
+        item: Item,
+        reason: KeepReason,
+        discont: bool,
+        resumes: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let Item::Frame(mut buffer, span) = item else {
             return;
         };
         if discont {
             buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
-        self.tally.count(buffer.size() as u64, true);
-        self.key_wanted = false;
+        self.counts.tally.count(buffer.size() as u64, true);
+        self.key_requested = false;
         if resumes && self.raw {
-            let at = gst::ClockTime::try_from(span.start).unwrap_or(gst::ClockTime::ZERO);
-            actions.push(Action::ForceKeyDownstream(at));
+            actions.push(Action::ForceKeyDownstream(to_clock_time(span.start)));
         }
-        if reason != Reason::KeepAlive {
+        if reason != KeepReason::KeepAlive {
             if self.clip_until.is_none() {
                 self.counts.clips += 1;
                 actions.push(Action::Clip(Clip::Begin {
@@ -294,14 +294,12 @@ impl Stream {
         actions: &mut Vec<Action>,
     ) {
         if let Item::Frame(buffer, _) = item {
-            self.tally.count(buffer.size() as u64, false);
+            self.counts.tally.count(buffer.size() as u64, false);
         }
-        if let Some(at) = self.clip_until.take() {
-            actions.push(Action::Clip(Clip::End { at }));
-        }
+        actions.extend(self.end_clip());
         if lost {
             self.counts.lost += 1;
-            if !std::mem::replace(&mut self.key_wanted, true) {
+            if !std::mem::replace(&mut self.key_requested, true) {
                 actions.push(Action::ForceKeyUpstream);
             }
         }
@@ -325,17 +323,17 @@ impl Stream {
         ))
     }
 
-    /// The end of the clip that is open when the stream ends.
-    pub fn end_clip(&mut self) -> Option<Action> {
+    /// Ends the clip that is open, if there is one.
+    pub(super) fn end_clip(&mut self) -> Option<Action> {
         self.clip_until.take().map(|at| Action::Clip(Clip::End { at }))
     }
 
-    /// Copies the newest frame when it is held and comes from a pool that could run dry.
+    /// Copies the newest frame if it is held and comes from a pool that could run dry.
     fn spare_pool(&mut self) {
         let Some(Item::Frame(buffer, _)) = self.gate.newest_mut() else {
             return;
         };
-        if super::pool::is_of_limited_pool(buffer)
+        if is_of_limited_pool(buffer)
             && let Ok(copy) = buffer.copy_deep()
         {
             *buffer = copy;
@@ -343,7 +341,7 @@ impl Stream {
         }
     }
 
-    fn watch_bounds(&mut self, settings: &Settings, actions: &mut Vec<Action>) {
+    fn check_overflow(&mut self, settings: &Settings, actions: &mut Vec<Action>) {
         let overflows = self.gate.overflows();
         if overflows > 0 && self.counts.overflows == 0 {
             actions.push(Action::Overflow {
@@ -351,27 +349,29 @@ impl Stream {
             });
         }
         self.counts.overflows = overflows;
+    }
+
+    fn check_latency(&mut self, settings: &Settings, actions: &mut Vec<Action>) {
         let latency = self.latency(settings);
-        if latency != self.told_latency {
-            self.told_latency = latency;
+        if latency != self.reported_latency {
+            self.reported_latency = latency;
             actions.push(Action::Latency);
         }
     }
 
-    /// How long frames are held back at most, as far as known.
-    pub fn latency(&self, settings: &Settings) -> gst::ClockTime {
+    /// The longest time for which frames are held back, as far as known.
+    pub(super) fn latency(&self, settings: &Settings) -> gst::ClockTime {
         if settings.policy().keep_all {
             return gst::ClockTime::ZERO;
         }
-        let held = gst::ClockTime::try_from(self.gate.longest_hold()).unwrap_or(gst::ClockTime::ZERO);
+        let held = to_clock_time(self.gate.longest_hold());
         let steps = held.nseconds().div_ceil(LATENCY_STEP.nseconds());
         settings.pre_roll.max(LATENCY_STEP * steps)
     }
 
-    /// What the property `stats` shows.
-    pub fn stats(&self) -> gst::Structure {
-        let tally = self.tally;
-        let hold = gst::ClockTime::try_from(self.gate.longest_hold()).unwrap_or(gst::ClockTime::ZERO);
+    /// The structure of the property `stats`.
+    pub(super) fn stats(&self) -> gst::Structure {
+        let tally = self.counts.tally;
         gst::Structure::builder("application/x-vaeanomalygate-stats")
             .field("frames-in", tally.frames_in)
             .field("frames-out", tally.frames_out)
@@ -384,7 +384,27 @@ impl Stream {
             .field("bytes-held", self.gate.bytes())
             .field("overflows", self.counts.overflows)
             .field("clips", self.counts.clips)
-            .field("longest-hold", hold)
+            .field("longest-hold", to_clock_time(self.gate.longest_hold()))
             .build()
     }
+}
+
+/// Whether the buffer, or one that it is a part of, goes back to a pool with a maximum number of buffers.
+fn is_of_limited_pool(buffer: &gst::BufferRef) -> bool {
+    let of_limited_pool = |buffer: &gst::BufferRef| {
+        pool(buffer).is_some_and(|pool| {
+            let params = pool.config().params();
+            params.is_some_and(|(_, _, _, max_buffers)| max_buffers > 0)
+        })
+    };
+    of_limited_pool(buffer)
+        || buffer
+            .iter_meta::<gst::meta::ParentBufferMeta>()
+            .any(|meta| of_limited_pool(meta.parent()))
+}
+
+#[expect(unsafe_code, reason = "the bindings have no getter for a buffer's pool")]
+fn pool(buffer: &gst::BufferRef) -> Option<gst::BufferPool> {
+    // SAFETY: a buffer holds a reference to its pool, or a null pointer, for its whole lifetime.
+    unsafe { gst::glib::translate::from_glib_none((*buffer.as_ptr()).pool) }
 }

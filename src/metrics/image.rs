@@ -1,6 +1,6 @@
-//! How near a reconstruction is to its picture.
+//! How close a reconstruction is to its image.
 
-/// Mean squared error; `None` for pictures that are empty or differ in length.
+/// Mean squared error; `None` for images that are empty or differ in length.
 ///
 /// `MSE = 1/n sum (a - b)^2`
 #[must_use]
@@ -16,7 +16,7 @@ pub fn mse(a: &[f32], b: &[f32]) -> Option<f64> {
     Some(sum / a.len() as f64)
 }
 
-/// Peak signal-to-noise ratio in dB, `+inf` for equal pictures; `None` as [`mse`].
+/// Peak signal-to-noise ratio in dB, `+inf` for equal images; `None` as for [`mse`].
 ///
 /// `PSNR = 10 log10(range^2 / MSE)`; `range` is the difference of the largest and the smallest
 /// possible value (255 for 8 bit).
@@ -25,10 +25,10 @@ pub fn psnr(a: &[f32], b: &[f32], range: f64) -> Option<f64> {
     mse(a, b).map(|error| 10.0 * (range * range / error).log10())
 }
 
-/// Side of the window that [`ssim`] looks through.
+/// Side of the window of [`ssim`].
 const WINDOW: usize = 7;
 
-/// Mean structural similarity of two grey pictures of `width` columns, 1 for equal pictures.
+/// Mean structural similarity of two grey images of `width` columns, 1 for equal images.
 ///
 /// Wang et al. 2004 with a uniform 7x7 window, sample covariance, `K1 = 0.01`, `K2 = 0.03`, the mean over all
 /// whole windows: the defaults of scikit-image. `range` as in [`psnr`]. `None` where the lengths differ, are no
@@ -78,8 +78,8 @@ fn window_ssim(a: &[f32], b: &[f32], width: usize, origin: usize, range: f64) ->
 mod tests {
     use super::*;
 
-    /// A picture with structure that both Rust and Python can make.
-    fn picture(width: usize, height: usize, shift: usize) -> Vec<f32> {
+    /// A structured image that both Rust and Python can generate.
+    fn image(width: usize, height: usize, shift: usize) -> Vec<f32> {
         (0..width * height)
             .map(|i| ((i * i * 31 + i * 17 + shift * 7) % (200 + shift)) as f32)
             .collect()
@@ -89,15 +89,15 @@ mod tests {
     fn agrees_with_scikit_image() {
         // import numpy as np
         // from skimage.metrics import *
-        // def picture(w, h, shift):
+        // def image(w, h, shift):
         //     i = np.arange(w * h)
         //     return ((i * i * 31 + i * 17 + shift * 7) % (200 + shift)).astype(float).reshape(h, w)
-        // a, b = picture(16, 11, 0), picture(16, 11, 3)
+        // a, b = image(16, 11, 0), image(16, 11, 3)
         // c = 0.9 * a + 0.1 * b
         // for x in (b, c):
         //     print(repr((mean_squared_error(a, x), peak_signal_noise_ratio(a, x, data_range=255),
         //                 structural_similarity(a, x, data_range=255))))
-        let (a, b) = (picture(16, 11, 0), picture(16, 11, 3));
+        let (a, b) = (image(16, 11, 0), image(16, 11, 3));
         let c: Vec<f32> = a.iter().zip(&b).map(|(x, y)| 0.9 * x + 0.1 * y).collect();
         for (other, expected) in [(&b, REFERENCE[0]), (&c, REFERENCE[1])] {
             let got = [
@@ -120,15 +120,15 @@ mod tests {
     ];
 
     #[test]
-    fn equal_pictures() {
-        let a = picture(8, 8, 1);
+    fn equal_images() {
+        let a = image(8, 8, 1);
         assert_eq!(mse(&a, &a), Some(0.0));
         assert_eq!(psnr(&a, &a, 255.0), Some(f64::INFINITY));
         assert_eq!(ssim(&a, &a, 8, 255.0), Some(1.0));
     }
 
     #[test]
-    fn pictures_that_do_not_match_are_none() {
+    fn images_that_do_not_match_are_none() {
         assert_eq!(mse(&[], &[]), None);
         assert_eq!(mse(&[1.0], &[1.0, 2.0]), None);
         assert_eq!(

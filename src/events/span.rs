@@ -1,21 +1,21 @@
-//! When a frame starts and ends, also when its buffer does not say.
+//! Start and end of a frame, also where its buffer lacks times.
 
 use std::time::Duration;
 
-/// What one frame is taken to last in a stream that has neither times nor a frame rate: 25 frames a second.
+/// Assumed frame duration in a stream without times and without a frame rate (25 frames/s).
 const FALLBACK_FRAME: Duration = Duration::from_millis(40);
 
-/// Times that go back by more than this are a new start (a seek, another segment), not jitter.
+/// A time that goes back by more than this is a new start (a seek, another segment), not jitter.
 const JUMP: Duration = Duration::from_secs(1);
 
-/// The time one frame is on the screen.
+/// The time during which a frame is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
-    /// When the frame starts.
+    /// Start of the frame.
     pub start: Duration,
-    /// When the frame ends; equal to `start` where nobody knows.
+    /// End of the frame; equal to `start` where the duration is unknown.
     pub end: Duration,
-    /// Time went back before this frame: what was remembered about earlier times does not apply any more.
+    /// Time went back before this frame: state about earlier times no longer applies.
     pub jump: bool,
 }
 
@@ -29,16 +29,16 @@ impl Span {
         }
     }
 
-    /// How long the frame lasts; zero where nobody knows.
+    /// Duration of the frame; zero where it is unknown.
     pub fn duration(&self) -> Duration {
         self.end.saturating_sub(self.start)
     }
 }
 
-/// Gives every frame a [`Span`], whatever its buffer lacks.
+/// Derives a [`Span`] for every frame, whatever its buffer lacks.
 ///
-/// A frame without a time starts where the one before it ended, or, where that is not known either, as much later
-/// as the frame before it was later than its own predecessor. Frame rate 0/1 means that the caller has no duration to give.
+/// A frame without a time starts where the previous frame ended. Where that is unknown too, the last distance between two
+/// frames repeats. At frame rate 0/1 the caller has no duration to pass.
 #[derive(Debug, Clone, Default)]
 pub struct FrameClock {
     last: Option<Span>,
@@ -46,12 +46,12 @@ pub struct FrameClock {
 }
 
 impl FrameClock {
-    /// A clock that has seen no frame.
+    /// A clock before the first frame.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The span of the next frame: `at` is its running time, `duration` its own or nominal duration.
+    /// Returns the span of the next frame: `at` is its running time, `duration` its own or nominal duration.
     pub fn span(&mut self, at: Option<Duration>, duration: Option<Duration>) -> Span {
         let duration = duration.filter(|duration| !duration.is_zero());
         let start = at.unwrap_or_else(|| self.expected());
@@ -63,12 +63,12 @@ impl FrameClock {
         span
     }
 
-    /// Whether a frame that starts at `at` would be back behind those before it.
+    /// Whether a frame that starts at `at` would set [`Span::jump`].
     pub fn would_jump(&self, at: Duration) -> bool {
         self.last.is_some_and(|last| at.saturating_add(JUMP) < last.start)
     }
 
-    /// Forgets the time base: after a flush, a seek or a stop. The next frame is no jump.
+    /// Clears the time base after a flush, a seek or a stop. The next frame is no jump.
     pub fn restart(&mut self) {
         *self = Self::default();
     }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn times_given_are_times_taken() {
+    fn buffer_times_are_used_unchanged() {
         let mut clock = FrameClock::new();
         assert_eq!(
             clock.span(Some(ms(500)), Some(ms(40))),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_times_go_on_from_the_frame_before() {
+    fn missing_times_continue_from_the_previous_frame() {
         let mut clock = FrameClock::new();
         assert_eq!(clock.span(None, Some(ms(40))).start, ms(0));
         assert_eq!(clock.span(None, Some(ms(40))).start, ms(40));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_long_way_back_is_a_jump() {
+    fn only_going_back_by_more_than_a_second_is_a_jump() {
         let mut clock = FrameClock::new();
         clock.span(Some(ms(5000)), Some(ms(40)));
         assert!(!clock.span(Some(ms(4990)), Some(ms(40))).jump);

@@ -1,0 +1,294 @@
+//! The state of one stream: from a buffer to all that is to be done about it. Nothing is posted or pushed here.
+
+use std::time::Duration;
+
+use super::load::{LoadLevel, LoadShedder};
+use super::message::Notification;
+use super::meta::FrameResult;
+use super::settings::Settings;
+use super::view;
+use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, Region, State, Tuning};
+use crate::events::{Decision, EventChange, EventTracker, FrameVerdict, Observation, Retention, Span};
+use crate::gstutil::{BufferTimes, to_clock_time};
+
+/// When a frame is presented.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    /// The buffer's own timestamp.
+    pub(super) pts: Option<gst::ClockTime>,
+    /// The timestamp, or the position of its running time for a buffer without one.
+    pub(super) position: Option<gst::ClockTime>,
+    /// The buffer's own duration or the nominal one, in the segment.
+    pub(super) duration: Option<gst::ClockTime>,
+    /// In running time.
+    pub(super) span: Span,
+}
+
+impl Times {
+    /// Running time of the frame.
+    pub(super) fn running_time(&self) -> gst::ClockTime {
+        to_clock_time(self.span.start)
+    }
+}
+
+/// How late a frame came, where that can be measured, and the load level it led to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Load {
+    pub(super) level: LoadLevel,
+    pub(super) lateness: Option<Duration>,
+}
+
+/// Everything about one processed frame.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) result: FrameResult,
+    pub(super) report: FrameReport,
+    pub(super) load: Load,
+    pub(super) decision: Decision,
+    pub(super) notifications: Vec<Notification>,
+}
+
+/// The learnt camera and the position in its stream.
+#[derive(Debug)]
+pub(super) struct StreamState {
+    detector: Detector,
+    info: gst_video::VideoInfo,
+    times: BufferTimes,
+    load: LoadShedder,
+    /// The previous frame's prediction, for a frame that comes too late to be scored.
+    last: Option<Prediction>,
+    tracker: EventTracker,
+    retention: Retention,
+    life_cycle: Option<State>,
+    view_blocked: bool,
+    /// Highest raw score of the open event, and where it was.
+    peak: Option<(f64, Region)>,
+}
+
+impl StreamState {
+    pub(super) fn new(
+        settings: &Settings,
+        device: ComputeDevice,
+        info: gst_video::VideoInfo,
+    ) -> crate::detector::Result<Self> {
+        let detector = Detector::on(
+            device,
+            settings.config()?,
+            (info.width() as usize, info.height() as usize),
+        )?;
+        Ok(Self::with_detector(detector, info))
+    }
+
+    /// The state of a stream whose detector is for frames of `info`.
+    pub(super) fn with_detector(detector: Detector, info: gst_video::VideoInfo) -> Self {
+        let mut times = BufferTimes::default();
+        times.set_frame_rate(Some(info.fps()));
+        Self {
+            detector,
+            info,
+            times,
+            load: LoadShedder::default(),
+            last: None,
+            tracker: EventTracker::new(),
+            retention: Retention::new(),
+            life_cycle: None,
+            view_blocked: false,
+            peak: None,
+        }
+    }
+
+    /// Adopts new caps. What was learnt is kept if the aspect ratio stays the same.
+    pub(super) fn renegotiate(&mut self, info: gst_video::VideoInfo) -> crate::detector::Result<()> {
+        self.detector
+            .resize((info.width() as usize, info.height() as usize))?;
+        self.times.set_frame_rate(Some(info.fps()));
+        self.info = info;
+        self.last = None;
+        Ok(())
+    }
+
+    pub(super) fn info(&self) -> &gst_video::VideoInfo {
+        &self.info
+    }
+
+    /// The times of the next frame; to be called once a frame.
+    pub(super) fn times(
+        &mut self,
+        buffer: &gst::BufferRef,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+    ) -> Times {
+        self.times.set_segment(segment.upcast_ref());
+        let span = self.times.span(buffer);
+        Times {
+            pts: buffer.pts(),
+            position: buffer.pts().or_else(|| self.times.position(span.start)),
+            duration: self.times.duration(buffer),
+            span,
+        }
+    }
+
+    /// Scores a frame, learns from it, and decides whether it is kept.
+    ///
+    /// # Errors
+    /// A sentence: why the frame could not be scored.
+    pub(super) fn process(
+        &mut self,
+        buffer: &gst::BufferRef,
+        times: Times,
+        lateness: Option<Duration>,
+        settings: &Settings,
+    ) -> Result<Outcome, String> {
+        let previous_level = self.load.level();
+        let shed = self
+            .load
+            .decide(times.span.start, lateness, settings.max_lateness.into());
+        let load = Load {
+            level: shed.level,
+            lateness,
+        };
+        let ((prediction, report), scored) = match self.last.take() {
+            Some(last) if !shed.score => (self.repeat(last), false),
+            _ => (self.predict(buffer, times, load.level, settings)?, true),
+        };
+        self.last = Some(prediction);
+        let span = times.span;
+        let anomalous = prediction.label == Some(Label::Anomaly);
+        let tracked = self.tracker.observe(
+            &settings.event_policy(),
+            &Observation {
+                span,
+                anomalous,
+                score: prediction.score,
+                raw_score: prediction.raw_score,
+            },
+        );
+        let decision = self.retention.decide(
+            &settings.retention_policy(),
+            &FrameVerdict {
+                span,
+                protected: prediction.label.is_none(),
+                anomalous,
+                event: tracked.event_id,
+            },
+        );
+        let mut notifications = self.observe_changes(&prediction, &report);
+        if load.level != previous_level {
+            notifications.push(Notification::LoadChanged {
+                from: previous_level,
+                load,
+            });
+        }
+        for change in tracked.changes() {
+            notifications.push(self.event_notification(change, &prediction));
+        }
+        if tracked.event_id.is_some() {
+            self.update_peak(&prediction);
+        }
+        notifications.push(Notification::Frame);
+        Ok(Outcome {
+            result: FrameResult {
+                prediction,
+                event_id: tracked.event_id,
+                scored,
+            },
+            report,
+            load,
+            decision,
+            notifications,
+        })
+    }
+
+    /// Scores a frame and learns from it.
+    fn predict(
+        &mut self,
+        buffer: &gst::BufferRef,
+        times: Times,
+        level: LoadLevel,
+        settings: &Settings,
+    ) -> Result<(Prediction, FrameReport), String> {
+        let nominal = self.times.frame_duration().map(Duration::from);
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
+            format!(
+                "the buffer of {} bytes cannot be mapped as a frame",
+                buffer.size()
+            )
+        })?;
+        let tuning = Tuning {
+            train: level == LoadLevel::Full,
+            ..settings.tuning
+        };
+        view::with_view(&frame, |view| {
+            self.detector
+                .process(view, times.pts.map(Duration::from), nominal, &tuning)
+        })
+    }
+
+    /// The previous frame's prediction for a frame that is not scored.
+    fn repeat(&mut self, last: Prediction) -> (Prediction, FrameReport) {
+        let prediction = Prediction {
+            frame: self.detector.skip(),
+            ..last
+        };
+        let report = FrameReport {
+            view_blocked: self.view_blocked,
+            ..FrameReport::default()
+        };
+        (prediction, report)
+    }
+
+    /// Decides about a frame that could not be scored: it is protected, so that nothing is lost.
+    pub(super) fn decide_unscored(&mut self, times: Times, settings: &Settings) -> Decision {
+        self.retention
+            .decide(&settings.retention_policy(), &FrameVerdict::unknown(times.span))
+    }
+
+    /// The stream ends or jumps: ends an open event.
+    pub(super) fn finish(&mut self) -> Option<Notification> {
+        let event = self.tracker.finish()?;
+        Some(Notification::End(event, self.take_peak()))
+    }
+
+    /// The next frame does not follow the previous one.
+    pub(super) fn restart(&mut self) {
+        self.detector.restart();
+        self.last = None;
+        self.times.restart();
+        self.retention.restart();
+    }
+
+    fn observe_changes(&mut self, prediction: &Prediction, report: &FrameReport) -> Vec<Notification> {
+        let mut notifications = Vec::new();
+        if self.life_cycle != Some(prediction.state) {
+            notifications.push(Notification::StateChanged {
+                from: self.life_cycle.replace(prediction.state),
+            });
+        }
+        notifications.extend(report.scene_change.map(Notification::SceneChange));
+        if report.view_blocked && !self.view_blocked {
+            notifications.push(Notification::ViewBlocked);
+        }
+        self.view_blocked = report.view_blocked;
+        notifications
+    }
+
+    fn event_notification(&mut self, change: EventChange, prediction: &Prediction) -> Notification {
+        match change {
+            EventChange::Begin(event) => {
+                self.peak = None;
+                Notification::Begin(event)
+            }
+            EventChange::Update(event) => Notification::Update(event, prediction.region),
+            EventChange::End(event) => Notification::End(event, self.take_peak()),
+        }
+    }
+
+    fn update_peak(&mut self, prediction: &Prediction) {
+        if self.peak.is_none_or(|(score, _)| prediction.raw_score > score) {
+            self.peak = Some((prediction.raw_score, prediction.region));
+        }
+    }
+
+    fn take_peak(&mut self) -> Region {
+        self.peak.take().map(|(_, region)| region).unwrap_or_default()
+    }
+}
