@@ -15,7 +15,7 @@ pub enum Networks {
     Off,
 }
 
-/// Fixed for the life of a detector.
+/// Fixed when a detector is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Cues in use, at least one.
@@ -106,7 +106,7 @@ names!(ThresholdMode, "threshold-mode":
 pub struct Tuning {
     /// Train and update the statistics; false freezes both.
     pub learn: bool,
-    /// Let the nets train; false leaves the weights alone while the statistics go on.
+    /// Let the nets train; false freezes the weights while the statistics continue to learn.
     pub train: bool,
     /// Step size of the appearance net once warmed up; the motion net takes twice as much.
     pub learning_rate: f64,

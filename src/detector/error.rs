@@ -27,7 +27,7 @@ pub enum Error {
     /// Learnt state cannot be continued from.
     #[error("saved state: {0}")]
     Learnt(String),
-    /// The tensor library refused an operation.
+    /// An operation of the tensor library failed.
     #[error("model: {0}")]
     Model(#[from] candle_core::Error),
 }

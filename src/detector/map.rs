@@ -48,11 +48,11 @@ impl AnomalyMap {
     /// The connected cells around the peak that are at least half as high, as a rectangle in a frame of
     /// `frame` = (width, height) pixels.
     pub(crate) fn region_of_peak(&self, frame: (usize, usize)) -> Region {
-        let (start, top) = self.peak();
-        if self.values.is_empty() || !top.is_finite() {
+        let (start, peak) = self.peak();
+        if self.values.is_empty() || !peak.is_finite() {
             return Region::default();
         }
-        let level = 0.5 * top;
+        let level = 0.5 * peak;
         let (mut left, mut right) = (start % self.width, start % self.width);
         let (mut upper, mut lower) = (start / self.width, start / self.width);
         let mut seen = vec![false; self.values.len()];

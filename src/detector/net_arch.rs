@@ -47,7 +47,7 @@ impl NetArch {
             ));
         }
         for (i, s) in stages.iter().enumerate() {
-            let refuse = |what: &str, allowed: &str, got: usize| {
+            let invalid = |what: &str, allowed: &str, got: usize| {
                 Err(Error::setting(
                     NAME,
                     format!("a list with {what} {allowed} in every stage"),
@@ -55,13 +55,13 @@ impl NetArch {
                 ))
             };
             if !(1..=256).contains(&s.filters) {
-                return refuse("filters", "1..=256", s.filters);
+                return invalid("filters", "1..=256", s.filters);
             }
             if ![1, 3, 5, 7].contains(&s.kernel) {
-                return refuse("kernel", "1, 3, 5 or 7", s.kernel);
+                return invalid("kernel", "1, 3, 5 or 7", s.kernel);
             }
             if !(1..=4).contains(&s.pooling) {
-                return refuse("pooling", "1..=4", s.pooling);
+                return invalid("pooling", "1..=4", s.pooling);
             }
         }
         Ok(Self(stages))
@@ -77,7 +77,7 @@ impl NetArch {
         self.0.iter().map(|s| s.pooling).product()
     }
 
-    /// Refuses a picture width that the stages cannot halve (or third, or quarter) evenly.
+    /// Checks that the poolings divide an image of that width.
     pub(crate) fn check_width(&self, width: usize) -> Result<()> {
         let mut left = width;
         for (i, s) in self.0.iter().enumerate() {
@@ -113,7 +113,7 @@ impl FromStr for NetArch {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = || {
+        let invalid = || {
             let allowed = "a list of (filters,kernel,pooling) like [(12,3,2),(24,3,2),(32,3,2)]";
             Error::setting(NAME, allowed, format!("\"{text}\""))
         };
@@ -121,7 +121,7 @@ impl FromStr for NetArch {
         let list = compact
             .strip_prefix("[(")
             .and_then(|rest| rest.strip_suffix(")]").or_else(|| rest.strip_suffix("),]")))
-            .ok_or_else(refuse)?;
+            .ok_or_else(invalid)?;
         let stages = list
             .split("),(")
             .map(|stage| {
@@ -135,7 +135,7 @@ impl FromStr for NetArch {
                         kernel,
                         pooling,
                     }),
-                    _ => Err(refuse()),
+                    _ => Err(invalid()),
                 }
             })
             .collect::<Result<_>>()?;

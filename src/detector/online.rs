@@ -122,7 +122,7 @@ impl Detector {
         Self::with_engine(engine, device, config, frame_size)
     }
 
-    /// As [`Detector::on`], with an engine in place of the device's.
+    /// As [`Detector::on`], with another engine than the device's.
     pub(crate) fn with_engine(
         engine: Box<dyn Engine>,
         device: ComputeDevice,
@@ -255,7 +255,7 @@ impl Detector {
         Ok((prediction, report))
     }
 
-    /// The score of every place of the last frame, on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.
+    /// The score of every cell of the last frame, on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.
     pub fn anomaly_map(&self, threshold: f64) -> AnomalyMap {
         let mut map = self.cues.map();
         for value in &mut map.values {

@@ -47,7 +47,7 @@ pub(crate) struct Learnt {
     /// Y, Cr, Cb images, 8 bits a value.
     replay: Replay<Vec<u8>>,
     steps: u32,
-    /// Running mean of the input, in place of the net's prediction where there is no net.
+    /// Running mean of the input, instead of a prediction where there is no net.
     background: Vec<f32>,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use
     })
 }
 
-/// The VAE over images of `(width, height)` pixels: what should this place look like now? 76,115 weights with the default
+/// The VAE over images of `(width, height)` pixels: what should the scene look like now? 76,115 weights with the default
 /// architecture on 64x32 pixels.
 pub(crate) fn vae_config(arch: &NetArch, latent_dim: usize, (width, height): (usize, usize)) -> VaeConfig {
     let stages = arch.stages();

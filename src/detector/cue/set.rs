@@ -143,7 +143,7 @@ impl CueSet {
             .expect("a detector has at least one cue")
     }
 
-    /// The standardised score of every place: the largest of all cues, on the grid of the first one.
+    /// The standardised score of every cell: the largest of all cues, on the grid of the first one.
     pub(crate) fn map(&self) -> AnomalyMap {
         let Some((first, others)) = self.cues.split_first() else {
             return AnomalyMap::default();

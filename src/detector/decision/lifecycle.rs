@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn states_follow_in_order() {
-        let mut life = LifeCycle::default();
+        let mut life_cycle = LifeCycle::default();
         assert_eq!(
-            life.advance(&LifeCycleInputs {
+            life_cycle.advance(&LifeCycleInputs {
                 scoring: false,
                 calibrated: false,
                 ..inputs()
@@ -158,28 +158,28 @@ mod tests {
             State::WarmingUp
         );
         assert_eq!(
-            life.advance(&LifeCycleInputs {
+            life_cycle.advance(&LifeCycleInputs {
                 calibrated: false,
                 ..inputs()
             }),
             State::Calibrating
         );
-        assert_eq!(life.advance(&inputs()), State::Detecting);
+        assert_eq!(life_cycle.advance(&inputs()), State::Detecting);
         assert_eq!(
-            life.advance(&LifeCycleInputs {
+            life_cycle.advance(&LifeCycleInputs {
                 learn: false,
                 ..inputs()
             }),
             State::Frozen
         );
-        assert_eq!(life.advance(&inputs()), State::Detecting);
+        assert_eq!(life_cycle.advance(&inputs()), State::Detecting);
     }
 
     #[test]
     fn a_splice_lasts_as_long_as_frames_are_missing() {
-        let mut life = LifeCycle::default();
+        let mut life_cycle = LifeCycle::default();
         assert_eq!(
-            life.advance(&LifeCycleInputs {
+            life_cycle.advance(&LifeCycleInputs {
                 cut: Some(Cut::SameScene),
                 held: true,
                 ..inputs()
@@ -187,14 +187,14 @@ mod tests {
             State::Adapting
         );
         assert_eq!(
-            life.advance(&LifeCycleInputs {
+            life_cycle.advance(&LifeCycleInputs {
                 held: true,
                 ..inputs()
             }),
             State::Adapting
         );
         assert_eq!(
-            life.advance(&LifeCycleInputs {
+            life_cycle.advance(&LifeCycleInputs {
                 over_threshold: true,
                 ..inputs()
             }),
@@ -208,39 +208,39 @@ mod tests {
             cut: Some(Cut::NewScene),
             ..inputs()
         };
-        let mut life = LifeCycle::default();
-        life.advance(&new_scene);
+        let mut life_cycle = LifeCycle::default();
+        life_cycle.advance(&new_scene);
         for i in 1..10 {
-            assert_eq!(life.advance(&inputs()), State::Adapting, "{i}");
+            assert_eq!(life_cycle.advance(&inputs()), State::Adapting, "{i}");
         }
-        assert_eq!(life.advance(&inputs()), State::Detecting);
+        assert_eq!(life_cycle.advance(&inputs()), State::Detecting);
 
-        life.advance(&new_scene);
-        let loud = LifeCycleInputs {
+        life_cycle.advance(&new_scene);
+        let over_threshold = LifeCycleInputs {
             over_threshold: true,
             ..inputs()
         };
         let frames = (0..1000)
-            .take_while(|_| life.advance(&loud) == State::Adapting)
+            .take_while(|_| life_cycle.advance(&over_threshold) == State::Adapting)
             .count();
         assert!((598..=601).contains(&frames), "{frames} frames");
     }
 
     #[test]
     fn a_splice_does_not_cut_an_adaptation_short() {
-        let mut life = LifeCycle::default();
-        let loud = LifeCycleInputs {
+        let mut life_cycle = LifeCycle::default();
+        let over_threshold = LifeCycleInputs {
             over_threshold: true,
             ..inputs()
         };
-        life.advance(&LifeCycleInputs {
+        life_cycle.advance(&LifeCycleInputs {
             cut: Some(Cut::NewScene),
-            ..loud
+            ..over_threshold
         });
-        life.advance(&LifeCycleInputs {
+        life_cycle.advance(&LifeCycleInputs {
             cut: Some(Cut::SameScene),
-            ..loud
+            ..over_threshold
         });
-        assert_eq!(life.advance(&loud), State::Adapting);
+        assert_eq!(life_cycle.advance(&over_threshold), State::Adapting);
     }
 }

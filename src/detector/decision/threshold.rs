@@ -68,14 +68,14 @@ impl Threshold {
     }
 
     fn push(&mut self, raw: f64, flagged: bool, window: usize) {
-        let place = self.sorted.partition_point(|&v| v < raw);
-        self.sorted.insert(place, raw);
+        let index = self.sorted.partition_point(|&v| v < raw);
+        self.sorted.insert(index, raw);
         self.recent.push_back((raw, flagged));
         self.flagged += usize::from(flagged);
         while self.recent.len() > window.max(1) {
             if let Some((old, flagged)) = self.recent.pop_front() {
-                let place = self.sorted.partition_point(|&v| v < old);
-                self.sorted.remove(place);
+                let index = self.sorted.partition_point(|&v| v < old);
+                self.sorted.remove(index);
                 self.flagged -= usize::from(flagged);
             }
         }

@@ -1,4 +1,4 @@
-//! An engine that may fail, and the CPU in its place when it does.
+//! An engine that may fail, with a fallback to the CPU.
 
 use candle_core::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! Engines that fail, and what takes their place.
+//! Engines that fail, and the fallback to the CPU.
 
 use candle_core::{Result, bail};
 use rand::SeedableRng;

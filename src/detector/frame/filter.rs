@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_of_a_ramp_are_its_slope() {
+    fn edge_strength_of_a_ramp_is_its_gradient() {
         let ramp: Vec<f32> = (0..5)
             .flat_map(|y| (0..6).map(move |x| (3 * x + 4 * y) as f32))
             .collect();
@@ -191,12 +191,12 @@ mod tests {
         assert_eq!(out.len(), 30);
         assert!(
             (out[2 * 6 + 3] - 5.0).abs() < 1e-5,
-            "slopes 3 and 4 make 5, got {}",
+            "gradients 3 and 4 make 5, got {}",
             out[15]
         );
         assert!(
             (out[2 * 6] - 4.0).abs() < 1e-5,
-            "no slope across the mirrored border"
+            "no gradient across the mirrored border"
         );
     }
 

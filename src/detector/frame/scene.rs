@@ -22,7 +22,7 @@ const PLAIN: f32 = 0.004;
 /// Seconds without edges after which a view counts as blocked.
 const BLOCKED_AFTER: f64 = 1.0;
 
-/// A jump in time, light or place between two frames.
+/// A jump in time, light or view between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cut {
     /// The same scene at another time: a splice, a lost stretch of the stream.
@@ -191,7 +191,7 @@ impl Scene {
     }
 }
 
-/// Means of the whole 8x8 blocks, row by row; of the whole picture where it is smaller.
+/// Means of the whole 8x8 blocks, row by row; of the whole image where it is smaller.
 fn block_means(grey: &[f32], (width, height): (usize, usize)) -> Vec<f32> {
     let (columns, rows) = (width / BLOCK, height / BLOCK);
     if columns == 0 || rows == 0 {

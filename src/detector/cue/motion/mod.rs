@@ -1,4 +1,4 @@
-//! Motion: speed normalised by texture, judged by a grid VAE conditioned on the scene.
+//! Motion: speed normalised by texture, on a grid, with a VAE conditioned on the scene.
 
 mod features;
 mod gain;

@@ -1,4 +1,4 @@
-//! In place of the CUDA engine in a build without feature `cuda`: types that have no values.
+//! Stands for the CUDA engine in a build without feature `cuda`: types without values.
 
 use candle_core::Result;
 

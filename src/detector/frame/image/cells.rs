@@ -59,7 +59,7 @@ impl Axis {
 /// products of sixteen-bit numbers serve.
 #[derive(Clone, Debug)]
 pub(super) struct RowCells {
-    /// Place of each cell's first sample.
+    /// Index of each cell's first sum.
     starts: Vec<usize>,
     /// As many pieces for each cell, zero where another component lies.
     weights: Vec<Piece>,
@@ -74,11 +74,11 @@ type Piece = [u16; PIECE];
 const PIECE: usize = 16;
 
 impl RowCells {
-    /// Cells of samples `step` places apart.
+    /// Cells of samples `step` sums apart.
     pub(super) fn new(axis: Axis, step: usize) -> Self {
         let divisor = greatest_common_divisor(axis.extent, axis.parts());
-        let places = |cell| (axis.touched(cell).count() - 1) * step + 1;
-        let longest = (0..axis.cells).map(places).max().unwrap_or(1);
+        let extent = |cell| (axis.touched(cell).count() - 1) * step + 1;
+        let longest = (0..axis.cells).map(extent).max().unwrap_or(1);
         let pieces = longest.div_ceil(PIECE);
         let mut weights = vec![[0; PIECE]; axis.cells * pieces];
         let mut starts = Vec::with_capacity(axis.cells);

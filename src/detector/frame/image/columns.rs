@@ -27,8 +27,8 @@ impl<'a> Rows<'a> {
 /// Sums of rows, one a byte.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
-    /// All sums in the first part; or, split, those of bytes at even places in the first part, at odd places
-    /// in the second. Longer than rows need, since sums of cells may read behind the row's end.
+    /// All sums in the first part; or, split, those of even bytes in the first part, of odd bytes in the
+    /// second. Longer than a row, since sums of cells may read beyond its end.
     parts: [Vec<u16>; 2],
 }
 
@@ -129,9 +129,7 @@ mod tests {
     #[test]
     fn whole_and_split_sums_are_those_of_single_bytes() {
         let (bytes, stride) = (38, 41);
-        let plane: Vec<u8> = (0..stride * MAX_ROWS)
-            .map(|place| (place * place % 253) as u8)
-            .collect();
+        let plane: Vec<u8> = (0..stride * MAX_ROWS).map(|i| (i * i % 253) as u8).collect();
         let mut columns = Columns::default();
         columns.grow(bytes, 8);
         for (first, end) in [(0, 1), (3, 7), (5, 18), (0, MAX_ROWS)] {

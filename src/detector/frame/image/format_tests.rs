@@ -1,4 +1,4 @@
-//! What an image's description accepts and refuses.
+//! Valid and invalid views.
 
 use super::*;
 

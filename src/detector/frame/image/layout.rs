@@ -21,7 +21,7 @@ pub(super) struct Component {
     pub(super) shared: usize,
     /// The grey image is made of it.
     pub(super) grey: bool,
-    /// Its place among Y, Cb, Cr or R, G, B, where the colour image is made of it.
+    /// Its channel of Y, Cb, Cr or R, G, B, where the colour image is made of it.
     pub(super) colour: Option<usize>,
 }
 
@@ -113,13 +113,13 @@ fn luma(depth: Depth, offset: usize, step: usize) -> Component {
     }
 }
 
-fn chroma(depth: Depth, place: usize, offset: usize, step: usize, shared: usize) -> Component {
+fn chroma(depth: Depth, channel: usize, offset: usize, step: usize, shared: usize) -> Component {
     Component {
         taps: depth.taps(offset),
         step,
         shared,
         grey: false,
-        colour: Some(place),
+        colour: Some(channel),
     }
 }
 
@@ -137,7 +137,7 @@ fn grey(depth: Depth) -> Layout {
     }
 }
 
-/// Three planes; `second` and `third` are the places of the second and the third one's component.
+/// Three planes; `second` and `third` are the channels of the second and the third one.
 fn planar(second: usize, third: usize, shared_x: usize, shared_y: usize) -> Layout {
     let planes = vec![
         plane(1, [luma(Depth::Byte, 0, 1)]),
@@ -163,7 +163,7 @@ fn semi_planar(depth: Depth, first: usize, second: usize, shared_y: usize) -> La
     }
 }
 
-/// Two pixels in four bytes; the places of the first luma, of Cb and of Cr.
+/// Two pixels in four bytes; the offsets of the first luma, of Cb and of Cr.
 fn packed(y: usize, cb: usize, cr: usize) -> Layout {
     let components = [
         luma(Depth::Byte, y, 2),
@@ -176,10 +176,10 @@ fn packed(y: usize, cb: usize, cr: usize) -> Layout {
     }
 }
 
-/// The places of R, G, B in a pixel of `step` bytes. Grey is BT.601 luma of R'G'B'.
-fn rgb(places: [usize; 3], step: usize) -> Layout {
+/// The offsets of R, G, B in a pixel of `step` bytes. Grey is BT.601 luma of R'G'B'.
+fn rgb(offsets: [usize; 3], step: usize) -> Layout {
     let factors = [0.299, 0.587, 0.114];
-    let taps = places
+    let taps = offsets
         .into_iter()
         .zip(factors)
         .map(|(offset, factor)| Tap { offset, factor })
@@ -191,13 +191,13 @@ fn rgb(places: [usize; 3], step: usize) -> Layout {
         grey: true,
         colour: None,
     }];
-    for (place, offset) in places.into_iter().enumerate() {
+    for (channel, offset) in offsets.into_iter().enumerate() {
         components.push(Component {
             taps: Depth::Byte.taps(offset),
             step,
             shared: 1,
             grey: false,
-            colour: Some(place),
+            colour: Some(channel),
         });
     }
     Layout {

@@ -41,7 +41,7 @@ struct Job {
 #[derive(Clone, Copy, Debug)]
 enum Target {
     Grey,
-    /// With the place among the three components.
+    /// Channel of the colour image.
     Colour(usize),
 }
 
@@ -88,8 +88,8 @@ impl PlanePass {
                 add(width, Target::Grey);
                 grey_rows = Some(rows(height));
             }
-            if let Some((place, (width, height))) = component.colour.zip(sizes.colour) {
-                add(width, Target::Colour(place));
+            if let Some((channel, (width, height))) = component.colour.zip(sizes.colour) {
+                add(width, Target::Colour(channel));
                 colour_rows = Some(rows(height));
             }
         }
@@ -135,7 +135,7 @@ impl PlanePass {
                 }
                 match job.target {
                     Target::Grey => share_out::<1>(line, &run.grey, 0, &mut out.grey),
-                    Target::Colour(place) => share_out::<3>(line, &run.colour, place, &mut out.colour),
+                    Target::Colour(channel) => share_out::<3>(line, &run.colour, channel, &mut out.colour),
                 }
             }
         }
@@ -171,12 +171,12 @@ fn runs(grey: Option<Axis>, colour: Option<Axis>) -> Vec<Run> {
 }
 
 /// Adds a row of cells to the rows of the small image that it is part of.
-fn share_out<const CHANNELS: usize>(line: &[f32], rows: &CellRows, place: usize, image: &mut [f32]) {
+fn share_out<const CHANNELS: usize>(line: &[f32], rows: &CellRows, channel: usize, image: &mut [f32]) {
     for &(row, weight) in rows {
         let cells = &mut image[CHANNELS * row * line.len()..][..CHANNELS * line.len()];
         let (cells, _) = cells.as_chunks_mut::<CHANNELS>();
         for (cell, mean) in cells.iter_mut().zip(line) {
-            cell[place] += weight * mean;
+            cell[channel] += weight * mean;
         }
     }
 }

@@ -74,7 +74,7 @@ impl Frame {
     }
 
     pub(super) fn is_rgb(&self) -> bool {
-        !self.is_grey() && locate(self.format, 0, 0, 1).is_some_and(|place| place.rgb)
+        !self.is_grey() && locate(self.format, 0, 0, 1).is_some_and(|location| location.rgb)
     }
 
     pub(super) fn is_grey(&self) -> bool {
@@ -120,10 +120,11 @@ impl Frame {
 
     /// The stored number of a pixel's component (Y, Cb, Cr or R, G, B).
     fn load(&self, x: usize, y: usize, component: usize) -> f64 {
-        let Some(place) = locate(self.format, x, y, component) else {
+        let Some(location) = locate(self.format, x, y, component) else {
             return 0.0;
         };
-        let bytes = &self.planes[place.plane][place.row * self.strides[place.plane] + place.byte..];
+        let bytes =
+            &self.planes[location.plane][location.row * self.strides[location.plane] + location.byte..];
         match self.format {
             F::P010Le => f64::from(u16::from_le_bytes([bytes[0], bytes[1]]) >> 6),
             F::Gray16Le => f64::from(u16::from_le_bytes([bytes[0], bytes[1]])),
@@ -132,10 +133,11 @@ impl Frame {
     }
 
     fn store(&mut self, x: usize, y: usize, component: usize, value: u16) {
-        let Some(place) = locate(self.format, x, y, component) else {
+        let Some(location) = locate(self.format, x, y, component) else {
             return;
         };
-        let bytes = &mut self.planes[place.plane][place.row * self.strides[place.plane] + place.byte..];
+        let bytes =
+            &mut self.planes[location.plane][location.row * self.strides[location.plane] + location.byte..];
         match self.format {
             F::P010Le => bytes[..2].copy_from_slice(&(value << 6).to_le_bytes()),
             F::Gray16Le => bytes[..2].copy_from_slice(&value.to_le_bytes()),
@@ -210,7 +212,7 @@ pub(super) fn full_range_ycrcb([red, green, blue]: [f64; 3]) -> [f64; 3] {
     [y, (red - y) * 0.713 + 128.0, (blue - y) * 0.564 + 128.0].map(|value| value.clamp(0.0, 255.0))
 }
 
-struct Place {
+struct ByteLocation {
     plane: usize,
     row: usize,
     byte: usize,
@@ -218,20 +220,20 @@ struct Place {
 }
 
 /// Where the component of a pixel is stored; nothing for the chroma of grey video.
-fn locate(format: PixelFormat, x: usize, y: usize, component: usize) -> Option<Place> {
+fn locate(format: PixelFormat, x: usize, y: usize, component: usize) -> Option<ByteLocation> {
     let yuv = |plane, row, byte| {
-        Some(Place {
+        Some(ByteLocation {
             plane,
             row,
             byte,
             rgb: false,
         })
     };
-    let rgb = |step, places: [usize; 3]| {
-        Some(Place {
+    let rgb = |step, offsets: [usize; 3]| {
+        Some(ByteLocation {
             plane: 0,
             row: y,
-            byte: step * x + places[component],
+            byte: step * x + offsets[component],
             rgb: true,
         })
     };

@@ -1,4 +1,4 @@
-//! Sums of products in AVX2 registers, where the compiler leaves half of the speed on the table.
+//! Sums of products in AVX2 registers: twice as fast as what the compiler makes of the plain loop.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256,
