@@ -1,25 +1,29 @@
-//! Adam with owned moments and a bound on the gradient's norm.
+//! Adam, with a bound on the norm of the gradient.
 
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
 use super::simd::vectorized;
-use super::storage::slice_mut;
+use super::tensor::slice_mut;
 use super::{Parameters, Tape};
 
 /// Constants of [`Adam`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamConfig {
+    /// Decay of the running mean of the gradient.
     pub(crate) beta1: f64,
+    /// Decay of the running mean of the squared gradient.
     pub(crate) beta2: f64,
+    /// Keeps the denominator away from zero.
     pub(crate) eps: f64,
-    /// The gradient is scaled down to this Euclidean norm when it is longer.
+    /// A gradient with a larger Euclidean norm is scaled down to this one.
     pub(crate) max_norm: f64,
 }
 
 impl Default for AdamConfig {
-    /// What both nets train with.
+    /// The constants that the nets train with.
     fn default() -> Self {
         Self {
             beta1: 0.9,
@@ -30,48 +34,57 @@ impl Default for AdamConfig {
     }
 }
 
-/// What a step did.
+/// Result of a training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StepOutcome {
-    /// The weights moved.
+    /// The parameters were updated.
     Done {
         /// Norm of the gradient before clipping.
         grad_norm: f64,
     },
-    /// A number was not finite: weights and moments are as before.
-    Refused,
+    /// Loss or gradient was not finite: parameters and moments are unchanged.
+    Rejected,
 }
 
-/// What a step goes down, and the parts of it that are told beside it; single values.
+/// The loss of a training step and the parts of it that are reported; single values.
 #[derive(Clone, Debug)]
 pub(crate) struct Losses {
+    /// What the step minimises.
     pub(crate) loss: Tensor,
+    /// Reconstruction loss, before its weight.
     pub(crate) reconstruction: Tensor,
+    /// KL divergence in nats, before its weight.
     pub(crate) kl: Tensor,
 }
 
-/// [`Losses`] as numbers, and what became of the step.
+/// [`Losses`] as numbers, and the result of the step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
+    /// What the step minimises.
     pub(crate) loss: f64,
+    /// Reconstruction loss, before its weight.
     pub(crate) reconstruction: f64,
+    /// KL divergence in nats, before its weight.
     pub(crate) kl: f64,
+    /// Result of the step.
     pub(crate) outcome: StepOutcome,
 }
 
 impl Report {
-    pub(crate) fn is_refused(&self) -> bool {
-        self.outcome == StepOutcome::Refused
+    /// Whether the step left the parameters as they were.
+    pub(crate) fn is_rejected(&self) -> bool {
+        self.outcome == StepOutcome::Rejected
     }
 }
 
-/// With the weights, all that a warm restart needs.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The learnt state of [`Adam`]. With the values of the parameters it is all that training needs to continue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AdamState {
     /// Steps so far.
     pub(crate) steps: u32,
-    /// Running means of gradient and squared gradient, in the order of the parameters.
+    /// Running means of the gradient, in the order of the parameters.
     pub(crate) first: Vec<f32>,
+    /// Running means of the squared gradient, in the order of the parameters.
     pub(crate) second: Vec<f32>,
 }
 
@@ -84,35 +97,35 @@ pub(crate) struct Adam {
 
 impl Adam {
     /// Moments of zero for every parameter.
-    pub(crate) fn new(params: &Parameters, config: AdamConfig) -> Result<Self> {
+    pub(crate) fn new(params: &Parameters, config: AdamConfig) -> Self {
         let zeros = vec![0.0; params.count()];
         let state = AdamState {
             steps: 0,
             first: zeros.clone(),
             second: zeros,
         };
-        Ok(Self { config, state })
+        Self { config, state }
     }
 
     /// The learnt state.
-    pub(crate) fn state(&self) -> Result<AdamState> {
-        Ok(self.state.clone())
+    pub(crate) fn state(&self) -> &AdamState {
+        &self.state
     }
 
-    /// Continues from what [`Adam::state`] returned; `params` are the ones it was made for.
+    /// Replaces the learnt state.
     ///
     /// # Errors
-    /// The moments are not as many as the parameters.
-    pub(crate) fn restore(&mut self, params: &Parameters, state: &AdamState) -> Result<()> {
-        let (got, want) = ([state.first.len(), state.second.len()], params.count());
+    /// The state belongs to another number of parameters.
+    pub(crate) fn restore(&mut self, state: &AdamState) -> Result<()> {
+        let (want, got) = (self.state.first.len(), [state.first.len(), state.second.len()]);
         if got != [want, want] {
             bail!("Adam has {want} moments of each kind, got {got:?}");
         }
-        self.state = state.clone();
+        self.state.clone_from(state);
         Ok(())
     }
 
-    /// Moves `params` one step down the loss, to which the operations on `tape` led.
+    /// Updates the parameters by one step that minimises the loss, to which the operations on `tape` led.
     ///
     /// # Errors
     /// An operation between the parameters and the loss is not on the tape.
@@ -123,8 +136,8 @@ impl Adam {
         losses: &Losses,
         learning_rate: f64,
     ) -> Result<Report> {
-        let gradients = params.backward(tape, &losses.loss)?;
-        let outcome = self.minimise(params, &losses.loss, &gradients, learning_rate)?;
+        let grads = params.backward(tape, &losses.loss)?;
+        let outcome = self.minimise(params, &losses.loss, &grads, learning_rate)?;
         let number = |loss: &Tensor| Ok::<_, candle_core::Error>(f64::from(loss.to_scalar::<f32>()?));
         Ok(Report {
             loss: number(&losses.loss)?,
@@ -134,59 +147,56 @@ impl Adam {
         })
     }
 
-    /// Moves `params` one step down the `gradients` of `loss`, which are in the order of the parameters.
+    /// Updates the parameters by one step against the gradients of `loss`, which are in the order of the parameters.
     pub(super) fn minimise(
         &mut self,
         params: &Parameters,
         loss: &Tensor,
-        gradients: &[f32],
+        grads: &[f32],
         learning_rate: f64,
     ) -> Result<StepOutcome> {
-        let grad_norm = norm(gradients);
+        let grad_norm = norm(grads);
         if !grad_norm.is_finite() || !loss.to_scalar::<f32>()?.is_finite() {
-            return Ok(StepOutcome::Refused);
+            return Ok(StepOutcome::Rejected);
         }
         self.state.steps = self.state.steps.saturating_add(1);
-        let rates = self.rates(self.state.steps, grad_norm, learning_rate);
+        let rates = self.rates(grad_norm, learning_rate);
         let AdamState { first, second, .. } = &mut self.state;
-        let (mut first, mut second, mut gradient) = (&mut first[..], &mut second[..], gradients);
+        let (mut first, mut second, mut rest) = (&mut first[..], &mut second[..], grads);
         for (_, var) in params.iter() {
             let count = var.elem_count();
-            let moments = RefCell::new((split(&mut first, count), split(&mut second, count)));
-            let (here, rest) = gradient.split_at(count);
-            gradient = rest;
-            var.inplace_op1(&AdamStep {
-                rates,
-                gradient: here,
-                moments,
-            })?;
+            let moments = RefCell::new((split_off(&mut first, count), split_off(&mut second, count)));
+            let (grad, others) = rest.split_at(count);
+            rest = others;
+            var.inplace_op1(&Update { rates, grad, moments })?;
         }
         Ok(StepOutcome::Done { grad_norm })
     }
 
-    fn rates(&self, steps: u32, grad_norm: f64, learning_rate: f64) -> Rates {
+    /// The factors of the step that [`AdamState::steps`] has just counted.
+    fn rates(&self, grad_norm: f64, learning_rate: f64) -> Rates {
         let AdamConfig {
             beta1,
             beta2,
             eps,
             max_norm,
         } = self.config;
-        let steps = f64::from(steps);
-        let correct1 = 1.0 - beta1.powf(steps);
-        let correct2 = 1.0 - beta2.powf(steps);
+        let steps = f64::from(self.state.steps);
+        let bias1 = 1.0 - beta1.powf(steps);
+        let bias2 = 1.0 - beta2.powf(steps);
         Rates {
             clip: (max_norm / (grad_norm + 1e-6)).min(1.0) as f32,
-            keep: [beta1 as f32, beta2 as f32],
-            take: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
-            step: (learning_rate / correct1) as f32,
-            root: (1.0 / correct2.sqrt()) as f32,
+            beta: [beta1 as f32, beta2 as f32],
+            one_minus_beta: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            step: (learning_rate / bias1) as f32,
+            inv_sqrt_bias2: (1.0 / bias2.sqrt()) as f32,
             eps: eps as f32,
         }
     }
 }
 
-/// Takes `count` values off the front.
-fn split<'a>(rest: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
+/// Splits `count` values off the front.
+fn split_off<'a>(rest: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
     let (front, back) = std::mem::take(rest).split_at_mut(count);
     *rest = back;
     front
@@ -207,32 +217,33 @@ vectorized! {
     }
 }
 
-/// Numbers that all values of a step share.
+/// Factors that all values of a step share.
 #[derive(Clone, Copy)]
 struct Rates {
-    /// Factor that bounds the gradient's norm.
+    /// Scales the gradient down to the largest norm.
     clip: f32,
-    /// Shares of the old moments and of the new gradient.
-    keep: [f32; 2],
-    take: [f32; 2],
+    /// Decay of both moments.
+    beta: [f32; 2],
+    one_minus_beta: [f32; 2],
     /// Learning rate over the first moment's bias correction.
     step: f32,
-    /// One over the root of the second moment's bias correction.
-    root: f32,
+    /// One over the square root of the second moment's bias correction.
+    inv_sqrt_bias2: f32,
     eps: f32,
 }
 
-/// Moments smaller than this cannot move a weight; as denormals they would slow every later step down.
+/// Moments smaller than this cannot change a parameter; as denormals they would slow every later step down.
 const NEGLIGIBLE: f32 = 1e-30;
 
 /// One pass over one parameter, its gradient and its moments.
-struct AdamStep<'a> {
+struct Update<'a> {
     rates: Rates,
-    gradient: &'a [f32],
+    grad: &'a [f32],
+    /// Candle calls the operation by shared reference.
     moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
 }
 
-impl InplaceOp1 for AdamStep<'_> {
+impl InplaceOp1 for Update<'_> {
     fn name(&self) -> &'static str {
         "adam"
     }
@@ -240,28 +251,28 @@ impl InplaceOp1 for AdamStep<'_> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let values = slice_mut(storage, layout)?;
         let (first, second) = &mut *self.moments.borrow_mut();
-        update(values, self.gradient, first, second, self.rates);
+        update(values, self.grad, first, second, self.rates);
         Ok(())
     }
 }
 
 vectorized! {
-    fn update<'a>(values: &'a mut [f32], gradient: &'a [f32], first: &'a mut [f32], second: &'a mut [f32], rates: Rates) -> () {
+    fn update<'a>(values: &'a mut [f32], grad: &'a [f32], first: &'a mut [f32], second: &'a mut [f32], rates: Rates) -> () {
         let Rates {
             clip,
-            keep,
-            take,
+            beta,
+            one_minus_beta,
             step,
-            root,
+            inv_sqrt_bias2,
             eps,
         } = rates;
         let flush = |x: f32| if x.abs() < NEGLIGIBLE { 0.0 } else { x };
         let moments = first.iter_mut().zip(second);
-        for ((p, &g), (m, v)) in values.iter_mut().zip(gradient).zip(moments) {
+        for ((p, &g), (m, v)) in values.iter_mut().zip(grad).zip(moments) {
             let g = g * clip;
-            *m = flush(keep[0] * *m + take[0] * g);
-            *v = flush(keep[1] * *v + take[1] * g * g);
-            *p -= step * *m / (v.sqrt() * root + eps);
+            *m = flush(beta[0] * *m + one_minus_beta[0] * g);
+            *v = flush(beta[1] * *v + one_minus_beta[1] * g * g);
+            *p -= step * *m / (v.sqrt() * inv_sqrt_bias2 + eps);
         }
     }
 }

@@ -1,176 +1,111 @@
-//! The operations behind the layers, as Candle sees them.
-//!
-//! Gradients of weight and bias do not travel through Candle's store: the backward passes add them to the
-//! layer's slot. Weight and bias are arguments all the same, so that the graph knows of them.
+//! Convolution, bias and activation as one operation.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::Shape;
 
-use super::affine::Affine;
-use super::convolve::{Convolve, Saved, Sums};
-use super::enlarge::Enlarge;
-use super::params::GradientSlot;
-use super::storage::{slice, with_slices};
-use super::tape::apply3;
+use super::geometry::ConvGeometry;
+use super::op::Op;
+use super::scratch::{PaddedImage, Scratch, add_columns, with_scratch};
+use super::simd::vectorized;
+use super::{plain_conv, upsample_conv};
 
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
-/// Convolution, bias and activation.
+/// `act(weight * x + bias)`, where `*` is the convolution of a [`ConvGeometry`].
+///
+/// # Shapes
+/// `[B, H, W, inputs]`, `[kernel * kernel * (inputs + extra), outputs]`, `[outputs]` -> `[B, H', W', outputs]`
 pub(super) struct ConvOp {
-    pub(super) sizes: Convolve,
-    pub(super) slot: GradientSlot,
+    pub(super) geometry: ConvGeometry,
+    /// The second image, `[B, size, extra]`, which gets no gradient.
+    pub(super) extra: Vec<f32>,
 }
 
-impl ConvOp {
-    /// All results in one dimension.
-    pub(super) fn apply(self, x: &Tensor, Affine { weight, bias, .. }: &Affine) -> Result<Tensor> {
-        apply3([&x.contiguous()?, weight, bias], self)
-    }
-}
-
-impl CustomOp3 for ConvOp {
+impl Op<3> for ConvOp {
     fn name(&self) -> &'static str {
         "convolution"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (
-            slice(x, x_layout)?,
-            slice(weight, weight_layout)?,
-            slice(bias, bias_layout)?,
-        );
-        let out = self.sizes.forward(x, weight, bias);
-        let shape = Shape::from(out.len());
-        Ok((CpuStorage::F32(out), shape))
+    fn shape(&self, _: [&Shape; 3]) -> Shape {
+        let [height, width] = self.geometry.output();
+        Shape::from((self.geometry.batch, height, width, self.geometry.outputs))
     }
 
-    fn bwd(
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], output: &mut [f32]) {
+        let geometry = &self.geometry;
+        with_scratch(|scratch| match geometry.upsample {
+            1 => plain_conv::forward(geometry, [x, weight, bias], output, scratch),
+            _ => upsample_conv::forward(geometry, [x, &self.extra, weight, bias], output, scratch),
+        });
+    }
+
+    fn backward(
         &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<Gradients> {
-        let need_x = x.track_op();
-        let dx = with_slices(
-            [x, weight, result, gradient],
-            |[input, values, output, gradient]| {
-                let saved = Saved {
-                    input,
-                    weight: values,
-                    output,
-                    gradient,
-                };
-                train(weight, &self.slot, self.sizes.outputs, |sums| {
-                    self.sizes.backward(saved, sums, need_x)
-                })
-            },
-        )?;
-        gradients(x, dx)
+        [x, weight, _]: [&[f32]; 3],
+        output: &[f32],
+        grad: &[f32],
+        [dx, dweight, dbias]: [Option<&mut [f32]>; 3],
+    ) {
+        let geometry = &self.geometry;
+        with_scratch(|scratch| {
+            let image = geometry.padded_grad();
+            self.grad_before_activation(image, output, grad, scratch);
+            if let Some(dbias) = dbias {
+                self.bias_grad(image, &scratch.grad, dbias);
+            }
+            if let Some(dweight) = dweight {
+                match geometry.upsample {
+                    1 => plain_conv::weight_grad(geometry, x, dweight, scratch),
+                    _ => upsample_conv::weight_grad(geometry, x, &self.extra, dweight, scratch),
+                }
+            }
+            if let Some(dx) = dx {
+                match geometry.upsample {
+                    1 => plain_conv::input_grad(geometry, weight, dx, scratch),
+                    _ => upsample_conv::input_grad(geometry, weight, dx, scratch),
+                }
+            }
+        });
     }
 }
 
-/// Enlargement, cropping, more channels, and then as [`ConvOp`].
-pub(super) struct EnlargeOp {
-    pub(super) sizes: Enlarge,
-    pub(super) extra: Option<Tensor>,
-    pub(super) slot: GradientSlot,
-}
-
-impl EnlargeOp {
-    /// All results in one dimension.
-    pub(super) fn apply(self, x: &Tensor, Affine { weight, bias, .. }: &Affine) -> Result<Tensor> {
-        apply3([&x.contiguous()?, weight, bias], self)
+impl ConvOp {
+    /// Writes the padded gradient of the sums to `scratch.grad`.
+    fn grad_before_activation(
+        &self,
+        image: PaddedImage,
+        output: &[f32],
+        grad: &[f32],
+        scratch: &mut Scratch,
+    ) {
+        let ConvGeometry {
+            batch,
+            outputs,
+            negative_slope,
+            ..
+        } = self.geometry;
+        let [height, width] = self.geometry.output();
+        let length = width * outputs;
+        image.fill(&mut scratch.grad, (batch, [height, width]), |y, row| {
+            let range = y * length..(y + 1) * length;
+            before_activation(row, &grad[range.clone()], &output[range], negative_slope);
+        });
     }
 
-    fn with_extra<R>(&self, work: impl FnOnce(&[f32]) -> R) -> Result<R> {
-        match &self.extra {
-            Some(extra) => with_slices([extra], |[extra]| work(extra)),
-            None => Ok(work(&[])),
+    /// Adds the sums of the padded gradient over all positions to `sums`.
+    fn bias_grad(&self, image: PaddedImage, grad: &[f32], sums: &mut [f32]) {
+        let [rows, cols] = self.geometry.output();
+        for values in grad.chunks_exact(image.len()).take(self.geometry.batch) {
+            for y in 0..rows {
+                let row = &values[image.cells().at([y, 0])..][..cols * self.geometry.outputs];
+                add_columns(row, sums);
+            }
         }
     }
 }
 
-impl CustomOp3 for EnlargeOp {
-    fn name(&self) -> &'static str {
-        "enlargement and convolution"
+vectorized! {
+    /// Gradient before the activation. An output has the sign of its sum.
+    fn before_activation<'a>(out: &'a mut [f32], grad: &'a [f32], output: &'a [f32], negative_slope: f32) -> () {
+        for ((o, &g), &y) in out.iter_mut().zip(grad).zip(output) {
+            *o = if y > 0.0 { g } else { g * negative_slope };
+        }
     }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (
-            slice(x, x_layout)?,
-            slice(weight, weight_layout)?,
-            slice(bias, bias_layout)?,
-        );
-        let out = self.with_extra(|extra| self.sizes.forward(x, extra, weight, bias))?;
-        let shape = Shape::from(out.len());
-        Ok((CpuStorage::F32(out), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<Gradients> {
-        let need_x = x.track_op();
-        let dx = with_slices(
-            [x, weight, result, gradient],
-            |[input, values, output, gradient]| {
-                let saved = Saved {
-                    input,
-                    weight: values,
-                    output,
-                    gradient,
-                };
-                self.with_extra(|extra| {
-                    train(weight, &self.slot, self.sizes.outputs, |sums| {
-                        self.sizes.backward(saved, extra, sums, need_x)
-                    })
-                })
-            },
-        )??;
-        gradients(x, dx)
-    }
-}
-
-/// Hands the layer's gradients to `backward`, or nothing where the layer is not trained.
-fn train<R>(
-    weight: &Tensor,
-    slot: &GradientSlot,
-    outputs: usize,
-    backward: impl FnOnce(Option<Sums<'_>>) -> R,
-) -> R {
-    if !weight.is_variable() {
-        return backward(None);
-    }
-    slot.with(|sums| {
-        let (weight, bias) = sums.split_at_mut(sums.len() - outputs);
-        backward(Some(Sums { weight, bias }))
-    })
-}
-
-fn gradients(x: &Tensor, dx: Option<Vec<f32>>) -> Result<Gradients> {
-    let dx = dx
-        .map(|dx| Tensor::from_vec(dx, x.shape(), x.device()))
-        .transpose()?;
-    Ok((dx, None, None))
 }

@@ -1,42 +1,40 @@
-//! The small operations between the layers, each with its gradient, as one pass.
+//! Small operations between the layers.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
-use super::loss::{like, multiply, same_shape, scalar};
-use super::pass::pass;
-use super::storage::{add, slice, with_slices};
-use super::tape::{apply1, apply2};
+use super::op::{Op, apply};
+use super::simd::vectorized;
+use super::tensor::{add, same_shape};
 
-/// Limits values to `low..=high`; those beyond get no gradient.
+/// `min(max(x, low), high)`, NaN of NaN. Values outside get no gradient.
 pub(crate) fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
-    apply1(&x.contiguous()?, Clamp { low, high })
+    apply(Clamp { low, high }, [x])
 }
 
-/// Adds a picture to each of a batch.
+/// Adds one image to each of a batch.
 ///
 /// # Shapes
 /// `[B, ..]`, `[1, ..]` -> `[B, ..]`
-pub(crate) fn add_to_each(x: &Tensor, picture: &Tensor) -> Result<Tensor> {
-    if x.dims().get(1..) != picture.dims().get(1..) || picture.dims().first() != Some(&1) {
-        bail!("{:?} cannot be added to each of {:?}", picture.shape(), x.shape());
+pub(crate) fn add_to_each(x: &Tensor, image: &Tensor) -> Result<Tensor> {
+    if x.dims().get(1..) != image.dims().get(1..) || image.dims().first() != Some(&1) {
+        bail!("{:?} cannot be added to each of {:?}", image.shape(), x.shape());
     }
-    apply2(&x.contiguous()?, &picture.contiguous()?, AddToEach)
+    apply(AddToEach, [x, image])
 }
 
-/// Multiplies by a mask, which gets no gradient.
+/// `x * mask`. The mask gets no gradient.
 ///
 /// # Shapes
-/// Twice the same -> the same
+/// Two of the same -> the same
 pub(crate) fn apply_mask(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     same_shape(x, mask)?;
-    let mask = mask.contiguous()?.detach();
-    apply1(&x.contiguous()?, Mask { mask })
+    apply(Mask, [x, &mask.detach()])
 }
 
-/// The sum of two losses, each times its weight.
+/// `first * a + second * b` of two losses.
 ///
 /// # Shapes
-/// Twice `[]` -> `[]`
+/// Two of `[]` -> `[]`
 pub(crate) fn weighted_sum([(a, first), (b, second)]: [(&Tensor, f64); 2]) -> Result<Tensor> {
     if a.elem_count() != 1 || b.elem_count() != 1 {
         bail!(
@@ -46,7 +44,7 @@ pub(crate) fn weighted_sum([(a, first), (b, second)]: [(&Tensor, f64); 2]) -> Re
         );
     }
     let weights = [first as f32, second as f32];
-    apply2(a, b, WeightedSum { weights })
+    apply(WeightedSum { weights }, [a, b])
 }
 
 struct Clamp {
@@ -54,94 +52,80 @@ struct Clamp {
     high: f32,
 }
 
-impl CustomOp1 for Clamp {
+impl Op<1> for Clamp {
     fn name(&self) -> &'static str {
         "clamp"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        // Unlike the minimum of a number and NaN, this is NaN where the value is.
-        let out = slice(x, layout)?
-            .iter()
-            .map(|x| x.clamp(self.low, self.high))
-            .collect();
-        Ok(like(out, layout))
+    fn shape(&self, [x]: [&Shape; 1]) -> Shape {
+        x.clone()
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        pass(x.shape(), [x, gradient], |[x, gradient]| {
-            let inside = |x: f32| x >= self.low && x <= self.high;
-            let pass = |(&x, &g): (&f32, &f32)| if inside(x) { g } else { 0.0 };
-            x.iter().zip(gradient).map(pass).collect()
-        })
-        .map(Some)
+    fn forward(&self, [x]: [&[f32]; 1], output: &mut [f32]) {
+        for (o, x) in output.iter_mut().zip(x) {
+            // Unlike `f32::min` and `f32::max` this keeps NaN.
+            *o = x.clamp(self.low, self.high);
+        }
+    }
+
+    fn backward(&self, [x]: [&[f32]; 1], _: &[f32], grad: &[f32], [dx]: [Option<&mut [f32]>; 1]) {
+        for ((d, &x), &g) in dx.into_iter().flatten().zip(x).zip(grad) {
+            if x >= self.low && x <= self.high {
+                *d += g;
+            }
+        }
     }
 }
 
 struct AddToEach;
 
-impl CustomOp2 for AddToEach {
+impl Op<2> for AddToEach {
     fn name(&self) -> &'static str {
         "add to each"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        p: &CpuStorage,
-        pl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let mut out = slice(x, xl)?.to_vec();
-        let picture = slice(p, pl)?;
-        for out in out.chunks_exact_mut(picture.len().max(1)) {
-            add(out, picture);
+    fn shape(&self, [x, _]: [&Shape; 2]) -> Shape {
+        x.clone()
+    }
+
+    fn forward(&self, [x, image]: [&[f32]; 2], output: &mut [f32]) {
+        output.copy_from_slice(x);
+        for output in output.chunks_exact_mut(image.len().max(1)) {
+            add(output, image);
         }
-        Ok(like(out, xl))
     }
 
-    fn bwd(
-        &self,
-        _: &Tensor,
-        p: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dp = pass(p.shape(), [gradient], |[gradient]| {
-            let mut out = vec![0.0; p.elem_count()];
-            for gradient in gradient.chunks_exact(out.len().max(1)) {
-                add(&mut out, gradient);
+    fn backward(&self, _: [&[f32]; 2], _: &[f32], grad: &[f32], [dx, dimage]: [Option<&mut [f32]>; 2]) {
+        if let Some(dx) = dx {
+            add(dx, grad);
+        }
+        if let Some(dimage) = dimage {
+            for grad in grad.chunks_exact(dimage.len().max(1)) {
+                add(dimage, grad);
             }
-            out
-        })?;
-        Ok((Some(gradient.clone()), Some(dp)))
+        }
     }
 }
 
-struct Mask {
-    mask: Tensor,
-}
+struct Mask;
 
-fn times(values: &[f32], mask: &[f32]) -> Vec<f32> {
-    let mut out = values.to_vec();
-    multiply(&mut out, mask);
-    out
-}
-
-impl CustomOp1 for Mask {
+impl Op<2> for Mask {
     fn name(&self) -> &'static str {
         "mask"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let values = slice(x, layout)?;
-        let out = with_slices([&self.mask], |[mask]| times(values, mask))?;
-        Ok(like(out, layout))
+    fn shape(&self, [x, _]: [&Shape; 2]) -> Shape {
+        x.clone()
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let inputs = [gradient, &self.mask];
-        pass(x.shape(), inputs, |[gradient, mask]| times(gradient, mask)).map(Some)
+    fn forward(&self, [x, mask]: [&[f32]; 2], output: &mut [f32]) {
+        add_product(output, x, mask);
+    }
+
+    fn backward(&self, [_, mask]: [&[f32]; 2], _: &[f32], grad: &[f32], [dx, _]: [Option<&mut [f32]>; 2]) {
+        if let Some(dx) = dx {
+            add_product(dx, grad, mask);
+        }
     }
 }
 
@@ -149,32 +133,33 @@ struct WeightedSum {
     weights: [f32; 2],
 }
 
-impl CustomOp2 for WeightedSum {
+impl Op<2> for WeightedSum {
     fn name(&self) -> &'static str {
         "weighted sum"
     }
 
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        al: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (slice(a, al)?[0], slice(b, bl)?[0]);
-        Ok(scalar(f64::from(self.weights[0] * a + self.weights[1] * b)))
+    fn shape(&self, _: [&Shape; 2]) -> Shape {
+        Shape::from(())
     }
 
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let slope = |like: &Tensor, weight: f32| {
-            pass(like.shape(), [gradient], |[gradient]| vec![weight * gradient[0]]).map(Some)
-        };
-        Ok((slope(a, self.weights[0])?, slope(b, self.weights[1])?))
+    fn forward(&self, [a, b]: [&[f32]; 2], output: &mut [f32]) {
+        output[0] = self.weights[0] * a[0] + self.weights[1] * b[0];
+    }
+
+    fn backward(&self, _: [&[f32]; 2], _: &[f32], grad: &[f32], grads: [Option<&mut [f32]>; 2]) {
+        for (d, weight) in grads.into_iter().zip(self.weights) {
+            if let Some(d) = d {
+                d[0] += weight * grad[0];
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `to += a * b`, element by element.
+    fn add_product<'a>(to: &'a mut [f32], a: &'a [f32], b: &'a [f32]) -> () {
+        for ((t, a), b) in to.iter_mut().zip(a).zip(b) {
+            *t += a * b;
+        }
     }
 }

@@ -1,257 +1,191 @@
-//! Sampling and the losses, each with its gradient, as one pass.
+//! Sampling from the posterior, and the losses.
 //!
-//! With Candle's own operations every one of them is a handful of whole tensors each way.
+//! Each is one pass over its inputs; of Candle's own operations it would be a handful of whole tensors each way.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 use super::math::{exp, ln};
-use super::pass::pass;
+use super::op::{Op, apply};
 use super::simd::vectorized;
-use super::storage::{slice, with_slices};
-use super::tape::apply2;
+use super::tensor::{add, compute, same_shape};
 
-/// Mean over all values of `2 log(1 + r^2 / (3 scale^2))` with `r = prediction - target`: the negative
-/// log-likelihood of a Student t distribution with three degrees of freedom, without its constant.
+/// Mean over all values of `2 log(1 + r^2 / (3 scale^2))` with `r = prediction - target`: the negative log-likelihood of
+/// a Student t distribution with three degrees of freedom, without its constant.
 ///
 /// The target gets no gradient.
 ///
 /// # Shapes
-/// Twice the same -> `[]`
+/// Two of the same -> `[]`
 pub(crate) fn student_t_loss(prediction: &Tensor, target: &Tensor, scale: f64) -> Result<Tensor> {
     same_shape(prediction, target)?;
     if target.track_op() {
         bail!("the target of a loss gets no gradient: detach it");
     }
-    let spread = (1.0 / (3.0 * scale * scale)) as f32;
-    apply2(
-        &prediction.contiguous()?,
-        &target.contiguous()?,
-        StudentT { spread },
-    )
+    let precision = (1.0 / (3.0 * scale * scale)) as f32;
+    apply(StudentT { precision }, [prediction, target])
 }
 
-/// `mean + exp(log_var / 2) * noise` (Kingma & Welling 2014, section 2.4); the noise gets no gradient.
+/// `mean + exp(log_var / 2) * noise` (Kingma & Welling 2014, section 2.4). The noise gets no gradient.
 ///
 /// # Shapes
-/// Three times the same -> the same
+/// Three of the same -> the same
 pub(crate) fn reparameterize(mean: &Tensor, log_var: &Tensor, noise: &Tensor) -> Result<Tensor> {
     same_shape(mean, log_var)?;
     same_shape(mean, noise)?;
-    let noise = noise.contiguous()?.detach();
-    apply2(
-        &mean.contiguous()?,
-        &log_var.contiguous()?,
-        Reparameterize { noise },
-    )
+    apply(Reparameterize, [mean, log_var, &noise.detach()])
 }
 
 /// `KL(q || N(0, 1)) = 1/2 sum(mean^2 + exp(log_var) - 1 - log_var)` over the last dimension, in nats
-/// (Kingma & Welling 2014, appendix B); no gradients.
+/// (Kingma & Welling 2014, appendix B). It has no gradient.
 ///
 /// # Shapes
-/// Twice `[.., K]` -> `[..]`
+/// Two of `[.., K]` -> `[..]`
 pub(crate) fn kl(mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
     same_shape(mean, log_var)?;
-    mean.contiguous()?
-        .apply_op2_no_bwd(&log_var.contiguous()?, &KlEach)
+    let Some((&last, outer)) = mean.dims().split_last() else {
+        bail!("a posterior has at least one dimension");
+    };
+    compute(outer, [mean, log_var], |[mean, log_var]| {
+        let mut terms = vec![0.0; mean.len()];
+        kl_terms(&mut terms, mean, log_var);
+        terms.chunks_exact(last).map(|terms| terms.iter().sum()).collect()
+    })
 }
 
 /// Mean of [`kl`] over all distributions.
 ///
 /// # Shapes
-/// Twice `[.., K]` -> `[]`
+/// Two of `[.., K]` -> `[]`
 pub(crate) fn kl_loss(mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
     same_shape(mean, log_var)?;
     let dims = mean.dims();
     let count = dims[..dims.len().saturating_sub(1)].iter().product::<usize>();
     let share = 1.0 / count as f32;
-    apply2(&mean.contiguous()?, &log_var.contiguous()?, Kl { share })
-}
-
-pub(super) fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
-    if a.dims() != b.dims() {
-        bail!("shapes differ: {:?} and {:?}", a.shape(), b.shape());
-    }
-    Ok(())
-}
-
-/// A result like its first argument.
-pub(super) fn like(values: Vec<f32>, layout: &Layout) -> (CpuStorage, Shape) {
-    (CpuStorage::F32(values), layout.shape().clone())
-}
-
-pub(super) fn scalar(value: f64) -> (CpuStorage, Shape) {
-    (CpuStorage::F32(vec![value as f32]), Shape::from(()))
+    apply(KlLoss { share }, [mean, log_var])
 }
 
 struct StudentT {
-    spread: f32,
+    /// `1 / (3 scale^2)`
+    precision: f32,
 }
 
-impl CustomOp2 for StudentT {
+impl Op<2> for StudentT {
     fn name(&self) -> &'static str {
-        "student t loss"
+        "Student t loss"
     }
 
-    fn cpu_fwd(
-        &self,
-        p: &CpuStorage,
-        pl: &Layout,
-        t: &CpuStorage,
-        tl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (prediction, target) = (slice(p, pl)?, slice(t, tl)?);
-        Ok(scalar(
-            student_t_sum(prediction, target, self.spread) * 2.0 / prediction.len() as f64,
-        ))
+    fn shape(&self, _: [&Shape; 2]) -> Shape {
+        Shape::from(())
     }
 
-    fn bwd(
+    fn forward(&self, [prediction, target]: [&[f32]; 2], output: &mut [f32]) {
+        let sum = student_t_sum(prediction, target, self.precision);
+        output[0] = (sum * 2.0 / prediction.len() as f64) as f32;
+    }
+
+    fn backward(
         &self,
-        p: &Tensor,
-        t: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dp = pass(p.shape(), [p, t, gradient], |[prediction, target, gradient]| {
-            let mut out = vec![0.0; prediction.len()];
-            let factor = 4.0 * self.spread * gradient[0] / prediction.len() as f32;
-            student_t_slope(&mut out, prediction, target, self.spread, factor);
-            out
-        })?;
-        Ok((Some(dp), None))
+        [prediction, target]: [&[f32]; 2],
+        _: &[f32],
+        grad: &[f32],
+        [dprediction, _]: [Option<&mut [f32]>; 2],
+    ) {
+        if let Some(d) = dprediction {
+            let factor = 4.0 * self.precision * grad[0] / prediction.len() as f32;
+            student_t_grad(d, prediction, target, self.precision, factor);
+        }
     }
 }
 
-struct Reparameterize {
-    noise: Tensor,
-}
+struct Reparameterize;
 
-impl CustomOp2 for Reparameterize {
+impl Op<3> for Reparameterize {
     fn name(&self) -> &'static str {
         "reparameterize"
     }
 
-    fn cpu_fwd(
-        &self,
-        m: &CpuStorage,
-        ml: &Layout,
-        v: &CpuStorage,
-        vl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (mean, log_var) = (slice(m, ml)?, slice(v, vl)?);
-        let out = with_slices([&self.noise], |[noise]| {
-            let mut out = mean.to_vec();
-            add_deviation(&mut out, log_var, noise, 1.0);
-            out
-        })?;
-        Ok(like(out, ml))
+    fn shape(&self, [mean, ..]: [&Shape; 3]) -> Shape {
+        mean.clone()
     }
 
-    fn bwd(
+    fn forward(&self, [mean, log_var, noise]: [&[f32]; 3], output: &mut [f32]) {
+        output.copy_from_slice(mean);
+        add_deviation(output, log_var, noise);
+    }
+
+    fn backward(
         &self,
-        _: &Tensor,
-        v: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let inputs = [v, &self.noise, gradient];
-        let dv = pass(v.shape(), inputs, |[log_var, noise, gradient]| {
-            let mut out = vec![0.0; log_var.len()];
-            add_deviation(&mut out, log_var, noise, 0.5);
-            multiply(&mut out, gradient);
-            out
-        })?;
-        Ok((Some(gradient.clone()), Some(dv)))
+        [_, log_var, noise]: [&[f32]; 3],
+        _: &[f32],
+        grad: &[f32],
+        [dmean, dlog_var, _]: [Option<&mut [f32]>; 3],
+    ) {
+        if let Some(d) = dmean {
+            add(d, grad);
+        }
+        if let Some(d) = dlog_var {
+            deviation_grad(d, log_var, noise, grad);
+        }
     }
 }
 
-struct Kl {
+struct KlLoss {
     /// One over the number of distributions.
     share: f32,
 }
 
-impl CustomOp2 for Kl {
+impl Op<2> for KlLoss {
     fn name(&self) -> &'static str {
         "KL loss"
     }
 
-    fn cpu_fwd(
-        &self,
-        m: &CpuStorage,
-        ml: &Layout,
-        v: &CpuStorage,
-        vl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok(scalar(
-            0.5 * kl_sum(slice(m, ml)?, slice(v, vl)?) * f64::from(self.share),
-        ))
+    fn shape(&self, _: [&Shape; 2]) -> Shape {
+        Shape::from(())
     }
 
-    fn bwd(
-        &self,
-        m: &Tensor,
-        v: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dm = pass(m.shape(), [m, gradient], |[mean, gradient]| {
-            let factor = self.share * gradient[0];
-            mean.iter().map(|m| m * factor).collect()
-        })?;
-        let dv = pass(v.shape(), [v, gradient], |[log_var, gradient]| {
-            let mut dv = vec![0.0; log_var.len()];
-            kl_slope(&mut dv, log_var, 0.5 * (self.share * gradient[0]));
-            dv
-        })?;
-        Ok((Some(dm), Some(dv)))
-    }
-}
-
-struct KlEach;
-
-impl CustomOp2 for KlEach {
-    fn name(&self) -> &'static str {
-        "KL"
+    fn forward(&self, [mean, log_var]: [&[f32]; 2], output: &mut [f32]) {
+        output[0] = (0.5 * kl_sum(mean, log_var) * f64::from(self.share)) as f32;
     }
 
-    fn cpu_fwd(
+    fn backward(
         &self,
-        m: &CpuStorage,
-        ml: &Layout,
-        v: &CpuStorage,
-        vl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (mean, log_var) = (slice(m, ml)?, slice(v, vl)?);
-        let (outer, last) = ml.dims().split_at(ml.dims().len() - 1);
-        let mut terms = vec![0.0; mean.len()];
-        kl_terms(&mut terms, mean, log_var);
-        let out = terms
-            .chunks_exact(last[0])
-            .map(|terms| terms.iter().sum())
-            .collect();
-        Ok((CpuStorage::F32(out), Shape::from(outer)))
+        [mean, log_var]: [&[f32]; 2],
+        _: &[f32],
+        grad: &[f32],
+        [dmean, dlog_var]: [Option<&mut [f32]>; 2],
+    ) {
+        let factor = self.share * grad[0];
+        if let Some(d) = dmean {
+            d.iter_mut().zip(mean).for_each(|(d, m)| *d += m * factor);
+        }
+        if let Some(d) = dlog_var {
+            kl_log_var_grad(d, log_var, 0.5 * factor);
+        }
     }
 }
 
 /// Sums of this many values are kept in single precision.
 const BLOCK: usize = 1024;
+/// Sums that a block is split into, so that the compiler can use vectors.
 const LANES: usize = 16;
 
 vectorized! {
-    fn student_t_sum<'a>(prediction: &'a [f32], target: &'a [f32], spread: f32) -> f64 {
-        let term = |(p, t): (&f32, &f32)| ln((p - t) * (p - t) * spread + 1.0);
+    /// Sum of `log(1 + precision (prediction - target)^2)`.
+    fn student_t_sum<'a>(prediction: &'a [f32], target: &'a [f32], precision: f32) -> f64 {
+        let term = |(p, t): (&f32, &f32)| ln((p - t) * (p - t) * precision + 1.0);
         sum_blocks(prediction, target, term)
     }
 }
 
 vectorized! {
+    /// Sum of `mean^2 + exp(log_var) - 1 - log_var`.
     fn kl_sum<'a>(mean: &'a [f32], log_var: &'a [f32]) -> f64 {
         sum_blocks(mean, log_var, |(m, v): (&f32, &f32)| m * m + exp(*v) - 1.0 - v)
     }
 }
 
 vectorized! {
+    /// `out = (mean^2 + exp(log_var) - 1 - log_var) / 2`
     fn kl_terms<'a>(out: &'a mut [f32], mean: &'a [f32], log_var: &'a [f32]) -> () {
         for ((o, m), v) in out.iter_mut().zip(mean).zip(log_var) {
             *o = 0.5 * (m * m + exp(*v) - 1.0 - v);
@@ -259,6 +193,7 @@ vectorized! {
     }
 }
 
+/// Sum of a term of two arrays, in double precision over blocks.
 #[inline(always)]
 fn sum_blocks(a: &[f32], b: &[f32], term: impl Fn((&f32, &f32)) -> f32) -> f64 {
     let mut total = 0.0;
@@ -277,33 +212,38 @@ fn sum_blocks(a: &[f32], b: &[f32], term: impl Fn((&f32, &f32)) -> f32) -> f64 {
 }
 
 vectorized! {
-    fn student_t_slope<'a>(out: &'a mut [f32], prediction: &'a [f32], target: &'a [f32], spread: f32, factor: f32) -> () {
-        for ((o, p), t) in out.iter_mut().zip(prediction).zip(target) {
+    /// `d += factor * r / (1 + precision r^2)` with `r = prediction - target`
+    fn student_t_grad<'a>(d: &'a mut [f32], prediction: &'a [f32], target: &'a [f32], precision: f32, factor: f32) -> () {
+        for ((d, p), t) in d.iter_mut().zip(prediction).zip(target) {
             let r = p - t;
-            *o = factor * r / (r * r * spread + 1.0);
+            *d += factor * r / (r * r * precision + 1.0);
         }
     }
 }
 
 vectorized! {
-    fn kl_slope<'a>(out: &'a mut [f32], log_var: &'a [f32], factor: f32) -> () {
-        for (o, v) in out.iter_mut().zip(log_var) {
-            *o = factor * (exp(*v) - 1.0);
+    /// `d += factor * (exp(log_var) - 1)`
+    fn kl_log_var_grad<'a>(d: &'a mut [f32], log_var: &'a [f32], factor: f32) -> () {
+        for (d, v) in d.iter_mut().zip(log_var) {
+            *d += factor * (exp(*v) - 1.0);
         }
     }
 }
 
 vectorized! {
-    /// `out += factor * exp(log_var / 2) * noise`
-    fn add_deviation<'a>(out: &'a mut [f32], log_var: &'a [f32], noise: &'a [f32], factor: f32) -> () {
+    /// `out += exp(log_var / 2) * noise`
+    fn add_deviation<'a>(out: &'a mut [f32], log_var: &'a [f32], noise: &'a [f32]) -> () {
         for ((o, v), n) in out.iter_mut().zip(log_var).zip(noise) {
-            *o += factor * exp(0.5 * v) * n;
+            *o += exp(0.5 * v) * n;
         }
     }
 }
 
 vectorized! {
-    pub(super) fn multiply<'a>(out: &'a mut [f32], by: &'a [f32]) -> () {
-        out.iter_mut().zip(by).for_each(|(o, b)| *o *= b);
+    /// `d += exp(log_var / 2) / 2 * noise * grad`
+    fn deviation_grad<'a>(d: &'a mut [f32], log_var: &'a [f32], noise: &'a [f32], grad: &'a [f32]) -> () {
+        for (((d, v), n), g) in d.iter_mut().zip(log_var).zip(noise).zip(grad) {
+            *d += 0.5 * exp(0.5 * v) * n * g;
+        }
     }
 }

@@ -3,9 +3,11 @@
 //! Kernels are generic over [`Simd`] and always inlined; [`dispatch`] compiles one copy for each
 //! instruction set and picks at run time, so that the crate can be built for the plainest target.
 
-// Vector loads and stores take pointers, and calling a function that was compiled for an instruction
-// set is sound only where the processor has it. Both are checked right here and nowhere else.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "vector loads and stores take pointers, and calling a function that was compiled for an instruction set is \
+              sound only where the processor has it; both are checked here and nowhere else"
+)]
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -30,12 +32,17 @@ pub(super) trait Simd: Copy {
         // SAFETY: it is as long as that.
         unsafe { self.load_ptr(x.as_ptr()) }
     }
+    /// All of `x`, which is shorter than a register; zeros behind.
+    fn load_part(self, x: &[f32]) -> Self::V;
     /// Writes the first [`Simd::LANES`] values of `x`.
     fn store(self, x: &mut [f32], v: Self::V);
     /// Writes all of `x`, which is shorter than a register.
     fn store_part(self, x: &mut [f32], v: Self::V);
+    /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of `a` and `b`, `b` where one is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
@@ -68,6 +75,10 @@ impl Simd for Portable {
     unsafe fn load_ptr(self, x: *const f32) -> Self::V {
         // SAFETY: as the caller promises; an array of floats needs no more alignment than a float.
         unsafe { *x.cast() }
+    }
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> Self::V {
+        std::array::from_fn(|i| x.get(i).copied().unwrap_or(0.0))
     }
     #[inline(always)]
     fn store(self, x: &mut [f32], v: Self::V) {
@@ -117,7 +128,7 @@ pub(super) struct Avx512(());
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_simd {
     ($name:ident, $v:ty, $lanes:literal, $wide:literal, $splat:ident, $load:ident, $store:ident,
-     $add:ident, $mul:ident, $max:ident, $fma:ident, $part:ident, $sum:ident) => {
+     $add:ident, $mul:ident, $max:ident, $fma:ident, $load_part:ident, $store_part:ident, $sum:ident) => {
         // SAFETY (every block): the token exists only where the instructions do, and the slices are as
         // long as the registers.
         impl Simd for $name {
@@ -134,6 +145,11 @@ macro_rules! x86_simd {
                 unsafe { $load(x) }
             }
             #[inline(always)]
+            fn load_part(self, x: &[f32]) -> $v {
+                assert!(x.len() < $lanes);
+                unsafe { $load_part(x) }
+            }
+            #[inline(always)]
             fn store(self, x: &mut [f32], v: $v) {
                 let x = &mut x[..$lanes];
                 unsafe { $store(x.as_mut_ptr(), v) }
@@ -141,7 +157,7 @@ macro_rules! x86_simd {
             #[inline(always)]
             fn store_part(self, x: &mut [f32], v: $v) {
                 assert!(x.len() < $lanes);
-                unsafe { $part(x, v) }
+                unsafe { $store_part(x, v) }
             }
             #[inline(always)]
             fn add(self, a: $v, b: $v) -> $v {
@@ -180,6 +196,7 @@ x86_simd!(
     _mm256_mul_ps,
     _mm256_max_ps,
     _mm256_fmadd_ps,
+    load_part_avx2,
     store_part_avx2,
     sum_avx2
 );
@@ -196,9 +213,32 @@ x86_simd!(
     _mm512_mul_ps,
     _mm512_max_ps,
     _mm512_fmadd_ps,
+    load_part_avx512,
     store_part_avx512,
     _mm512_reduce_add_ps
 );
+
+/// The first `len` lanes.
+///
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn mask_avx2(len: usize) -> __m256i {
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(len as i32), lanes)
+}
+
+/// # Safety
+/// `x` is shorter than a register and the processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn load_part_avx2(x: &[f32]) -> __m256 {
+    // SAFETY: the mask covers the slice and no more.
+    unsafe { _mm256_maskload_ps(x.as_ptr(), mask_avx2(x.len())) }
+}
 
 /// # Safety
 /// `x` is shorter than a register and the processor has AVX2.
@@ -206,10 +246,8 @@ x86_simd!(
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn store_part_avx2(x: &mut [f32], v: __m256) {
-    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(x.len() as i32), lanes);
     // SAFETY: the mask covers the slice and no more.
-    unsafe { _mm256_maskstore_ps(x.as_mut_ptr(), mask, v) }
+    unsafe { _mm256_maskstore_ps(x.as_mut_ptr(), mask_avx2(x.len()), v) }
 }
 
 /// # Safety
@@ -221,6 +259,17 @@ unsafe fn sum_avx2(v: __m256) -> f32 {
     let halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
     let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
     _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
+}
+
+/// # Safety
+/// `x` is shorter than a register and the processor has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_part_avx512(x: &[f32]) -> __m512 {
+    let mask = (1u16 << x.len()) - 1;
+    // SAFETY: the mask covers the slice and no more.
+    unsafe { _mm512_maskz_loadu_ps(mask, x.as_ptr()) }
 }
 
 /// # Safety

@@ -1,161 +1,183 @@
-//! The way back through a training step.
+//! Reverse-mode differentiation.
 //!
-//! Candle's own walk adds every gradient to a tensor of zeros, and large ones in a pool of threads. Here the operations
-//! are Candle's custom operations all the same, with their `bwd`; only the walk is another: it hands gradients on, and
-//! adds, in this thread, where two meet.
+//! Candle's own walk adds every gradient to a tensor of zeros, and large ones in a pool of threads. The operations here
+//! are Candle's custom operations as well, but this walk lets each add its gradients where they belong: a parameter's
+//! in the parameter's part of one buffer for the whole net.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::ops::Range;
 
 use candle_core::shape::ShapeWithOneHole;
-use candle_core::{CustomOp1, CustomOp2, CustomOp3, Result, Tensor, TensorId};
+use candle_core::{Error, Result, Tensor, TensorId};
 
-use super::pass::pass;
-use super::storage::add;
+use super::tensor::add;
 
-type Op1 = Arc<Box<dyn CustomOp1 + Send + Sync>>;
-type Op2 = Arc<Box<dyn CustomOp2 + Send + Sync>>;
-type Op3 = Arc<Box<dyn CustomOp3 + Send + Sync>>;
-
-/// An operation and what it was applied to.
-enum Operation {
-    Reshape(Tensor),
-    One(Tensor, Op1),
-    Two([Tensor; 2], Op2),
-    Three([Tensor; 3], Op3),
+/// What an operation contributes to the gradients of its inputs.
+pub(super) trait Backward {
+    /// Adds the gradients of the inputs, given the output and its gradient.
+    fn backward(&self, output: &Tensor, grad: Vec<f32>, grads: &mut Gradients<'_>) -> Result<()>;
 }
 
 struct Step {
-    operation: Operation,
-    result: Tensor,
+    operation: Box<dyn Backward>,
+    output: Tensor,
 }
 
 thread_local!(static RECORDING: RefCell<Option<Vec<Step>>> = const { RefCell::new(None) });
 
-/// Operations on trained values, in their order.
+/// The operations that led from parameters to a result, in their order.
 pub(crate) struct Tape(Vec<Step>);
 
 impl Tape {
-    /// Runs `forward` and records the operations of this module's layers and losses that lead from trained
-    /// values to its result. Recordings do not nest: one inside leaves the outer one's tape empty.
+    /// Runs `forward` and records the operations of this module that lead from parameters to its result. Recordings do
+    /// not nest: one inside leaves the outer tape empty.
     pub(crate) fn record<R, E>(
         forward: impl FnOnce() -> std::result::Result<R, E>,
     ) -> std::result::Result<(R, Self), E> {
+        /// Ends the recording even if `forward` panics.
+        struct Recording;
+        impl Drop for Recording {
+            fn drop(&mut self) {
+                RECORDING.set(None);
+            }
+        }
         RECORDING.set(Some(Vec::new()));
+        let recording = Recording;
         let result = forward();
         let steps = RECORDING.take().unwrap_or_default();
+        drop(recording);
         Ok((result?, Self(steps)))
     }
 
-    /// Differentiates `loss`; layers add the gradients of weight and bias to their slots.
+    /// Adds the gradients of `loss` to `flat`, where `parameters` says which range is whose.
     ///
-    /// Gives the gradients of everything else that no recorded operation made: of variables, and of results of
-    /// other operations, where the walk ends too early.
-    pub(super) fn backward(self, loss: &Tensor) -> Result<HashMap<TensorId, Tensor>> {
-        let mut gradients = HashMap::from([(loss.id(), ones(loss)?)]);
+    /// # Errors
+    /// An operation between the parameters and the loss is not on the tape.
+    pub(super) fn backward(
+        self,
+        loss: &Tensor,
+        parameters: &HashMap<TensorId, Range<usize>>,
+        flat: &mut [f32],
+    ) -> Result<()> {
+        let mut grads = Gradients {
+            others: HashMap::new(),
+            parameters,
+            flat,
+        };
+        grads.add(loss.id(), vec![1.0; loss.elem_count()]);
         for step in self.0.into_iter().rev() {
-            let Some(gradient) = gradients.remove(&step.result.id()) else {
-                continue;
-            };
-            for (tensor, part) in step.backward(&gradient)? {
-                match gradients.entry(tensor) {
-                    Entry::Vacant(entry) => {
-                        entry.insert(part);
-                    }
-                    Entry::Occupied(mut entry) => {
-                        let sum = sum(entry.get(), &part)?;
-                        entry.insert(sum);
-                    }
+            if let Some(grad) = grads.others.remove(&step.output.id()) {
+                step.operation.backward(&step.output, grad, &mut grads)?;
+            }
+        }
+        match grads.others.len() {
+            0 => Ok(()),
+            n => candle_core::bail!("{n} gradients end before they reach a parameter"),
+        }
+    }
+}
+
+/// The gradients that a walk has reached.
+pub(super) struct Gradients<'a> {
+    /// Of tensors that are not parameters.
+    others: HashMap<TensorId, Vec<f32>>,
+    /// Where each parameter's gradient is in `flat`.
+    parameters: &'a HashMap<TensorId, Range<usize>>,
+    flat: &'a mut [f32],
+}
+
+impl Gradients<'_> {
+    /// Adds a gradient.
+    fn add(&mut self, tensor: TensorId, grad: Vec<f32>) {
+        if let Some(range) = self.parameters.get(&tensor) {
+            return add(&mut self.flat[range.clone()], &grad);
+        }
+        match self.others.entry(tensor) {
+            Entry::Vacant(entry) => {
+                entry.insert(grad);
+            }
+            Entry::Occupied(mut entry) => add(entry.get_mut(), &grad),
+        }
+    }
+
+    /// Lets `work` add to the gradients of `inputs`. Inputs without a gradient have `None`.
+    pub(super) fn add_to<const N: usize>(
+        &mut self,
+        inputs: [&Tensor; N],
+        work: impl FnOnce([Option<&mut [f32]>; N]) -> Result<()>,
+    ) -> Result<()> {
+        let mut ranges = [const { 0..0 }; N];
+        let mut buffers = [const { None }; N];
+        for (i, input) in inputs.iter().enumerate() {
+            let id = input.id();
+            let is_repeated = inputs[..i].iter().any(|before| before.id() == id);
+            match self.parameters.get(&id) {
+                _ if !input.track_op() => {}
+                Some(range) if !is_repeated => ranges[i] = range.clone(),
+                _ => {
+                    let sum = self.others.remove(&id);
+                    buffers[i] = Some(sum.unwrap_or_else(|| vec![0.0; input.elem_count()]));
                 }
             }
         }
-        Ok(gradients)
-    }
-}
-
-impl Step {
-    /// What each argument gets of the result's gradient.
-    fn backward(&self, gradient: &Tensor) -> Result<Vec<(TensorId, Tensor)>> {
-        let result = &self.result;
-        let mut parts = Vec::with_capacity(3);
-        let mut give = |to: &Tensor, part: Option<Tensor>| parts.extend(part.map(|part| (to.id(), part)));
-        match &self.operation {
-            Operation::Reshape(x) => give(x, Some(gradient.reshape(x.shape())?)),
-            Operation::One(x, op) => give(x, op.bwd(x, result, gradient)?),
-            Operation::Two([a, b], op) => {
-                let (da, db) = op.bwd(a, b, result, gradient)?;
-                give(a, da);
-                give(b, db);
-            }
-            Operation::Three([a, b, c], op) => {
-                let (da, db, dc) = op.bwd(a, b, c, result, gradient)?;
-                give(a, da);
-                give(b, db);
-                give(c, dc);
+        let mut grads = self
+            .flat
+            .get_disjoint_mut(ranges)
+            .map_err(Error::wrap)?
+            .map(|part| (!part.is_empty()).then_some(part));
+        for (grad, buffer) in grads.iter_mut().zip(&mut buffers) {
+            if let Some(buffer) = buffer {
+                *grad = Some(buffer);
             }
         }
-        Ok(parts)
+        work(grads)?;
+        for (input, buffer) in inputs.iter().zip(buffers) {
+            if let Some(buffer) = buffer {
+                self.add(input.id(), buffer);
+            }
+        }
+        Ok(())
     }
 }
 
-/// As [`Tensor::apply_op1`], recorded.
-pub(super) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
-    let op: Op1 = Arc::new(Box::new(op));
-    let result = x.apply_op1_arc(op.clone())?;
-    note(&result, || Operation::One(x.clone(), op));
-    Ok(result)
+/// Whether operations are recorded in this thread.
+pub(super) fn is_recording() -> bool {
+    RECORDING.with_borrow(Option::is_some)
 }
 
-/// As [`Tensor::apply_op2`], recorded.
-pub(super) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
-    let op: Op2 = Arc::new(Box::new(op));
-    let result = a.apply_op2_arc(b, op.clone())?;
-    note(&result, || Operation::Two([a.clone(), b.clone()], op));
-    Ok(result)
-}
-
-/// As [`Tensor::apply_op3`], recorded.
-pub(super) fn apply3([a, b, c]: [&Tensor; 3], op: impl CustomOp3 + Send + Sync + 'static) -> Result<Tensor> {
-    let op: Op3 = Arc::new(Box::new(op));
-    let result = a.apply_op3_arc(b, c, op.clone())?;
-    note(&result, || {
-        Operation::Three([a.clone(), b.clone(), c.clone()], op)
-    });
-    Ok(result)
-}
-
-/// As [`Tensor::reshape`], recorded.
-pub(crate) fn reshape(x: &Tensor, shape: impl ShapeWithOneHole) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    let result = x.reshape(shape)?;
-    note(&result, || Operation::Reshape(x));
-    Ok(result)
-}
-
-fn note(result: &Tensor, operation: impl FnOnce() -> Operation) {
-    if !result.track_op() {
+/// Adds an operation to this thread's tape if its output has a gradient.
+pub(super) fn push(output: &Tensor, operation: impl FnOnce() -> Box<dyn Backward>) {
+    if !output.track_op() {
         return;
     }
     RECORDING.with_borrow_mut(|recording| {
         if let Some(steps) = recording {
             steps.push(Step {
                 operation: operation(),
-                result: result.clone(),
+                output: output.clone(),
             });
         }
     });
 }
 
-fn ones(like: &Tensor) -> Result<Tensor> {
-    pass(like.shape(), [like], |[like]| vec![1.0; like.len()])
+/// [`Tensor::reshape`], recorded.
+pub(crate) fn reshape(x: &Tensor, shape: impl ShapeWithOneHole) -> Result<Tensor> {
+    let mut x = x.contiguous()?;
+    if !is_recording() {
+        x = x.detach();
+    }
+    let output = x.reshape(shape)?;
+    push(&output, || Box::new(Reshape(x)));
+    Ok(output)
 }
 
-fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    pass(a.shape(), [a, b], |[a, b]| {
-        let mut sum = a.to_vec();
-        add(&mut sum, b);
-        sum
-    })
+struct Reshape(Tensor);
+
+impl Backward for Reshape {
+    fn backward(&self, _: &Tensor, grad: Vec<f32>, grads: &mut Gradients<'_>) -> Result<()> {
+        grads.add(self.0.id(), grad);
+        Ok(())
+    }
 }

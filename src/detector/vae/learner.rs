@@ -60,8 +60,8 @@ impl Checkpoint {
 }
 
 fn make(config: &VaeConfig, seed: u64) -> Result<(Parameters, Vae)> {
-    let mut parameters = Parameters::new(&Device::Cpu);
-    let vae = Vae::new(config, &mut parameters, &mut Rng::seed_from_u64(seed))?;
+    let parameters = Parameters::new(Rng::seed_from_u64(seed));
+    let vae = Vae::new(config, &parameters)?;
     Ok((parameters, vae))
 }
 
@@ -108,15 +108,12 @@ impl Learner {
             }
             ScoringWeights::Trained => None,
         };
-        let mut adam = Adam::new(&parameters, AdamConfig::default())?;
-        adam.restore(
-            &parameters,
-            &AdamState {
-                steps: checkpoint.steps,
-                first: checkpoint.first_moment.clone(),
-                second: checkpoint.second_moment.clone(),
-            },
-        )?;
+        let mut adam = Adam::new(&parameters, AdamConfig::default());
+        adam.restore(&AdamState {
+            steps: checkpoint.steps,
+            first: checkpoint.first_moment.clone(),
+            second: checkpoint.second_moment.clone(),
+        })?;
         Ok(Self {
             config: config.clone(),
             parameters,
@@ -129,7 +126,7 @@ impl Learner {
 
     /// All that was learnt.
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
-        let AdamState { steps, first, second } = self.adam.state()?;
+        let AdamState { steps, first, second } = self.adam.state().clone();
         Ok(Checkpoint {
             weights: self.parameters.values()?,
             average: match &self.average {
@@ -183,14 +180,14 @@ impl Learner {
         let report = self
             .adam
             .learn(&self.parameters, tape, &losses, batch.learning_rate)?;
-        if let (false, Some((average, _))) = (report.is_refused(), &self.average) {
+        if let (false, Some((average, _))) = (report.is_rejected(), &self.average) {
             average.lerp_from(&self.parameters, batch.average_rate)?;
         }
         Ok(StepReport {
             loss: report.loss,
             reconstruction: self.config.reconstruction_weight * report.reconstruction,
             kl: report.kl,
-            rejected: report.is_refused(),
+            rejected: report.is_rejected(),
         })
     }
 

@@ -1,12 +1,14 @@
 //! A [`VaeConfig`] as layers.
 
 use candle_core::{Result, Tensor, bail};
+use candle_nn::var_builder::VarBuilder;
+use candle_nn::{Init, Module};
 
 use super::config::{Layer, LayerRole, Start, VaeConfig};
 use super::posterior::Posterior;
 use crate::detector::nn::{
-    Activation, Conv, ConvSpec, Init, Linear, Parameters, Rng, add_to_each, apply_mask, clamp, enlarge, join,
-    reshape,
+    Activation, Conv, ConvSpec, Linear, Parameters, add_to_each, apply_mask, clamp, fan_in_uniform, join,
+    reshape, upsample,
 };
 
 /// A conditional convolutional VAE.
@@ -42,16 +44,17 @@ struct DecoderLayer {
 
 impl Vae {
     /// Makes the layers of `config` and adds their weights to `parameters`. The base image starts at zero.
-    pub(crate) fn new(config: &VaeConfig, parameters: &mut Parameters, rng: &mut Rng) -> Result<Self> {
+    pub(crate) fn new(config: &VaeConfig, parameters: &Parameters) -> Result<Self> {
+        let vb = parameters.var_builder();
         let (mut encoder, mut latent, mut decoder) = (Vec::new(), Vec::new(), Vec::new());
         for layer in config.layers() {
             match layer.role {
-                LayerRole::Encoder => encoder.push(layer.conv(parameters, rng)?),
+                LayerRole::Encoder => encoder.push(layer.conv(&vb)?),
                 LayerRole::Mean | LayerRole::LogVar | LayerRole::FromLatent => {
-                    latent.push(LatentLayer::new(&layer, parameters, rng)?);
+                    latent.push(LatentLayer::new(&layer, &vb)?);
                 }
                 LayerRole::Decoder => decoder.push(DecoderLayer {
-                    conv: layer.conv(parameters, rng)?,
+                    conv: layer.conv(&vb)?,
                     upsample: layer.upsample,
                     size: layer.upsampled_size,
                     conditioned: layer.extra > 0,
@@ -65,7 +68,7 @@ impl Vae {
         let base_image = match config.base_image {
             true => {
                 let zeros = vec![0.0; config.target_values()];
-                Some(parameters.add_values("base_image", (1, height, width, config.channels), zeros)?)
+                Some(parameters.add("base_image", (1, height, width, config.channels), zeros)?)
             }
             false => None,
         };
@@ -133,19 +136,18 @@ impl Vae {
 }
 
 impl LatentLayer {
-    fn new(layer: &Layer, parameters: &mut Parameters, rng: &mut Rng) -> Result<Self> {
+    fn new(layer: &Layer, vb: &VarBuilder<'_>) -> Result<Self> {
         if !layer.dense {
-            return layer.conv(parameters, rng).map(Self::Conv);
+            return layer.conv(vb).map(Self::Conv);
         }
         let fan_in = layer.fan_in();
-        Linear::with_init(
-            parameters,
-            &layer.name,
-            [layer.inputs, layer.outputs],
+        Linear::new(
+            layer.inputs,
+            layer.outputs,
             layer.activation(),
             layer.weight.init(fan_in),
             layer.bias.init(fan_in),
-            rng,
+            vb.pp(&layer.name),
         )
         .map(Self::Dense)
     }
@@ -164,8 +166,8 @@ impl DecoderLayer {
     fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
         let condition = condition.filter(|_| self.conditioned);
         match (self.upsample, condition) {
-            (2, condition) => self.conv.forward_enlarged(x, self.size, condition),
-            (factor, None) => self.conv.forward(&enlarge(x, factor)?),
+            (2, condition) => self.conv.forward_upsampled(x, self.size, condition),
+            (factor, None) => self.conv.forward(&upsample(x, factor)?),
             (factor, Some(_)) => bail!("a conditioned stage upsamples by 2, not by {factor}"),
         }
     }
@@ -179,7 +181,7 @@ impl Layer {
         }
     }
 
-    fn conv(&self, parameters: &mut Parameters, rng: &mut Rng) -> Result<Conv> {
+    fn conv(&self, vb: &VarBuilder<'_>) -> Result<Conv> {
         let spec = ConvSpec {
             inputs: self.inputs + self.extra,
             outputs: self.outputs,
@@ -190,15 +192,15 @@ impl Layer {
         };
         let fan_in = self.fan_in();
         let (weight, bias) = (self.weight.init(fan_in), self.bias.init(fan_in));
-        Conv::with_init(parameters, &self.name, spec, weight, bias, rng)
+        Conv::new(spec, weight, bias, vb.pp(&self.name))
     }
 }
 
 impl Start {
     fn init(self, fan_in: usize) -> Init {
         match self {
-            Self::Uniform => Init::Uniform { fan_in },
-            Self::Constant(value) => Init::Constant(value),
+            Self::Uniform => fan_in_uniform(fan_in),
+            Self::Constant(value) => Init::Const(value.into()),
         }
     }
 }

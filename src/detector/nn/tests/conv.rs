@@ -1,14 +1,16 @@
 use candle_core::{Device, Result, Tensor};
+use candle_nn::Module;
 
-use super::super::conv::{crop, upsample2x};
 use super::super::simd::tests::on_every_level;
-use super::super::{Activation, Conv, ConvSpec, Linear, Parameters};
-use super::{assert_close, assert_slopes, random, random_var, rng, values, weighted};
+use super::super::{Activation, ConvSpec, Parameters, Tape, student_t_loss, weighted_sum};
+use super::{
+    assert_close, assert_gradients, conv, dense, random, random_var, recorded, rng, values, weighted,
+};
 
-/// Every `step`-th place of one dimension.
+/// Every `step`-th index of one dimension.
 fn every(x: &Tensor, dim: usize, step: usize) -> Result<Tensor> {
-    let places: Vec<u32> = (0..x.dim(dim)? as u32).step_by(step).collect();
-    x.index_select(&Tensor::new(places, &Device::Cpu)?, dim)
+    let indices: Vec<u32> = (0..x.dim(dim)? as u32).step_by(step).collect();
+    x.index_select(&Tensor::new(indices, &Device::Cpu)?, dim)
 }
 
 /// What [`Conv::forward`] promises, with Candle's own operations.
@@ -25,7 +27,7 @@ fn stock(spec: ConvSpec, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Result<T
         .reshape((kernel, kernel, inputs, outputs))?
         .permute((3, 2, 0, 1))?
         .contiguous()?;
-    // Candle's gradient of a strided convolution fails on some sizes: leave places out instead.
+    // Candle's gradient of a strided convolution fails on some sizes: drop outputs of one without stride.
     let y = x
         .permute((0, 3, 1, 2))?
         .contiguous()?
@@ -53,10 +55,10 @@ fn spec(inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: us
 /// Output and all gradients of one convolution.
 fn check(spec: ConvSpec, batch: usize, height: usize, width: usize) {
     let what = format!("{spec:?} on {batch}x{height}x{width}");
-    let mut rng = rng(7);
-    let mut params = Parameters::new(&Device::Cpu);
-    let conv = Conv::new(&mut params, "conv", spec, &mut rng).unwrap();
-    let vars: Vec<_> = params.iter().map(|(_, v)| v.clone()).collect();
+    let params = Parameters::new(rng(7));
+    let mut rng = rng(8);
+    let layer = conv(spec, &params);
+    let vars: Vec<_> = params.iter().map(|(_, var)| var).collect();
     let x = random_var(&[batch, height, width, spec.inputs], &mut rng);
 
     let want = stock(spec, &vars[0], &vars[1], &x).unwrap();
@@ -65,12 +67,12 @@ fn check(spec: ConvSpec, batch: usize, height: usize, width: usize) {
     let gradient = |of: &Tensor| values(wanted.get(of).unwrap());
 
     on_every_level(|| {
-        let got = conv.forward(&x).unwrap();
+        let got = recorded(|| layer.forward(&x));
         assert_eq!(got.dims(), want.dims(), "{what}");
         assert_close(&values(&got), &values(&want), 1e-5, &what);
 
         let loss = (&got * &pull).unwrap().sum_all().unwrap();
-        let all = params.backward_by_candle(&loss).unwrap().clone();
+        let all = params.backward_by_candle(&loss).unwrap();
         let (weight, bias) = all.split_at(vars[0].elem_count());
         assert_close(weight, &gradient(&vars[0]), 1e-4, &format!("weight of {what}"));
         assert_close(bias, &gradient(&vars[1]), 1e-4, &format!("bias of {what}"));
@@ -123,7 +125,7 @@ fn agrees_with_candle_on_the_nets_shapes() {
 }
 
 #[test]
-fn gradients_are_slopes() {
+fn gradients_agree_with_finite_differences() {
     for (spec, batch, height, width) in [
         (spec(3, 4, 3, 1, 1), 2, 5, 7),
         (spec(2, 5, 4, 2, 1), 1, 7, 6),
@@ -133,21 +135,21 @@ fn gradients_are_slopes() {
             activation: Activation::Identity,
             ..spec
         };
-        let mut rng = rng(3);
-        let mut params = Parameters::new(&Device::Cpu);
-        let conv = Conv::new(&mut params, "conv", spec, &mut rng).unwrap();
+        let params = Parameters::new(rng(3));
+        let layer = conv(spec, &params);
+        let mut rng = rng(4);
         let x = random_var(&[batch, height, width, spec.inputs], &mut rng);
-        let y = conv.forward(&x).unwrap();
+        let y = recorded(|| layer.forward(&x));
         let pull = random(y.dims(), &mut rng);
         let loss = (y * &pull).unwrap().sum_all().unwrap();
-        let all = params.backward_by_candle(&loss).unwrap().clone();
-        let store = loss.backward().unwrap();
-        let slope = || Ok(weighted(&conv.forward(&x)?, &pull));
-        assert_slopes(&x, &values(store.get(&x).unwrap()), slope, "input");
+        let dx = values(loss.backward().unwrap().get(&x).unwrap());
+        let value = || Ok(weighted(&layer.forward(&x)?, &pull));
+        assert_gradients(&x, &dx, value, "input");
+        let all = params.backward_by_candle(&loss).unwrap();
         let mut start = 0;
         for (name, var) in params.iter() {
             let end = start + var.elem_count();
-            assert_slopes(var, &all[start..end], slope, name);
+            assert_gradients(&var, &all[start..end], value, &name);
             start = end;
         }
     }
@@ -157,21 +159,21 @@ fn gradients_are_slopes() {
 fn a_dense_layer_agrees_with_candle() {
     for (batch, inputs, outputs) in [(4, 1024, 16), (4, 16, 1024), (1, 7, 3), (3, 300, 33)] {
         let what = format!("{batch}x{inputs} -> {outputs}");
-        let mut rng = rng(5);
-        let mut params = Parameters::new(&Device::Cpu);
+        let params = Parameters::new(rng(5));
+        let mut rng = rng(6);
         let activation = Activation::LeakyRelu(0.1);
-        let layer = Linear::new(&mut params, "dense", inputs, outputs, activation, &mut rng).unwrap();
-        let vars: Vec<_> = params.iter().map(|(_, v)| v.clone()).collect();
+        let layer = dense([inputs, outputs], activation, &params, "dense");
+        let vars: Vec<_> = params.iter().map(|(_, var)| var).collect();
         let x = random_var(&[batch, inputs], &mut rng);
         let sum = x.matmul(&vars[0]).unwrap().broadcast_add(&vars[1]).unwrap();
         let want = sum.maximum(&(&sum * 0.1).unwrap()).unwrap();
         let pull = random(&[batch, outputs], &mut rng);
         let wanted = (&want * &pull).unwrap().sum_all().unwrap().backward().unwrap();
         on_every_level(|| {
-            let got = layer.forward(&x).unwrap();
+            let got = recorded(|| layer.forward(&x));
             assert_close(&values(&got), &values(&want), 1e-5, &what);
             let loss = (got * &pull).unwrap().sum_all().unwrap();
-            let all = params.backward_by_candle(&loss).unwrap().clone();
+            let all = params.backward_by_candle(&loss).unwrap();
             let (weight, bias) = all.split_at(inputs * outputs);
             assert_close(weight, &values(wanted.get(&vars[0]).unwrap()), 1e-4, &what);
             assert_close(bias, &values(wanted.get(&vars[1]).unwrap()), 1e-4, &what);
@@ -182,72 +184,51 @@ fn a_dense_layer_agrees_with_candle() {
 }
 
 #[test]
-fn data_gets_no_gradient_and_detached_layers_build_no_graph() {
-    let mut rng = rng(1);
-    let mut params = Parameters::new(&Device::Cpu);
-    let conv = Conv::new(&mut params, "conv", spec(3, 4, 3, 1, 1), &mut rng).unwrap();
-    let x = random(&[1, 5, 5, 3], &mut rng);
-    let y = conv.forward(&x).unwrap();
-    assert!(y.sum_all().unwrap().backward().unwrap().get(&x).is_none());
-    let scored = conv.detached().forward(&x).unwrap();
-    assert!(y.track_op() && !scored.track_op());
-    assert_eq!(values(&y), values(&scored));
+fn data_gets_no_gradient_and_nothing_has_one_outside_a_recording() {
+    let params = Parameters::new(rng(1));
+    let layer = conv(spec(3, 4, 3, 1, 1), &params);
+    let linear = dense([3, 4], Activation::Identity, &params, "dense");
+    let x = random(&[1, 5, 5, 3], &mut rng(2));
+    let (trained, tape) = Tape::record(|| layer.forward(&x)).unwrap();
+    let loss = trained.sum_all().unwrap();
+    assert!(loss.backward().unwrap().get(&x).is_none());
+    // `sum_all` is Candle's own.
+    assert!(params.backward(tape, &loss).is_err());
 
-    let (_, weight) = params.iter().next().unwrap();
-    weight.set(&weight.zeros_like().unwrap()).unwrap();
-    assert_ne!(values(&conv.detached().forward(&x).unwrap()), values(&scored));
+    let scored = layer.forward(&x).unwrap();
+    assert!(trained.track_op() && !scored.track_op());
+    assert_eq!(values(&trained), values(&scored));
+    let pixels = x.reshape((25, 3)).unwrap();
+    assert!(!linear.forward(&pixels).unwrap().track_op());
+    let x = random_var(&[1, 5, 5, 3], &mut rng(2));
+    assert!(!layer.forward(&x).unwrap().track_op());
 }
 
 #[test]
 fn a_layer_used_twice_sums_its_gradients() {
-    let mut rng = rng(2);
-    let mut params = Parameters::new(&Device::Cpu);
-    let conv = Conv::new(&mut params, "conv", spec(3, 3, 3, 1, 1), &mut rng).unwrap();
-    let x = random(&[1, 4, 4, 3], &mut rng);
-    let once = conv.forward(&x).unwrap().sum_all().unwrap();
-    let single = params.backward_by_candle(&once).unwrap().clone();
-    let twice = (conv.forward(&x).unwrap() + conv.forward(&x).unwrap())
-        .unwrap()
-        .sum_all()
-        .unwrap();
-    let double: Vec<f32> = single.iter().map(|g| 2.0 * g).collect();
-    assert_close(
-        &params.backward_by_candle(&twice).unwrap(),
-        &double,
-        1e-6,
-        "two uses",
-    );
+    let params = Parameters::new(rng(2));
+    let layer = conv(spec(3, 3, 3, 1, 1), &params);
+    let x = random(&[1, 4, 4, 3], &mut rng(3));
+    let target = x.zeros_like().unwrap();
+    let grads = |forward: &dyn Fn() -> Result<Tensor>| {
+        let (loss, tape) = Tape::record(forward).unwrap();
+        let grads = params.backward(tape, &loss).unwrap();
+        assert_close(&grads, &params.backward_by_candle(&loss).unwrap(), 1e-6, "walks");
+        grads
+    };
+    let loss = || student_t_loss(&layer.forward(&x)?, &target, 1.0);
+    let double: Vec<f32> = grads(&loss).iter().map(|g| 2.0 * g).collect();
+    let twice = grads(&|| weighted_sum([(&loss()?, 1.0), (&loss()?, 1.0)]));
+    assert_close(&twice, &double, 1e-6, "two uses");
 }
 
 #[test]
-fn sizes_that_do_not_fit_are_refused_with_numbers() {
-    let mut params = Parameters::new(&Device::Cpu);
-    let conv = Conv::new(&mut params, "conv", spec(3, 4, 5, 1, 0), &mut rng(1)).unwrap();
-    let x = random(&[1, 4, 9, 3], &mut rng(1));
-    assert!(
-        conv.forward(&x)
-            .unwrap_err()
-            .to_string()
-            .contains("5x5 convolution of 3 channels")
-    );
-}
-
-#[test]
-fn upsampling_and_cropping_have_gradients() {
-    let x = random_var(&[2, 3, 4, 2], &mut rng(4));
-    let up = upsample2x(&x).unwrap();
-    let picture = up.to_dtype(candle_core::DType::F32).unwrap();
-    let rows: Vec<Vec<Vec<Vec<f32>>>> = (0..2)
-        .map(|b| picture.get(b).unwrap().to_vec3().unwrap())
-        .collect();
-    let source: Vec<Vec<Vec<Vec<f32>>>> = (0..2).map(|b| x.get(b).unwrap().to_vec3().unwrap()).collect();
-    for (b, i, j) in [(0, 0, 0), (1, 5, 7), (0, 3, 2), (1, 2, 5)] {
-        assert_eq!(rows[b][i][j], source[b][i / 2][j / 2]);
-    }
-    let part = crop(&up, 5, 7).unwrap();
-    assert_eq!(part.dims(), [2, 5, 7, 2]);
-    let pull = random(part.dims(), &mut rng(5));
-    let store = (&part * &pull).unwrap().sum_all().unwrap().backward().unwrap();
-    let slope = || Ok(weighted(&crop(&upsample2x(&x)?, 5, 7)?, &pull));
-    assert_slopes(&x, &values(store.get(&x).unwrap()), slope, "input");
+fn sizes_that_do_not_fit_are_rejected_with_numbers() {
+    let params = Parameters::new(rng(1));
+    let layer = conv(spec(3, 4, 5, 1, 0), &params);
+    let error = layer.forward(&random(&[1, 4, 9, 3], &mut rng(1))).unwrap_err();
+    assert!(error.to_string().contains("5x5 convolution of 3 channels"));
+    let linear = dense([3, 4], Activation::Identity, &params, "dense");
+    let error = linear.forward(&random(&[2, 4], &mut rng(1))).unwrap_err();
+    assert!(error.to_string().contains("dense layer of 3 inputs"));
 }

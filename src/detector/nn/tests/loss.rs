@@ -2,9 +2,9 @@ use candle_core::{D, Result, Tensor, Var};
 
 use super::super::simd::tests::on_every_level;
 use super::super::{
-    add_to_each, apply_mask, clamp, enlarge, kl, kl_loss, reparameterize, student_t_loss, weighted_sum,
+    add_to_each, apply_mask, clamp, kl, kl_loss, reparameterize, student_t_loss, upsample, weighted_sum,
 };
-use super::{assert_close, random, random_var, rng, values};
+use super::{assert_close, random, random_var, recorded, rng, values};
 
 /// Value and gradients of an operation, against those of `want`.
 fn check(what: &str, vars: &[&Var], got: impl Fn() -> Result<Tensor>, want: impl Fn() -> Result<Tensor>) {
@@ -18,7 +18,7 @@ fn check(what: &str, vars: &[&Var], got: impl Fn() -> Result<Tensor>, want: impl
     };
     let wanted = gradients(&want);
     on_every_level(|| {
-        let got = got().unwrap();
+        let got = recorded(&got);
         assert_eq!(got.dims(), want.dims(), "{what}");
         assert_close(&values(&got), &values(&want), 2e-6, what);
         for (i, (got, want)) in gradients(&got).iter().zip(&wanted).enumerate() {
@@ -28,7 +28,7 @@ fn check(what: &str, vars: &[&Var], got: impl Fn() -> Result<Tensor>, want: impl
 }
 
 #[test]
-fn agree_with_candle() {
+fn operations_agree_with_candle() {
     let r = &mut rng(1);
     let shape = [2, 13, 11, 7];
     let (a, b) = (random_var(&shape, r), random_var(&shape, r));
@@ -68,12 +68,12 @@ fn agree_with_candle() {
         || clamp(&a, -0.5, 0.25),
         || a.clamp(-0.5f32, 0.25f32),
     );
-    let picture = random_var(&[1, 13, 11, 7], r);
+    let image = random_var(&[1, 13, 11, 7], r);
     check(
         "sum",
-        &[&a, &picture],
-        || add_to_each(&a, &picture),
-        || a.broadcast_add(&picture),
+        &[&a, &image],
+        || add_to_each(&a, &image),
+        || a.broadcast_add(&image),
     );
     check("mask", &[&a], || apply_mask(&a, &c), || a.as_tensor() * &c);
     let (p, q) = (random_var(&[], r), random_var(&[], r));
@@ -86,7 +86,7 @@ fn agree_with_candle() {
 }
 
 #[test]
-fn enlargement_agrees_with_candle() {
+fn upsampling_agrees_with_candle() {
     let x = random_var(&[2, 3, 4, 5], &mut rng(4));
     for factor in 1..=4 {
         let stock = || {
@@ -94,12 +94,12 @@ fn enlargement_agrees_with_candle() {
                 .broadcast_as((2, 3, factor, 4, factor, 5))?
                 .reshape((2, 3 * factor, 4 * factor, 5))
         };
-        check("enlargement", &[&x], || enlarge(&x, factor), stock);
+        check("upsampling", &[&x], || upsample(&x, factor), stock);
     }
 }
 
 #[test]
-fn what_is_not_finite_stays_so() {
+fn nan_and_infinity_are_kept() {
     let r = &mut rng(2);
     let (x, zero) = (random(&[1, 40], r), random(&[1, 40], r).zeros_like().unwrap());
     for bad in [f64::NAN, f64::INFINITY, 1e30] {
@@ -123,7 +123,7 @@ fn what_is_not_finite_stays_so() {
 }
 
 #[test]
-fn shapes_that_differ_are_refused() {
+fn shapes_that_differ_are_rejected() {
     let r = &mut rng(3);
     let (a, b) = (random(&[2, 3], r), random(&[3, 2], r));
     assert!(

@@ -2,14 +2,15 @@
 
 mod adam;
 mod conv;
-mod enlarge;
 mod loss;
+mod parameters;
 mod tape;
+mod upsample_conv;
 
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng as _, SeedableRng};
 
-use super::Rng;
+use super::{Activation, Conv, ConvSpec, Linear, Parameters, Rng, Tape, fan_in_uniform};
 
 /// Uniform in ±1.
 fn random(shape: &[usize], rng: &mut Rng) -> Tensor {
@@ -25,6 +26,32 @@ fn random_var(shape: &[usize], rng: &mut Rng) -> Var {
 
 fn rng(seed: u64) -> Rng {
     Rng::seed_from_u64(seed)
+}
+
+/// A convolution that is the only layer of `params`, all values uniform.
+fn conv(spec: ConvSpec, params: &Parameters) -> Conv {
+    let init = fan_in_uniform(spec.kernel * spec.kernel * spec.inputs);
+    Conv::new(spec, init, init, params.var_builder().pp("conv")).unwrap()
+}
+
+/// A dense layer, all values uniform.
+fn dense([inputs, outputs]: [usize; 2], activation: Activation, params: &Parameters, name: &str) -> Linear {
+    let init = fan_in_uniform(inputs);
+    Linear::new(
+        inputs,
+        outputs,
+        activation,
+        init,
+        init,
+        params.var_builder().pp(name),
+    )
+    .unwrap()
+}
+
+/// The result of `forward` with the graph that leads to it.
+#[track_caller]
+fn recorded(forward: impl FnOnce() -> Result<Tensor>) -> Tensor {
+    Tape::record(forward).unwrap().0
 }
 
 fn values(t: &Tensor) -> Vec<f32> {
@@ -44,11 +71,11 @@ fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     }
 }
 
-/// Compares the gradient of `loss` for `var` with central differences at some places.
+/// Compares the gradient of `loss` for `var` with central differences at some indices.
 ///
 /// `loss` must be close to linear in `var` within the step.
 #[track_caller]
-fn assert_slopes(var: &Var, gradient: &[f32], loss: impl Fn() -> Result<f64>, what: &str) {
+fn assert_gradients(var: &Var, gradient: &[f32], loss: impl Fn() -> Result<f64>, what: &str) {
     const STEP: f32 = 1e-2;
     let start = values(var);
     let shape = var.shape().clone();
@@ -62,10 +89,10 @@ fn assert_slopes(var: &Var, gradient: &[f32], loss: impl Fn() -> Result<f64>, wh
                 .unwrap();
             loss().unwrap()
         };
-        let slope = ((at(start[i] + STEP) - at(start[i] - STEP)) / f64::from(2.0 * STEP)) as f32;
+        let difference = ((at(start[i] + STEP) - at(start[i] - STEP)) / f64::from(2.0 * STEP)) as f32;
         assert!(
-            (slope - gradient[i]).abs() <= 0.02 * scale,
-            "{what}: gradient {i} is {}, but the slope is {slope}",
+            (difference - gradient[i]).abs() <= 0.02 * scale,
+            "{what}: gradient {i} is {}, but the central difference is {difference}",
             gradient[i]
         );
     }

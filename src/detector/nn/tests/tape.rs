@@ -1,13 +1,13 @@
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::super::{Parameters, Tape, add_to_each, clamp, reshape, student_t_loss, weighted_sum};
 use super::{random, rng, values};
 
 /// A set with one parameter, and that.
 fn one_parameter(shape: &[usize]) -> (Parameters, Tensor) {
-    let mut params = Parameters::new(&Device::Cpu);
+    let params = Parameters::new(rng(1));
     let start = values(&random(shape, &mut rng(1)));
-    let w = params.add_values("w", shape, start).unwrap();
+    let w = params.add("w", shape, start).unwrap();
     (params, w)
 }
 
@@ -15,13 +15,13 @@ fn one_parameter(shape: &[usize]) -> (Parameters, Tensor) {
 #[track_caller]
 fn gradients(params: &Parameters, forward: impl FnOnce() -> Result<Tensor>) -> Vec<f32> {
     let (loss, tape) = Tape::record(forward).unwrap();
-    let gradients = params.backward(tape, &loss).unwrap().clone();
-    assert_eq!(gradients, *params.backward_by_candle(&loss).unwrap());
+    let gradients = params.backward(tape, &loss).unwrap();
+    assert_eq!(gradients, params.backward_by_candle(&loss).unwrap());
     gradients
 }
 
 #[test]
-fn what_is_used_several_times_gets_the_sum() {
+fn gradients_of_several_uses_are_summed() {
     let (params, w) = one_parameter(&[1, 2, 3]);
     let target = random(&[2, 3], &mut rng(2));
     let both = gradients(&params, || {
@@ -38,10 +38,15 @@ fn what_is_used_several_times_gets_the_sum() {
             "{w}: {both}, not {uses} * {one}"
         );
     }
-    let twice = gradients(&params, || {
-        student_t_loss(&add_to_each(&w, &w)?, &target.reshape((1, 2, 3))?, 1.0)
-    });
+    let target = target.reshape((1, 2, 3)).unwrap();
+    let twice = gradients(&params, || student_t_loss(&add_to_each(&w, &w)?, &target, 1.0));
     assert!(twice.iter().all(|g| *g != 0.0));
+    // The same for a tensor that is not a parameter.
+    let again = gradients(&params, || {
+        let x = reshape(&w, (1, 2, 3))?;
+        student_t_loss(&add_to_each(&x, &x)?, &target, 1.0)
+    });
+    assert_eq!(again, twice);
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn an_operation_that_is_not_recorded_is_an_error_and_not_a_gradient_of_zero() {
     let target = random(&[2, 3], &mut rng(2));
     let differentiate = |forward: &dyn Fn() -> Result<Tensor>| {
         let (loss, tape) = Tape::record(forward).unwrap();
-        params.backward(tape, &loss).map(|_| ()).unwrap_err().to_string()
+        params.backward(tape, &loss).unwrap_err().to_string()
     };
     let before = differentiate(&|| student_t_loss(&w.sqr()?, &target, 1.0));
     assert!(before.contains("before they reach a parameter"), "{before}");
@@ -60,4 +65,14 @@ fn an_operation_that_is_not_recorded_is_an_error_and_not_a_gradient_of_zero() {
     let loss = student_t_loss(&w, &target, 1.0).unwrap();
     let ((), tape) = Tape::record(|| Ok::<_, ()>(())).unwrap();
     assert!(params.backward(tape, &loss).is_err(), "made before the recording");
+}
+
+#[test]
+fn a_recording_ends_with_an_error_or_a_panic() {
+    let (_, w) = one_parameter(&[2, 3]);
+    assert!(Tape::record(|| Err::<(), _>(())).is_err());
+    assert!(!clamp(&w, 0.0, 1.0).unwrap().track_op());
+    let panicked = std::panic::catch_unwind(|| Tape::record(|| -> Result<()> { panic!("in a recording") }));
+    assert!(panicked.is_err());
+    assert!(!clamp(&w, 0.0, 1.0).unwrap().track_op());
 }

@@ -1,6 +1,6 @@
-//! Plain slices out of Candle's tensors and storages.
+//! Plain slices from Candle's tensors, and tensors computed from slices.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::simd::vectorized;
 
@@ -12,7 +12,7 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
-/// As [`slice`], to write to.
+/// As [`slice`], mutable.
 pub(super) fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("values must be contiguous, got strides {:?}", layout.stride());
@@ -26,14 +26,14 @@ pub(super) fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Res
     }
 }
 
-/// Runs `work` on the values of some tensors on the CPU.
+/// Runs `work` on the values of tensors on the CPU.
 pub(super) fn with_slices<const N: usize, R>(
     tensors: [&Tensor; N],
     work: impl FnOnce([&[f32]; N]) -> R,
 ) -> Result<R> {
     let tensors = tensors.map(Tensor::contiguous);
     let mut guards = Vec::with_capacity(N);
-    for tensor in tensors.iter() {
+    for tensor in &tensors {
         match tensor {
             Ok(tensor) => guards.push(tensor.storage_and_layout()),
             Err(e) => bail!("{e}"),
@@ -49,9 +49,35 @@ pub(super) fn with_slices<const N: usize, R>(
     Ok(work(slices))
 }
 
+/// A tensor of the given shape, computed from the values of `inputs`. It has no gradient.
+pub(super) fn compute<const N: usize>(
+    shape: impl Into<Shape>,
+    inputs: [&Tensor; N],
+    values: impl FnOnce([&[f32]; N]) -> Vec<f32>,
+) -> Result<Tensor> {
+    let device = inputs[0].device();
+    Tensor::from_vec(with_slices(inputs, values)?, shape, device)
+}
+
+/// Fails unless both tensors have the same shape.
+pub(super) fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dims() != b.dims() {
+        bail!("shapes differ: {:?} and {:?}", a.shape(), b.shape());
+    }
+    Ok(())
+}
+
+/// Concatenation along the channels; no gradient.
+///
+/// # Shapes
+/// `[B, H, W, C]`, `[B, H, W, D]` -> `[B, H, W, C + D]`
+pub(crate) fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Tensor::cat(&[a, b], 3)
+}
+
 vectorized! {
-    /// Adds `from` to `out`, value by value.
-    pub(super) fn add<'a>(out: &'a mut [f32], from: &'a [f32]) -> () {
-        out.iter_mut().zip(from).for_each(|(o, f)| *o += f);
+    /// `to += from`, element by element.
+    pub(super) fn add<'a>(to: &'a mut [f32], from: &'a [f32]) -> () {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
     }
 }

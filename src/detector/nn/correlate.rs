@@ -1,21 +1,26 @@
-//! The two inner loops of every layer: correlation, and the product that gives weight gradients.
+//! The inner loops of the convolutions: correlation, and the products that give the gradients of weights.
 //!
-//! Both read windows straight from a zero-padded channels-last picture. A window is a few *runs* of
-//! neighbouring values, one for each row of the convolution's kernel, so nothing is rearranged first.
-//! Products are summed in registers, a tile of results at a time.
+//! All read windows straight from a zero-padded channels-last image. A window is a few *runs* of neighbouring values,
+//! one for each row of the convolution's kernel, so nothing is rearranged first. Products are summed in registers, a tile
+//! of results at a time.
 
-// Bounds are checked once for a whole picture: checks inside the innermost loops would take the registers
-// that the sums need.
-#![allow(unsafe_code)]
-// The loops over a tile must be written with indices to be unrolled into registers.
-#![allow(clippy::needless_range_loop)]
+#![allow(
+    unsafe_code,
+    reason = "bounds are checked once for a whole image: checks inside the innermost loops would take the registers that \
+              the sums need"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "the loops over a tile must be written with indices to be unrolled into registers"
+)]
 
+use super::scratch::padded_row;
 use super::simd::{Simd, WithSimd};
 
-/// How far beyond its end a buffer may be read or, as scratch, must be long.
+/// How many values beyond its end a buffer may be read; scratch buffers are that much longer.
 pub(super) const SLACK: usize = 64;
 
-/// Windows over a picture, one for each cell of a grid. All lengths are in values.
+/// Windows over an image, one for each cell of a grid. All lengths are in values.
 #[derive(Clone, Copy)]
 pub(super) struct Windows<'a> {
     pub(super) values: &'a [f32],
@@ -23,55 +28,60 @@ pub(super) struct Windows<'a> {
     pub(super) start: usize,
     /// From a window to the one below, and to its right neighbour.
     pub(super) step: [usize; 2],
-    /// Runs of a window, their length, and from one to the next.
+    /// Runs of a window.
     pub(super) runs: usize,
+    /// Values of a run.
     pub(super) run: usize,
+    /// From a run to the next.
     pub(super) pitch: usize,
 }
 
 impl Windows<'_> {
     /// Values in one window.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.runs * self.run
     }
 
-    /// Where the window of a cell starts.
+    /// Start of a cell's window.
     #[inline(always)]
-    pub(super) fn at(&self, cell: [usize; 2]) -> usize {
+    fn at(&self, cell: [usize; 2]) -> usize {
         self.start + cell[0] * self.step[0] + cell[1] * self.step[1]
     }
 
-    /// Where the last run of a cell's window starts.
-    pub(super) fn last(&self, cell: [usize; 2]) -> usize {
+    /// Start of the last run of a cell's window.
+    fn last(&self, cell: [usize; 2]) -> usize {
         self.at(cell) + self.runs.saturating_sub(1) * self.pitch
     }
 }
 
-/// A picture's worth of places, some of which are written.
+/// Positions of a grid's cells in an image.
 #[derive(Clone, Copy)]
 pub(super) struct Cells {
+    /// First value of the first cell.
     pub(super) start: usize,
     /// From a cell to the one below, and to its right neighbour.
     pub(super) step: [usize; 2],
 }
 
 impl Cells {
+    /// First value of a cell.
     #[inline(always)]
     pub(super) fn at(&self, cell: [usize; 2]) -> usize {
         self.start + cell[0] * self.step[0] + cell[1] * self.step[1]
     }
 }
 
-/// `out[cell, n] = act(bias[n] + sum over inputs and k of window(cell)[k] * weights[k, n])`
-pub(super) struct Correlate<'a> {
+/// `out[cell, n] = act(bias[n] + sum over inputs and k of window(cell)[k] * weights[k, n])`; with `ADD` this is added to
+/// `out`.
+pub(super) struct Correlate<'a, const ADD: bool> {
     /// Windows with their weights, `[window, ld]`.
     pub(super) inputs: &'a [(Windows<'a>, &'a [f32])],
     /// Values from one row of weights to the next: a multiple of the lanes, or the exact outputs.
     pub(super) ld: usize,
-    /// `[ld]`, or nothing for zeros.
+    /// `[ld]`, or empty for zeros.
     pub(super) bias: &'a [f32],
     /// Factor for negative sums; 1 leaves them.
-    pub(super) slope: f32,
+    pub(super) negative_slope: f32,
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) outputs: usize,
@@ -79,7 +89,7 @@ pub(super) struct Correlate<'a> {
     pub(super) cells: Cells,
 }
 
-impl WithSimd for Correlate<'_> {
+impl<const ADD: bool> WithSimd for Correlate<'_, ADD> {
     type Output = ();
 
     #[inline(always)]
@@ -103,14 +113,14 @@ impl WithSimd for Correlate<'_> {
     }
 }
 
-impl Correlate<'_> {
+impl<const ADD: bool> Correlate<'_, ADD> {
     /// Panics unless all that [`Correlate::column`] touches is inside its slices.
     fn check(&self, padded: usize) {
         let last = [self.rows - 1, self.cols - 1];
         for (windows, weights) in self.inputs {
             assert!(
                 windows.last(last) + windows.run <= windows.values.len(),
-                "windows leave their picture"
+                "windows exceed their image"
             );
             assert!(
                 windows.len() * self.ld <= weights.len() && padded <= self.ld,
@@ -123,12 +133,12 @@ impl Correlate<'_> {
         );
         assert!(
             self.cells.at(last) + self.outputs <= self.out.len(),
-            "results leave their picture"
+            "results exceed their image"
         );
     }
 
-    /// All cells, `N` vectors of outputs from `column` on, `M` cells at a time. `U` sums run side by
-    /// side where there are too few others to hide the latency of an addition.
+    /// All cells, `N` vectors of outputs from `column` on, `M` cells at a time. `U` sums run side by side where there are
+    /// too few others to hide the latency of an addition.
     #[inline(always)]
     fn column<S: Simd, const M: usize, const N: usize, const U: usize>(
         &mut self,
@@ -140,14 +150,15 @@ impl Correlate<'_> {
             [] => zero,
             bias => simd.load(&bias[column + n * S::LANES..]),
         });
-        let slope = simd.splat(self.slope);
+        let negative_slope = simd.splat(self.negative_slope);
         let count = self.rows * self.cols;
         let (mut row, mut col, mut done) = (0, 0, 0);
         while done < count {
             // The last tile computes its last cell several times over.
-            let mut places = [[row, col]; M];
-            for (m, place) in places.iter_mut().enumerate() {
-                *place = [row, col];
+            let mut cells = [[row, col]; M];
+            let valid = M.min(count - done);
+            for (m, cell) in cells.iter_mut().enumerate() {
+                *cell = [row, col];
                 if done + m + 1 < count {
                     col += 1;
                     if col == self.cols {
@@ -160,22 +171,31 @@ impl Correlate<'_> {
             let mut sums = [[[zero; N]; M]; U];
             sums[0] = [bias; M];
             for (windows, weights) in self.inputs {
-                let at = places.map(|p| windows.at(p));
+                let at = cells.map(|cell| windows.at(cell));
                 sums = accumulate(simd, windows, weights, (self.ld, column), at, sums);
             }
             for m in 0..M {
-                let at = self.cells.at(places[m]);
+                if ADD && m >= valid {
+                    break;
+                }
+                let at = self.cells.at(cells[m]);
                 let out = &mut self.out[at..at + self.outputs];
                 for n in 0..N {
                     let mut sum = sums[0][m][n];
                     for more in &sums[1..] {
                         sum = simd.add(sum, more[m][n]);
                     }
-                    let value = simd.max(sum, simd.mul(sum, slope));
+                    let mut value = simd.max(sum, simd.mul(sum, negative_slope));
                     let out = &mut out[column + n * S::LANES..];
                     if out.len() >= S::LANES {
+                        if ADD {
+                            value = simd.add(simd.load(out), value);
+                        }
                         simd.store(out, value);
                     } else {
+                        if ADD {
+                            value = simd.add(simd.load_part(out), value);
+                        }
                         simd.store_part(out, value);
                     }
                 }
@@ -220,7 +240,7 @@ fn accumulate<S: Simd, const M: usize, const N: usize, const U: usize>(
 }
 
 /// # Safety
-/// `x[..].add(j)` point to values, `w` to `N` registers full.
+/// `x[..].add(j)` point to values, `w` to `N` vectors.
 #[inline(always)]
 unsafe fn multiply<S: Simd, const M: usize, const N: usize>(
     simd: S,
@@ -242,29 +262,48 @@ unsafe fn multiply<S: Simd, const M: usize, const N: usize>(
     sums
 }
 
-/// `sums[k, n] += sum over cells of window(cell)[k] * delta(cell)[n]`
-///
-/// Reads up to [`SLACK`] values beyond the last window and the last cell of `delta`; what it finds there
-/// goes into columns from `outputs` to `ld` at most.
-pub(super) struct Outer<'a> {
-    pub(super) windows: Windows<'a>,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
-    pub(super) delta: &'a [f32],
-    pub(super) cells: Cells,
-    pub(super) outputs: usize,
-    /// Values from one row of sums to the next, at least a whole number of vectors.
-    pub(super) ld: usize,
-    pub(super) sums: &'a mut [f32],
+/// Most outputs that [`DotProducts`] can have.
+const MOST_OUTPUTS: usize = 4;
+
+/// Whether [`DotProducts`] takes fewer steps than [`Correlate`], for windows of `runs * run` values.
+pub(super) fn is_faster_with_dot_products(runs: usize, run: usize, outputs: usize) -> bool {
+    /// Vectors of the widest instruction set; steps to add up a vector's lanes.
+    const LANES: usize = 16;
+    const SUM: usize = 10;
+    outputs <= MOST_OUTPUTS && outputs * (runs * run.div_ceil(LANES) + SUM) < runs * run
 }
 
-/// Most window values that a tile of [`Outer`] takes at once.
-const MOST_ROWS: usize = 12;
+/// Weights `[runs * run, outputs]` -> `[outputs, runs, padded_row(run)]`, with zeros between.
+pub(super) fn weights_by_output(weight: &[f32], run: usize, outputs: usize, out: &mut [f32]) {
+    let ld = padded_row(run);
+    let runs = weight.len() / (outputs * run);
+    out.fill(0.0);
+    for (k, row) in weight.chunks_exact(outputs).enumerate() {
+        for (n, w) in row.iter().enumerate() {
+            out[(n * runs + k / run) * ld + k % run] = *w;
+        }
+    }
+}
 
-/// Cells that are added up in registers before the sums go back to memory.
-const CELLS_PER_PASS: usize = 64;
+/// [`Correlate`] for few outputs, with vectors along the windows:
+/// `out[cell, n] = act(bias[n] + dot product of window(cell) and weights[n])`.
+///
+/// Reads each run to the end of a vector; what it finds beyond must be finite.
+pub(super) struct DotProducts<'a> {
+    pub(super) windows: Windows<'a>,
+    /// As [`weights_by_output`] lays them out.
+    pub(super) weights: &'a [f32],
+    pub(super) bias: &'a [f32],
+    /// Factor for negative sums; 1 leaves them.
+    pub(super) negative_slope: f32,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) outputs: usize,
+    pub(super) out: &'a mut [f32],
+    pub(super) cells: Cells,
+}
 
-impl WithSimd for Outer<'_> {
+impl WithSimd for DotProducts<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -272,7 +311,108 @@ impl WithSimd for Outer<'_> {
         if self.rows * self.cols == 0 {
             return;
         }
-        let vectors = self.outputs.div_ceil(S::LANES);
+        let last = [self.rows - 1, self.cols - 1];
+        let ld = padded_row(self.windows.run);
+        assert!(
+            self.windows.last(last) + ld <= self.windows.values.len(),
+            "windows exceed their image"
+        );
+        assert!(
+            self.outputs * self.windows.runs * ld <= self.weights.len(),
+            "weights are too few"
+        );
+        match self.outputs {
+            1 => self.cells::<S, 8, 1>(simd),
+            2 => self.cells::<S, 4, 2>(simd),
+            3 => self.cells::<S, 3, 3>(simd),
+            4 => self.cells::<S, 2, 4>(simd),
+            n => panic!("at most {MOST_OUTPUTS} outputs are supported, got {n}"),
+        }
+    }
+}
+
+impl DotProducts<'_> {
+    /// All cells with their `N` outputs, `M` cells at a time.
+    #[inline(always)]
+    fn cells<S: Simd, const M: usize, const N: usize>(&mut self, simd: S) {
+        for row in 0..self.rows {
+            for col in (0..self.cols).step_by(M) {
+                // The last tile computes its last cell several times over.
+                let col: [usize; M] = std::array::from_fn(|m| (col + m).min(self.cols - 1));
+                let sums = self.sums::<S, M, N>(simd, col.map(|col| self.windows.at([row, col])));
+                for m in 0..M {
+                    let at = self.cells.at([row, col[m]]);
+                    for (n, out) in self.out[at..at + N].iter_mut().enumerate() {
+                        let sum = simd.sum(sums[m][n]) + self.bias[n];
+                        *out = if sum > 0.0 { sum } else { sum * self.negative_slope };
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn sums<S: Simd, const M: usize, const N: usize>(&self, simd: S, at: [usize; M]) -> [[S::V; N]; M] {
+        let Windows {
+            values,
+            runs,
+            run,
+            pitch,
+            ..
+        } = self.windows;
+        let ld = padded_row(run);
+        let mut sums = [[simd.splat(0.0); N]; M];
+        for r in 0..runs {
+            for j in (0..run).step_by(S::LANES) {
+                // SAFETY: `run` found all windows and weights, to the end of their last vectors, in their slices.
+                unsafe {
+                    let x: [S::V; M] =
+                        std::array::from_fn(|m| simd.load_ptr(values.as_ptr().add(at[m] + r * pitch + j)));
+                    for n in 0..N {
+                        let w = simd.load_ptr(self.weights.as_ptr().add((n * runs + r) * ld + j));
+                        for m in 0..M {
+                            sums[m][n] = simd.mul_add(x[m], w, sums[m][n]);
+                        }
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// `sums[k, n] += sum over cells of window(cell)[k] * values(cell)[n]`
+///
+/// Reads up to [`SLACK`] values beyond the last window and the last cell of `values`; what it finds there goes into
+/// columns from `columns` to `ld` at most.
+pub(super) struct OuterProducts<'a> {
+    pub(super) windows: Windows<'a>,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) values: &'a [f32],
+    pub(super) cells: Cells,
+    /// Values of a cell.
+    pub(super) columns: usize,
+    /// Values from one row of sums to the next, at least a whole number of vectors.
+    pub(super) ld: usize,
+    pub(super) sums: &'a mut [f32],
+}
+
+/// Most window values that a tile of [`OuterProducts`] takes at once.
+const MOST_ROWS: usize = 12;
+
+/// Cells that are added up in registers before the sums go back to memory.
+const CELLS_PER_PASS: usize = 64;
+
+impl WithSimd for OuterProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        if self.rows * self.cols == 0 {
+            return;
+        }
+        let vectors = self.columns.div_ceil(S::LANES);
         self.check(vectors * S::LANES);
         let rows_per_pass = (CELLS_PER_PASS / self.cols).max(1);
         for row in (0..self.rows).step_by(rows_per_pass) {
@@ -300,15 +440,15 @@ impl WithSimd for Outer<'_> {
     }
 }
 
-impl Outer<'_> {
-    /// Panics unless all that [`Outer::tile`] touches is inside its slices.
+impl OuterProducts<'_> {
+    /// Panics unless all that [`OuterProducts::tile`] touches is inside its slices.
     fn check(&self, padded: usize) {
         let last = [self.rows - 1, self.cols - 1];
         let reach = self.windows.last(last) + self.windows.run + MOST_ROWS;
-        assert!(reach <= self.windows.values.len(), "windows leave their picture");
+        assert!(reach <= self.windows.values.len(), "windows exceed their image");
         assert!(
-            self.cells.at(last) + padded <= self.delta.len(),
-            "gradients leave their picture"
+            self.cells.at(last) + padded <= self.values.len(),
+            "values exceed their image"
         );
         assert!(
             self.windows.len() * self.ld <= self.sums.len() && padded <= self.ld,
@@ -316,6 +456,7 @@ impl Outer<'_> {
         );
     }
 
+    /// `N` vectors of sums from `column` on.
     #[inline(always)]
     fn column<S: Simd, const M: usize, const N: usize>(
         &mut self,
@@ -333,7 +474,7 @@ impl Outer<'_> {
         N
     }
 
-    /// Sums of `valid` window values, `offset` into the window, with `N` vectors of outputs.
+    /// Sums of `valid` window values, `offset` into the window, with `N` vectors.
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const N: usize>(
         &mut self,
@@ -353,24 +494,24 @@ impl Outer<'_> {
             }
         }
         for row in rows.clone() {
-            // SAFETY: `Outer::check` found all windows and cells, and what is read beyond them, in their slices.
+            // SAFETY: `OuterProducts::check` found all windows and cells, and what is read beyond them, in their slices.
             unsafe {
                 let mut x = self
                     .windows
                     .values
                     .as_ptr()
                     .add(self.windows.at([row, 0]) + offset);
-                let mut delta = self.delta.as_ptr().add(self.cells.at([row, 0]) + column);
+                let mut values = self.values.as_ptr().add(self.cells.at([row, 0]) + column);
                 for _ in 0..self.cols {
-                    let d: [S::V; N] = std::array::from_fn(|n| simd.load_ptr(delta.add(n * S::LANES)));
+                    let v: [S::V; N] = std::array::from_fn(|n| simd.load_ptr(values.add(n * S::LANES)));
                     for m in 0..M {
                         let x = simd.splat(*x.add(m));
                         for n in 0..N {
-                            sums[m][n] = simd.mul_add(x, d[n], sums[m][n]);
+                            sums[m][n] = simd.mul_add(x, v[n], sums[m][n]);
                         }
                     }
                     x = x.wrapping_add(self.windows.step[1]);
-                    delta = delta.wrapping_add(self.cells.step[1]);
+                    values = values.wrapping_add(self.cells.step[1]);
                 }
             }
         }

@@ -1,17 +1,53 @@
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
+use candle_nn::Module;
 
-use super::super::conv::{crop, upsample2x};
 use super::super::simd::tests::on_every_level;
 use super::super::{Activation, Conv, ConvSpec, Parameters};
-use super::{assert_close, assert_slopes, random, random_var, rng, values, weighted};
+use super::{assert_close, assert_gradients, random, random_var, recorded, rng, values, weighted};
 
-/// What [`Conv::forward_enlarged`] promises, step by step.
+/// Nearest-neighbour upsampling by two, of Candle's own operations.
+///
+/// # Shapes
+/// `[B, H, W, C]` -> `[B, 2 H, 2 W, C]`
+fn upsample2x(x: &Tensor) -> Result<Tensor> {
+    let (b, h, w, c) = x.dims4()?;
+    x.reshape((b, h, 1, w, 1, c))?
+        .broadcast_as((b, h, 2, w, 2, c))?
+        .reshape((b, 2 * h, 2 * w, c))
+}
+
+/// The upper left part of an image.
+///
+/// # Shapes
+/// `[B, H, W, C]` -> `[B, height, width, C]`
+fn crop(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    x.narrow(1, 0, height)?.narrow(2, 0, width)
+}
+
+/// [`Conv::forward_upsampled`] step by step.
 fn stepwise(conv: &Conv, x: &Tensor, size: [usize; 2], extra: Option<&Tensor>) -> Result<Tensor> {
-    let picture = crop(&upsample2x(x)?, size[0], size[1])?;
+    let image = crop(&upsample2x(x)?, size[0], size[1])?;
     match extra {
-        Some(extra) => conv.forward(&Tensor::cat(&[&picture, extra], 3)?),
-        None => conv.forward(&picture),
+        Some(extra) => conv.forward(&Tensor::cat(&[&image, extra], 3)?),
+        None => conv.forward(&image),
     }
+}
+
+#[test]
+fn the_reference_repeats_pixels_and_has_gradients() {
+    let x = random_var(&[2, 3, 4, 2], &mut rng(4));
+    let up = upsample2x(&x).unwrap();
+    let rows: Vec<Vec<Vec<Vec<f32>>>> = (0..2).map(|b| up.get(b).unwrap().to_vec3().unwrap()).collect();
+    let source: Vec<Vec<Vec<Vec<f32>>>> = (0..2).map(|b| x.get(b).unwrap().to_vec3().unwrap()).collect();
+    for (b, i, j) in [(0, 0, 0), (1, 5, 7), (0, 3, 2), (1, 2, 5)] {
+        assert_eq!(rows[b][i][j], source[b][i / 2][j / 2]);
+    }
+    let part = crop(&up, 5, 7).unwrap();
+    assert_eq!(part.dims(), [2, 5, 7, 2]);
+    let pull = random(part.dims(), &mut rng(5));
+    let store = (&part * &pull).unwrap().sum_all().unwrap().backward().unwrap();
+    let value = || Ok(weighted(&crop(&upsample2x(&x)?, 5, 7)?, &pull));
+    assert_gradients(&x, &values(store.get(&x).unwrap()), value, "input");
 }
 
 struct Case {
@@ -25,7 +61,7 @@ struct Case {
 }
 
 impl Case {
-    fn conv(&self, params: &mut Parameters) -> Conv {
+    fn conv(&self, params: &Parameters) -> Conv {
         let &Self {
             small,
             extra,
@@ -43,7 +79,7 @@ impl Case {
             padding,
             activation,
         };
-        Conv::new(params, "conv", spec, &mut rng(1)).unwrap()
+        super::conv(spec, params)
     }
 
     fn check(&self, batch: usize) {
@@ -59,18 +95,18 @@ impl Case {
         let what = format!(
             "{batch}x{h}x{w}x{c} -> {size:?}+{extra} -> {outputs}, kernel {kernel}, padding {padding}"
         );
-        let mut params = Parameters::new(&Device::Cpu);
-        let conv = self.conv(&mut params);
+        let params = Parameters::new(rng(1));
+        let conv = self.conv(&params);
         let x = random_var(&[batch, h, w, c], &mut rng(2));
-        let behind = (extra > 0).then(|| random(&[batch, size[0], size[1], extra], &mut rng(3)));
-        let want = stepwise(&conv, &x, size, behind.as_ref()).unwrap();
+        let appended = (extra > 0).then(|| random(&[batch, size[0], size[1], extra], &mut rng(3)));
+        let want = recorded(|| stepwise(&conv, &x, size, appended.as_ref()));
         let pull = random(want.dims(), &mut rng(4));
         let loss = |y: &Tensor| (y * &pull).unwrap().sum_all().unwrap();
-        let wanted = params.backward_by_candle(&loss(&want)).unwrap().clone();
+        let wanted = params.backward_by_candle(&loss(&want)).unwrap();
         let wanted_x = values(loss(&want).backward().unwrap().get(&x).unwrap());
 
         on_every_level(|| {
-            let got = conv.forward_enlarged(&x, size, behind.as_ref()).unwrap();
+            let got = recorded(|| conv.forward_upsampled(&x, size, appended.as_ref()));
             assert_eq!(got.dims(), want.dims(), "{what}");
             assert_close(&values(&got), &values(&want), 1e-5, &what);
             let got = loss(&got);
@@ -89,7 +125,7 @@ impl Case {
 const ACT: Activation = Activation::LeakyRelu(0.1);
 
 #[test]
-fn is_the_same_as_step_by_step_for_kernels_paddings_sizes_and_channels() {
+fn agrees_with_single_steps_for_kernels_paddings_sizes_and_channels() {
     for kernel in 1..=5 {
         for padding in 0..kernel {
             for (size, extra, outputs) in [
@@ -116,7 +152,7 @@ fn is_the_same_as_step_by_step_for_kernels_paddings_sizes_and_channels() {
 }
 
 #[test]
-fn is_the_same_as_step_by_step_on_the_nets_shapes() {
+fn agrees_with_single_steps_on_the_nets_shapes() {
     for (small, size, extra, outputs) in [
         ([17, 23, 24], [33, 45], 2, 16),
         ([13, 23, 24], [25, 45], 2, 16),
@@ -140,7 +176,7 @@ fn is_the_same_as_step_by_step_on_the_nets_shapes() {
 }
 
 #[test]
-fn gradients_are_slopes() {
+fn gradients_agree_with_finite_differences() {
     let activation = Activation::Identity;
     let case = Case {
         small: [3, 4, 3],
@@ -151,28 +187,29 @@ fn gradients_are_slopes() {
         padding: 1,
         activation,
     };
-    let mut params = Parameters::new(&Device::Cpu);
-    let conv = case.conv(&mut params);
+    let params = Parameters::new(rng(1));
+    let conv = case.conv(&params);
     let x = random_var(&[2, 3, 4, 3], &mut rng(2));
     let extra = random(&[2, 5, 8, 2], &mut rng(3));
-    let forward = || conv.forward_enlarged(&x, case.size, Some(&extra));
-    let pull = random(forward().unwrap().dims(), &mut rng(4));
-    let loss = (forward().unwrap() * &pull).unwrap().sum_all().unwrap();
-    let all = params.backward_by_candle(&loss).unwrap().clone();
+    let forward = || conv.forward_upsampled(&x, case.size, Some(&extra));
+    let y = recorded(forward);
+    let pull = random(y.dims(), &mut rng(4));
+    let loss = (y * &pull).unwrap().sum_all().unwrap();
+    let all = params.backward_by_candle(&loss).unwrap();
     let dx = values(loss.backward().unwrap().get(&x).unwrap());
-    let slope = || Ok(weighted(&forward()?, &pull));
-    assert_slopes(&x, &dx, slope, "input");
+    let value = || Ok(weighted(&forward()?, &pull));
+    assert_gradients(&x, &dx, value, "input");
     let mut start = 0;
     for (name, var) in params.iter() {
         let end = start + var.elem_count();
-        assert_slopes(var, &all[start..end], slope, name);
+        assert_gradients(&var, &all[start..end], value, &name);
         start = end;
     }
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
-    let mut params = Parameters::new(&Device::Cpu);
+fn inputs_that_do_not_fit_are_rejected() {
+    let params = Parameters::new(rng(1));
     let case = Case {
         small: [3, 4, 3],
         size: [5, 8],
@@ -182,16 +219,16 @@ fn what_does_not_fit_is_refused() {
         padding: 1,
         activation: ACT,
     };
-    let conv = case.conv(&mut params);
+    let conv = case.conv(&params);
     let (x, extra) = (
         random(&[2, 3, 4, 3], &mut rng(2)),
         random(&[2, 5, 8, 2], &mut rng(3)),
     );
-    assert!(conv.forward_enlarged(&x, [5, 8], Some(&extra)).is_ok());
+    assert!(conv.forward_upsampled(&x, [5, 8], Some(&extra)).is_ok());
     for (size, extra) in [([5, 8], None), ([4, 8], Some(&extra)), ([5, 9], Some(&extra))] {
-        let error = conv.forward_enlarged(&x, size, extra).unwrap_err().to_string();
+        let error = conv.forward_upsampled(&x, size, extra).unwrap_err().to_string();
         assert!(error.contains("[2, 3, 4, 3]"), "{error}");
     }
     let tracked = random_var(&[2, 5, 8, 2], &mut rng(3));
-    assert!(conv.forward_enlarged(&x, [5, 8], Some(&tracked)).is_err());
+    assert!(conv.forward_upsampled(&x, [5, 8], Some(&tracked)).is_err());
 }
