@@ -72,7 +72,10 @@ fn a_detector_that_continues_from_what_was_learnt_is_the_same_detector() {
     ciborium::into_writer(&stayed.learnt().unwrap(), &mut stored).unwrap();
     let learnt: Learnt = ciborium::from_reader(stored.as_slice()).unwrap();
     // Without printing megabytes where it fails.
-    assert!(learnt == stayed.learnt().unwrap(), "what is stored is not what was learnt");
+    assert!(
+        learnt == stayed.learnt().unwrap(),
+        "what is stored is not what was learnt"
+    );
 
     let mut moved = Detector::new(Config::default(), SIZE).unwrap();
     moved.restore(learnt).unwrap();

@@ -150,7 +150,7 @@ pub fn take_pictures(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result
     Ok((order.filter_map(|p| cards.remove(&p)).collect(), deviation))
 }
 
-fn reconstruction(detector: &gstvaeanomaly::detector::Detector) -> Option<image::RgbImage> {
+fn reconstruction(detector: &mut gstvaeanomaly::detector::Detector) -> Option<image::RgbImage> {
     let (width, height, pixels) = detector.reconstruction()?;
     let small = image::RgbImage::from_raw(width as u32, height as u32, pixels)?;
     let large = (width as u32 * 4, height as u32 * 4);
