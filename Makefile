@@ -68,38 +68,37 @@ deps:
 	  exit 1; \
 	fi
 
-# With the demo's programs: alone, the library would be built with other features of the same packages, and the demo
-# would build everything again.
 build: deps
-	$(CARGO) build --release --lib --example street_scene --example demo_summary
+	$(CARGO) build --release --lib
 
 cuda: PACKAGES += $(CUDA_PACKAGES)
 cuda: deps
 	$(TOOLKIT) $(CARGO) build --release --lib --features cuda --target-dir $(CUDA_TARGET)
 
-demo: build
-	@sh examples/demo.sh '$(VIDEO)' '$(DURATION)'
+demo: deps
+	$(CARGO) build --release -p gst-plugin-vaeanomaly -p street_scene -p demo_summary
+	@sh examples/demo_summary/run.sh '$(VIDEO)' '$(DURATION)'
 
 evaluate: deps
-	$(CARGO) build --release --lib --example street_scene --example evaluate
+	$(CARGO) build --release -p street_scene -p evaluate
 	@sh examples/evaluate/run.sh '$(DATA)'
 
-# SEED, of the street that is rendered; SETTINGS, say "--pre-roll 3 --keepalive 10"; `target/release/examples/bandwidth --help` lists them.
+# SEED, of the street that is rendered; SETTINGS, say "--pre-roll 3 --keepalive 10"; `target/release/bandwidth --help` lists them.
 SETTINGS ?=
 LABELS ?=
 SEED ?= 1
 STREET := target/bandwidth/$(SEED)
 
 bandwidth: deps
-	$(CARGO) build --release --lib --example street_scene --example bandwidth
+	$(CARGO) build --release -p street_scene -p bandwidth
 	@if [ -n '$(VIDEO)' ]; then \
 	  set -- '$(VIDEO)'; [ -z '$(LABELS)' ] || set -- "$$@" --labels '$(LABELS)'; \
 	else \
-	  [ -s $(STREET)/events.csv ] || target/release/examples/street_scene --seed $(SEED) --out $(STREET) \
+	  [ -s $(STREET)/events.csv ] || target/release/street_scene --seed $(SEED) --out $(STREET) \
 	    --lead-in 90 --events 5 --duration 600; \
 	  set -- $(STREET)/street.mp4 --labels $(STREET)/labels.csv; \
 	fi; \
-	target/release/examples/bandwidth "$$@" $(SETTINGS)
+	target/release/bandwidth "$$@" $(SETTINGS)
 
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps
@@ -114,15 +113,14 @@ bench-memory: deps
 
 # Without --release: CI has two cores, and one profile is enough.
 check: deps
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --all-targets --features static,capi,doc -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features static,capi,doc -- -D warnings
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
 	$(CARGO) check --lib --no-default-features
 
 test: check
-	$(CARGO) build --lib --examples
-	G_DEBUG=fatal_warnings $(CARGO) test --no-fail-fast
+	G_DEBUG=fatal_warnings $(CARGO) test --workspace --no-fail-fast
 	@$(MAKE) --no-print-directory test-loading
 
 # What `make cuda` makes, with no NVIDIA library to be had: lints, and the tests of the shared library on that very file.
@@ -131,20 +129,19 @@ test-loading: deps
 	@status=0; $(TOOLKIT) true || status=$$?; \
 	case $$status in \
 	0) $(MAKE) --no-print-directory check-cuda cuda && \
-	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --test load --test pipelines;; \
+	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --workspace --test load --test pipelines;; \
 	3) echo "SKIPPED: loading the plugin of make cuda (there is no compiler for it, see above)";; \
 	*) exit $$status;; \
 	esac
 
 check-cuda: PACKAGES += $(CUDA_PACKAGES)
 check-cuda: deps
-	$(TOOLKIT) $(CARGO) clippy --all-targets --features cuda -- -D warnings
+	$(TOOLKIT) $(CARGO) clippy --workspace --all-targets --features cuda -- -D warnings
 
 # All tests with the feature: those of the CPU, and, where there is a GPU, those that need one.
 test-cuda: PACKAGES += $(CUDA_PACKAGES)
 test-cuda: deps
-	$(TOOLKIT) $(CARGO) build --lib --examples --features cuda --target-dir $(CUDA_TARGET)
-	G_DEBUG=fatal_warnings $(TOOLKIT) $(CARGO) test --features cuda --no-fail-fast --target-dir $(CUDA_TARGET)
+	G_DEBUG=fatal_warnings $(TOOLKIT) $(CARGO) test --workspace --features cuda --no-fail-fast --target-dir $(CUDA_TARGET)
 
 clean:
 	$(CARGO) clean

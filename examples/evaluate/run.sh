@@ -6,7 +6,7 @@
 # in DATA/train.
 set -eu
 
-programs=${CARGO_TARGET_DIR:-target}/release/examples
+programs=${CARGO_TARGET_DIR:-target}/release
 out=${CARGO_TARGET_DIR:-target}/evaluate
 scene=$out/scene
 mkdir -p "$out"

@@ -1,11 +1,6 @@
 //! What several test files share: where the plugin is, and a short labelled scene.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-#[path = "../../examples/street_scene/record.rs"]
-pub mod record;
-#[path = "../../examples/street_scene/scene/mod.rs"]
-pub mod scene;
-
 /// Running the recipes of `pipelines/`.
 pub mod recipe;
 /// A harness around the element, and what came out of it.
@@ -17,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use scene::{Config, Labels, Scene};
+use street_scene::record::{self, Recorder};
+use street_scene::scene::{Config, Labels, Scene};
 
 /// Frames a second of the shared scene.
 pub const FPS: i32 = 10;
@@ -61,7 +57,7 @@ fn record_to(scene: &mut Scene, frames: usize, file: &Path) {
         fps: gst::Fraction::new(FPS, 1),
         bitrate: 300,
     };
-    let mut recorder = record::Recorder::new(&settings).expect("the encoder starts");
+    let mut recorder = Recorder::new(&settings).expect("the encoder starts");
     for frame in 0..frames {
         let picture = scene.render(frame as f64 / f64::from(FPS));
         recorder.push(picture).expect("the encoder takes a frame");

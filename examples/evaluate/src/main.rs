@@ -1,0 +1,49 @@
+//! Measures `vaeanomaly` on labelled video: one stream, one pass, scored before learnt.
+//!
+//! ```sh
+//! cargo run --release -p evaluate -- --clips 'clips/*.mp4' --labels labels.csv --report report.html
+//! ```
+
+mod args;
+mod autoencoder;
+mod baseline;
+mod choose;
+mod clips;
+mod core_pass;
+mod encode;
+mod evaluation;
+mod figures;
+mod json;
+mod labels;
+mod motioncells;
+mod perturb;
+mod progress;
+mod report;
+mod stream;
+mod table;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::args::Args;
+use crate::evaluation::Task;
+
+fn main() -> Result<()> {
+    let task = Task::new(Args::parse())?;
+    gst::init().context("cannot start GStreamer")?;
+    gstvaeanomaly::plugin_register_static().context("cannot register the element")?;
+    // What cannot be set is found before the first frame is decoded.
+    stream::make_element(&task.settings(0))?;
+
+    let evaluation = task.evaluate()?;
+    print!("{}", table::text(&evaluation));
+    if let Some(path) = &task.args.json {
+        let text = serde_json::to_string_pretty(&json::document(&task, &evaluation))?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &task.args.report {
+        let html = report::html(&task, &evaluation)?;
+        std::fs::write(path, html).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The evaluation program end to end: on a rendered street it must beat what a broken model could reach, and
+//! mistakes on its command line or in its labels must be named.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use street_scene::record::{Recorder, Settings};
+use street_scene::scene::{Config, Kind, Labels, Scene};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evaluate"));
+    command.env("RUST_BACKTRACE", "0");
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Renders a street of `config` at ten frames per second into `folder`: `street.mp4` and `labels.csv`.
+fn render(folder: &Path, config: &Config) {
+    const FPS: i32 = 10;
+    gst::init().unwrap();
+    let mut scene = Scene::new(config).unwrap();
+    let labels = Labels::new(&scene, f64::from(FPS));
+    let settings = Settings {
+        file: folder.join("street.mp4"),
+        width: config.width,
+        height: config.height,
+        fps: gst::Fraction::new(FPS, 1),
+        bitrate: 200,
+    };
+    let mut recorder = Recorder::new(&settings).unwrap();
+    for frame in 0..labels.frames.len() {
+        recorder
+            .push(scene.render(frame as f64 / f64::from(FPS)))
+            .unwrap();
+    }
+    recorder.finish().unwrap();
+    std::fs::write(folder.join("labels.csv"), labels.frames_csv("street")).unwrap();
+}
+
+/// Two seconds of an empty street, small, with labels.
+fn short_clip() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        width: 160,
+        height: 96,
+        events: 0,
+        lead_in: 2.0,
+        duration: Some(2.0),
+        ..Config::default()
+    };
+    render(folder.path(), &config);
+    folder
+}
+
+/// `evaluate` on everything in `folder`, without the slow extras.
+fn evaluate(folder: &Path) -> Command {
+    let mut command = program();
+    command
+        .arg("--clips")
+        .arg(folder.join("*.mp4"))
+        .args(["--no-baselines", "--no-bytes"]);
+    command
+}
+
+/// Standard error of a run that must fail.
+fn failure(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "{command:?} succeeds");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_anomalies_of_a_street_are_found_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        width: 240,
+        height: 136,
+        seed: 3,
+        lead_in: 40.0,
+        events: 3,
+        kinds: vec![Kind::Cyclist],
+        spacing: 5.0,
+        ..Config::default()
+    };
+    render(folder.path(), &config);
+    let (figures, report) = (
+        folder.path().join("figures.json"),
+        folder.path().join("report.html"),
+    );
+    let mut command = program();
+    command.arg("--clips").arg(folder.path().join("*.mp4"));
+    command.arg("--labels").arg(folder.path().join("labels.csv"));
+    command.args(["--skip", "200", "--seeds", "1"]);
+    command.arg("--json").arg(&figures).arg("--report").arg(&report);
+    let output = run(&mut command);
+
+    let figures = json(&figures);
+    let number = |name: &str| {
+        figures[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no {name} in {figures}"))
+    };
+    assert!(number("auroc") > 0.9, "AUROC {}", number("auroc"));
+    assert_eq!(figures["events_detected"], figures["events"]);
+    assert_eq!(figures["events"], 3);
+    assert!(number("bytes_kept_share") < 1.0 && number("bytes_kept_share") > 0.0);
+    for name in [
+        "average_precision",
+        "eer",
+        "precision",
+        "recall",
+        "f1",
+        "best_f1",
+        "best_threshold",
+        "frames_per_second",
+    ] {
+        assert!(number(name).is_finite(), "{name}");
+    }
+    let baseline = figures["baselines"]["frame difference"].as_f64().unwrap();
+    assert!(
+        number("auroc") > baseline,
+        "AUROC {} against {baseline} of the frame difference",
+        number("auroc")
+    );
+    assert!(figures["baselines"]["online autoencoder"].is_number());
+
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.matches("<svg").count() >= 5 && report.contains("data:image/jpeg;base64,"));
+    let elsewhere = ["src=\"http", "href=", "url("];
+    assert!(
+        elsewhere.iter().all(|link| !report.contains(link)),
+        "the report is not self-contained"
+    );
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        table.contains("events found") && table.contains("3 of 3"),
+        "{table}"
+    );
+}
+
+#[test]
+fn unlabelled_video_has_scores_but_no_figures_of_merit() {
+    let folder = short_clip();
+    let figures = folder.path().join("figures.json");
+    run(evaluate(folder.path()).arg("--json").arg(&figures));
+    let figures = json(&figures);
+    assert_eq!(figures["frames"], 20);
+    assert!(figures["auroc"].is_null() && figures["events"].is_null());
+}
+
+#[test]
+fn disturbances_reach_the_frames() {
+    let folder = short_clip();
+    let figures = folder.path().join("figures.json");
+    let disturbances = [
+        "noise:10",
+        "brightness:0.6@0.5",
+        "jitter:1",
+        "occlude:0.1@1",
+        "jpeg:40",
+        "fps:0.5",
+    ];
+    let mut command = evaluate(folder.path());
+    command
+        .arg("--labels")
+        .arg(folder.path().join("labels.csv"))
+        .arg("--json")
+        .arg(&figures);
+    for disturbance in disturbances {
+        command.args(["--perturb", disturbance]);
+    }
+    run(&mut command);
+    assert_eq!(
+        json(&figures)["frames"],
+        10,
+        "half of 20 frames, and labels that follow them"
+    );
+}
+
+#[test]
+fn wrong_labels_are_named_with_clip_and_frame() {
+    let folder = short_clip();
+    let labels = folder.path().join("labels.csv");
+    let good = std::fs::read_to_string(&labels).unwrap();
+    let cases = [
+        (
+            good.replace("street,7,0\n", ""),
+            "no label for clip street frame 7",
+        ),
+        (
+            good.replace("street,19,0\n", ""),
+            "no label for clip street frame 19",
+        ),
+        (
+            good.replace("street,7,0", "street,7,yes"),
+            "clip street frame 7: label must be 0 or 1, got 'yes'",
+        ),
+        (
+            good.replace("street,", "avenue,"),
+            "no label for clip street frame 0",
+        ),
+        (good.clone() + "street,20,0\n", "clip street ends after 20 frames"),
+    ];
+    for (text, expected) in cases {
+        std::fs::write(&labels, text).unwrap();
+        let error = failure(evaluate(folder.path()).arg("--labels").arg(&labels));
+        assert!(error.contains(expected), "'{expected}' is not in: {error}");
+    }
+}
+
+#[test]
+fn wrong_options_are_named() {
+    let folder = short_clip();
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--perturb", "blur:3"],
+            "knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'",
+        ),
+        (&["--perturb", "fps:7"], "value must be 0.01..=1, got '7'"),
+        (&["--set", "speed=3"], "vaeanomaly has no such property"),
+        (&["--set", "latent-dim=0"], "latent-dim must be 1..=512, got 0"),
+        (&["--set", "threshold=much"], "does not take the value 'much'"),
+        (
+            &["--warm", "/nowhere/*.mp4"],
+            "--warm '/nowhere/*.mp4' matches no file",
+        ),
+    ];
+    for (options, expected) in cases {
+        let error = failure(evaluate(folder.path()).args(options));
+        assert!(error.contains(expected), "'{expected}' is not in: {error}");
+    }
+    let broken = folder.path().join("broken.mp4");
+    std::fs::write(&broken, "no video").unwrap();
+    let error = failure(evaluate(folder.path()).args(["--clips", broken.to_str().unwrap()]));
+    assert!(error.contains("broken.mp4"), "{error}");
+}
