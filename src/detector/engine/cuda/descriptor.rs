@@ -2,6 +2,7 @@
 //!
 //! The structures are those of `kernels/layout.cuh`; a test holds them together.
 
+use crate::detector::nn::AdamConfig;
 use crate::detector::vae::{self, LayerRole, ScoreMap, ScoringWeights, VaeConfig};
 
 /// Threads of a block.
@@ -330,6 +331,7 @@ impl Plan {
             Purpose::Scoring => (1, false),
             Purpose::Training { batch } => (batch, true),
         };
+        let adam = AdamConfig::default();
         let (dims, cells) = (config.latent.dim(), config.latent_values() / config.latent.dim());
         let image_channels = fill_up(config.channels + config.condition);
         let mut workspace = Workspace::default();
@@ -370,12 +372,12 @@ impl Plan {
             log_var_max: config.log_var_range[1],
             inverse_scale: (1.0 / (3.0 * config.residual_scale * config.residual_scale)) as f32,
             reconstruction_weight: config.reconstruction_weight as f32,
-            beta1: ADAM.beta1 as f32,
-            one_minus_beta1: (1.0 - ADAM.beta1) as f32,
-            beta2: ADAM.beta2 as f32,
-            one_minus_beta2: (1.0 - ADAM.beta2) as f32,
-            epsilon: ADAM.epsilon as f32,
-            max_norm: ADAM.max_norm as f32,
+            beta1: adam.beta1 as f32,
+            one_minus_beta1: (1.0 - adam.beta1) as f32,
+            beta2: adam.beta2 as f32,
+            one_minus_beta2: (1.0 - adam.beta2) as f32,
+            epsilon: adam.eps as f32,
+            max_norm: adam.max_norm as f32,
             ..Net::default()
         };
         let mut partial = Partials::default();
@@ -545,19 +547,3 @@ fn stage(net: &mut Net, sized: &[Sized<'_>], limit: usize) -> usize {
     }
     used
 }
-
-/// Constants of the optimiser.
-pub(super) struct Adam {
-    pub(super) beta1: f64,
-    pub(super) beta2: f64,
-    pub(super) epsilon: f64,
-    /// The gradient is scaled down to this Euclidean norm when it is longer.
-    pub(super) max_norm: f64,
-}
-
-pub(super) const ADAM: Adam = Adam {
-    beta1: 0.9,
-    beta2: 0.99,
-    epsilon: 1e-8,
-    max_norm: 1.0,
-};

@@ -74,7 +74,7 @@ struct Job {
     const Net* net;
     // Slot: parameters, moments of the gradient, moving average of the parameters (or null).
     float *weights, *first_moment, *second_moment, *average;
-    // Slot: [H, W, C], written by a scoring job.
+    // Slot: [H, W, C], written by a scoring job; or null.
     float* prediction;
     // [B, H, W, C], [B, H, W, D], [B, latent values], [B, features of all cells] or null.
     const float *target, *condition, *noise, *mask;

@@ -218,7 +218,7 @@ DEVICE int reflect(int i, int n) {
     return i;
 }
 
-// The anomaly map before it is averaged, and the prediction.
+// The anomaly map before it is averaged, and the prediction where it is wanted.
 DEVICE void score_map(const Net& n, const float* weights, float* work, float* prediction) {
     const Layer &last = n.layer[n.layers - 1], &heads = n.layer[n.heads];
     const int dims = 4 * n.latent_quads, pitch = 4 * n.image_quads, output_pitch = 4 * last.output_quads;
@@ -227,7 +227,7 @@ DEVICE void score_map(const Net& n, const float* weights, float* work, float* pr
         float errors = 0.0f, targets = 0.0f, predictions = 0.0f;
         for (int c = 0; c < n.channels; c++) {
             float predicted = y[c] + (n.base_image >= 0 ? weights[n.base_image + p * output_pitch + c] : 0.0f), error = target[c] - predicted;
-            prediction[p * n.channels + c] = predicted;
+            if (prediction) prediction[p * n.channels + c] = predicted;
             errors += error * error;
             targets += target[c];
             predictions += predicted;
@@ -245,7 +245,7 @@ DEVICE void score_map(const Net& n, const float* weights, float* work, float* pr
 
 DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work) {
     const float* weights = in_global_memory(n.moving_average ? job.average : job.weights, work);
-    float *output = in_global_memory(job.output, work), *prediction = in_global_memory(job.prediction, work);
+    float *output = in_global_memory(job.output, work), *prediction = job.prediction ? in_global_memory(job.prediction, work) : nullptr;
     const int dims = 4 * n.latent_quads;
     stage_weights(n, weights, shared);
     load_inputs(n, job, work, 1);
