@@ -136,11 +136,6 @@ impl<D: Device> Arena<D> {
             unsafe { self.device.free(self.memory, slab.address) };
         }
     }
-
-    /// Bytes in slabs.
-    pub(super) fn bytes(&self) -> usize {
-        lock(&self.slabs).iter().map(|slab| 4 * slab.floats).sum()
-    }
 }
 
 impl<D: Device> Drop for Arena<D> {

@@ -295,7 +295,10 @@ impl ParameterMap {
 
     /// The inverse of [`ParameterMap::pack`].
     pub(super) fn unpack(&self, array: &[f32]) -> Vec<f32> {
-        self.offsets.iter().map(|&offset| array[offset as usize]).collect()
+        self.offsets
+            .iter()
+            .map(|&offset| array[offset as usize])
+            .collect()
     }
 }
 
@@ -419,7 +422,9 @@ impl Plan {
         let shared = stage(&mut net, &sized, shared);
         if workspace.0 > i32::MAX as usize {
             let megabytes = workspace.0 / 250_000;
-            return Err(format!("the net needs {megabytes} MB for its activations, more than the kernels can address"));
+            return Err(format!(
+                "the net needs {megabytes} MB for its activations, more than the kernels can address"
+            ));
         }
         Ok(Self {
             net,
@@ -434,7 +439,10 @@ impl Plan {
 fn check(config: &VaeConfig, sized: &[Sized<'_>]) -> Result<(), String> {
     let [height, width] = config.size;
     if sized.len() > MAX_LAYERS {
-        return Err(format!("the net has {} layers, the kernels take {MAX_LAYERS}", sized.len()));
+        return Err(format!(
+            "the net has {} layers, the kernels take {MAX_LAYERS}",
+            sized.len()
+        ));
     }
     if config.encoder.is_empty() || config.decoder.is_empty() {
         return Err("the net has no encoder or no decoder".to_owned());
@@ -459,7 +467,11 @@ fn geometry(s: &Sized<'_>) -> Layer {
     let [input_height, input_width] = layer.input_size;
     let [upsampled_height, upsampled_width] = layer.upsampled_size;
     let [output_height, output_width] = layer.output_size;
-    let taps = if layer.kernel == 3 { 3 } else { layer.kernel * layer.kernel };
+    let taps = if layer.kernel == 3 {
+        3
+    } else {
+        layer.kernel * layer.kernel
+    };
     let (inputs, extra, outputs) = (s.inputs / 4, s.extra / 4, s.outputs / 4);
     // Upsampled rows of the last input row, and rows of the box sums: those of whole input rows, and one a tap for a last
     // row that was cropped.
@@ -521,13 +533,21 @@ impl Partials {
         match s.layer.dense {
             true => grow(&mut self.partial, layer.input_grad_splits, batch * s.inputs),
             false => {
-                grow(&mut self.partial, layer.weight_splits, taps * s.inputs * s.outputs);
+                grow(
+                    &mut self.partial,
+                    layer.weight_splits,
+                    taps * s.inputs * s.outputs,
+                );
                 grow(&mut self.extra, layer.extra_splits, taps * s.extra * s.outputs);
                 grow(&mut self.bias, layer.bias_splits, s.outputs);
             }
         }
         if s.layer.upsample > 1 {
-            grow(&mut self.boxes, layer.box_height * layer.box_width, batch * s.outputs);
+            grow(
+                &mut self.boxes,
+                layer.box_height * layer.box_width,
+                batch * s.outputs,
+            );
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use candle_core::cuda::cudarc::driver::result::{self, DriverError, device, event, function, module, occupancy, stream};
+use candle_core::cuda::cudarc::driver::result::{
+    self, DriverError, device, event, function, module, occupancy, stream,
+};
 use candle_core::cuda::cudarc::driver::{CudaContext, sys};
 
 use super::arena::lock;
@@ -54,7 +56,9 @@ pub(crate) fn open_faster_than_cpu() -> Result<(usize, ServerHandle<Gpu>), Strin
             true => Ok(()),
             false => {
                 let [device, cpu] = [device, cpu].map(|time| 1e3 * time.as_secs_f64());
-                Err(format!("is slower than the CPU: {device:.2} ms against {cpu:.2} ms for a frame and a step"))
+                Err(format!(
+                    "is slower than the CPU: {device:.2} ms against {cpu:.2} ms for a frame and a step"
+                ))
             }
         }
     })
@@ -68,12 +72,16 @@ fn open_first(
         return Err(format!("CUDA needs {library}, which cannot be loaded"));
     }
     result::init().map_err(|e| format!("there is no usable CUDA driver: {}", name(e)))?;
-    let count = CudaContext::device_count().map_err(|e| format!("the driver lists no CUDA device: {}", name(e)))?;
+    let count =
+        CudaContext::device_count().map_err(|e| format!("the driver lists no CUDA device: {}", name(e)))?;
     let count = usize::try_from(count).unwrap_or(0);
     let numbers = match number {
         _ if count == 0 => return Err("the NVIDIA driver finds no CUDA device".to_owned()),
         Some(number) if number >= count => {
-            return Err(format!("there is no CUDA device {number}: the last one is {}", count - 1));
+            return Err(format!(
+                "there is no CUDA device {number}: the last one is {}",
+                count - 1
+            ));
         }
         Some(number) => number..number + 1,
         None => 0..count,
@@ -138,7 +146,10 @@ unsafe impl Sync for Gpu {}
 
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gpu").field("number", &self.context.ordinal()).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Gpu")
+            .field("number", &self.context.ordinal())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,7 +193,8 @@ impl Gpu {
             Ok(usize::try_from(value).unwrap_or(0))
         };
         let a_block = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        let a_multiprocessor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
+        let a_multiprocessor =
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let mut limits = Limits {
             shared: STAGED,
@@ -195,7 +207,9 @@ impl Gpu {
             // SAFETY: the module is loaded.
             *to = unsafe { module::get_function(module, CString::from(name)) }?;
             // SAFETY: the function is the module's.
-            let fixed = unsafe { function::get_function_attribute(*to, FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) }?;
+            let fixed = unsafe {
+                function::get_function_attribute(*to, FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
+            }?;
             let fixed = usize::try_from(fixed).unwrap_or(0);
             limits.shared = limits.shared.min(a_block.saturating_sub(fixed) / 4);
         }
@@ -203,15 +217,28 @@ impl Gpu {
         for (i, &function) in functions.iter().enumerate() {
             let percent = 100 * (shared + 6144) / a_multiprocessor.max(1) + 1;
             let attributes = [
-                (FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared),
-                (FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, percent.min(100)),
+                (
+                    FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    shared,
+                ),
+                (
+                    FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                    percent.min(100),
+                ),
             ];
             for (attribute, value) in attributes {
                 // SAFETY: the function is the module's.
-                unsafe { function::set_function_attribute(function, attribute, i32::try_from(value).unwrap_or(i32::MAX)) }?;
+                unsafe {
+                    function::set_function_attribute(
+                        function,
+                        attribute,
+                        i32::try_from(value).unwrap_or(i32::MAX),
+                    )
+                }?;
             }
             // SAFETY: likewise.
-            let fit = unsafe { occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared) }?;
+            let fit =
+                unsafe { occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared) }?;
             if i == Kernel::Step as usize {
                 limits.blocks = multiprocessors * usize::try_from(fit).unwrap_or(1).max(1);
             }
@@ -220,12 +247,18 @@ impl Gpu {
         let make_stream = |priority| {
             let mut made = ptr::null_mut();
             // SAFETY: the pointer is valid for writing.
-            unsafe { sys::cuStreamCreateWithPriority(&raw mut made, CU_STREAM_NON_BLOCKING as u32, priority) }.result()?;
+            unsafe {
+                sys::cuStreamCreateWithPriority(&raw mut made, CU_STREAM_NON_BLOCKING as u32, priority)
+            }
+            .result()?;
             Ok::<_, DriverError>(made)
         };
         let make_event = || {
             use sys::CUevent_flags_enum::{CU_EVENT_BLOCKING_SYNC, CU_EVENT_DISABLE_TIMING};
-            let (mut made, flags) = (ptr::null_mut(), CU_EVENT_BLOCKING_SYNC as u32 | CU_EVENT_DISABLE_TIMING as u32);
+            let (mut made, flags) = (
+                ptr::null_mut(),
+                CU_EVENT_BLOCKING_SYNC as u32 | CU_EVENT_DISABLE_TIMING as u32,
+            );
             // SAFETY: the pointer is valid for writing.
             unsafe { sys::cuEventCreate(&raw mut made, flags) }.result()?;
             Ok::<_, DriverError>(made)
@@ -252,13 +285,22 @@ impl Gpu {
     }
 
     /// Runs `call` with the context current.
-    fn with_context<T>(&self, what: &str, bytes: usize, call: impl FnOnce() -> Result<T, DriverError>) -> Result<T, DeviceError> {
+    fn with_context<T>(
+        &self,
+        what: &str,
+        bytes: usize,
+        call: impl FnOnce() -> Result<T, DriverError>,
+    ) -> Result<T, DeviceError> {
         let result = self.current().and_then(|_current| call());
         result.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY if bytes > 0 => DeviceError::OutOfMemory { bytes },
             _ => {
                 self.lost.store(true, Ordering::Relaxed);
-                DeviceError::Lost(format!("CUDA device {} failed in {what}: {}", self.context.ordinal(), name(error)))
+                DeviceError::Lost(format!(
+                    "CUDA device {} failed in {what}: {}",
+                    self.context.ordinal(),
+                    name(error)
+                ))
             }
         })
     }
@@ -326,7 +368,14 @@ impl Device for Gpu {
         self.with_context("a launch", 0, || {
             // SAFETY: the arguments are the kernel's, in its order and types; what they point to is the caller's.
             unsafe {
-                result::launch_kernel(self.functions[kernel], grid, block, shared, self.streams[kernel], &mut arguments)?;
+                result::launch_kernel(
+                    self.functions[kernel],
+                    grid,
+                    block,
+                    shared,
+                    self.streams[kernel],
+                    &mut arguments,
+                )?;
                 event::record(self.events[kernel][flight], self.streams[kernel])
             }
         })

@@ -14,8 +14,8 @@ use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingJob};
 use crate::detector::nn::AdamConfig;
 use crate::detector::vae::{Checkpoint, ScoringWeights, VaeConfig};
 
-/// Images of a training step that room is made for when a net is added.
-const USUAL_BATCH: usize = 4;
+/// Images of a training step that room is made for when a net is added; with its first step it has what it needs.
+const FIRST_BATCH: usize = 2;
 
 /// A client of a server.
 #[derive(Debug)]
@@ -147,7 +147,10 @@ impl<D: Device> CudaEngine<D> {
         let got = [&batch.replayed_target, &batch.replayed_condition, &batch.noise].map(Vec::len);
         let masked = !batch.dropout_mask.is_empty();
         if got != want || masked && batch.dropout_mask.len() != images * config.features() {
-            bail!("a step on {images} images needs {want:?} values, got {got:?} and a mask of {}", batch.dropout_mask.len());
+            bail!(
+                "a step on {images} images needs {want:?} values, got {got:?} and a mask of {}",
+                batch.dropout_mask.len()
+            );
         }
         let mut staging = Staging::default();
         let [target_at, condition_at, noise_at, mask_at] = [
@@ -191,7 +194,11 @@ impl<D: Device> Net<D> {
             weights: self.slot.at(0),
             first_moment: self.slot.at(layout.array),
             second_moment: self.slot.at(2 * layout.array),
-            average: if layout.average { self.slot.at(3 * layout.array) } else { 0 },
+            average: if layout.average {
+                self.slot.at(3 * layout.array)
+            } else {
+                0
+            },
             prediction: self.slot.at(layout.prediction()),
             ..Job::default()
         }
@@ -221,21 +228,40 @@ impl<D: Device> Engine for CudaEngine<D> {
         let parameters = ParameterMap::new(config);
         let layout = SlotLayout::new(config, &parameters);
         let averages = if layout.average { parameters.len() } else { 0 };
-        let got = [&checkpoint.weights, &checkpoint.first_moment, &checkpoint.second_moment, &checkpoint.average].map(Vec::len);
+        let got = [
+            &checkpoint.weights,
+            &checkpoint.first_moment,
+            &checkpoint.second_moment,
+            &checkpoint.average,
+        ]
+        .map(Vec::len);
         let want = [parameters.len(), parameters.len(), parameters.len(), averages];
         if got != want {
             bail!("the net's checkpoint has {want:?} values, got {got:?}");
         }
-        let purpose = Purpose::Training { batch: USUAL_BATCH };
+        let purpose = Purpose::Training { batch: FIRST_BATCH };
         let scoring = self.server.plan(config, Purpose::Scoring).map_err(Error::msg)?;
         let training = self.server.plan(config, purpose).map_err(Error::msg)?;
         self.server.reserve(Kernel::Score, &scoring).map_err(Error::msg)?;
         self.server.reserve(Kernel::Step, &training).map_err(Error::msg)?;
         let floats = layout.prediction() + config.target_values();
-        let slot = self.server.slots().allocate(floats).map_err(|e| self.failed(&e))?;
-        let report = self.server.staging().allocate(size_of::<Report>() / 4).map_err(|e| self.failed(&e))?;
+        let slot = self
+            .server
+            .slots()
+            .allocate(floats)
+            .map_err(|e| self.failed(&e))?;
+        let report = self
+            .server
+            .staging()
+            .allocate(size_of::<Report>() / 4)
+            .map_err(|e| self.failed(&e))?;
         let mut arrays = vec![0.0; layout.prediction()];
-        let values = [&checkpoint.weights, &checkpoint.first_moment, &checkpoint.second_moment, &checkpoint.average];
+        let values = [
+            &checkpoint.weights,
+            &checkpoint.first_moment,
+            &checkpoint.second_moment,
+            &checkpoint.average,
+        ];
         for (array, values) in arrays.chunks_exact_mut(layout.array).zip(values) {
             parameters.pack(values, array);
         }
@@ -248,7 +274,7 @@ impl<D: Device> Engine for CudaEngine<D> {
             report: Arc::new(report),
             scoring,
             training,
-            batch: USUAL_BATCH,
+            batch: FIRST_BATCH,
             steps: checkpoint.steps,
             pending: None,
             last: StepReport::default(),
@@ -266,9 +292,16 @@ impl<D: Device> Engine for CudaEngine<D> {
             let net = self.settle(job.net)?;
             net.check_inputs(job.inputs)?;
             let pixels = net.config.size.iter().product();
-            parts.push([job.inputs.target.len(), job.inputs.condition.len(), pixels].map(|floats| staging.part(floats)));
+            parts.push(
+                [job.inputs.target.len(), job.inputs.condition.len(), pixels]
+                    .map(|floats| staging.part(floats)),
+            );
         }
-        let mut block = self.server.staging().allocate(staging.0).map_err(|e| self.failed(&e))?;
+        let mut block = self
+            .server
+            .staging()
+            .allocate(staging.0)
+            .map_err(|e| self.failed(&e))?;
         // SAFETY: the block is new.
         let values = unsafe { block.values_mut() };
         for (job, [target, condition, _]) in jobs.iter().zip(&parts) {
@@ -349,7 +382,10 @@ impl<D: Device> Engine for CudaEngine<D> {
                 },
             ));
         }
-        let tickets: Vec<(NetId, Ticket)> = queued.iter().map(|(net, job)| (*net, job.ticket.clone())).collect();
+        let tickets: Vec<(NetId, Ticket)> = queued
+            .iter()
+            .map(|(net, job)| (*net, job.ticket.clone()))
+            .collect();
         let queued = queued.into_iter().map(|(_, job)| job);
         // SAFETY: all addresses are in the jobs' blocks, nothing of these nets is in flight, and nothing is handed over
         // or read before their steps have been waited for.
@@ -383,7 +419,9 @@ impl<D: Device> Engine for CudaEngine<D> {
         // SAFETY: no step is in flight, and only those write there.
         unsafe { server.device().download(net.slot.address(), &mut arrays) }
             .map_err(|e| Error::msg(server.fail(&e)))?;
-        let mut arrays = arrays.chunks_exact(layout.array).map(|array| net.parameters.unpack(array));
+        let mut arrays = arrays
+            .chunks_exact(layout.array)
+            .map(|array| net.parameters.unpack(array));
         let mut array = || arrays.next().unwrap_or_default();
         Ok(Checkpoint {
             weights: array(),

@@ -176,8 +176,12 @@ impl<D: Device> ServerHandle<D> {
                 Kernel::Score => "vae-score",
                 Kernel::Step => "vae-step",
             };
-            let thread = thread::Builder::new().name(name.to_owned()).spawn(move || runner.run());
-            server.threads.push(thread.map_err(|e| format!("there is no thread for the GPU: {e}"))?);
+            let thread = thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || runner.run());
+            server
+                .threads
+                .push(thread.map_err(|e| format!("there is no thread for the GPU: {e}"))?);
         }
         Ok(Self(Arc::new(server)))
     }
@@ -390,7 +394,9 @@ impl<D: Device> Drop for Server<D> {
         }
         for lane in &self.shared.lanes {
             let queued = lane.close();
-            queued.into_iter().for_each(|entry| entry.complete(Err("the GPU's server has ended")));
+            queued
+                .into_iter()
+                .for_each(|entry| entry.complete(Err("the GPU's server has ended")));
         }
         // A thread of a device that does not answer never ends.
         if self.shared.failure.get().is_none() {
@@ -518,12 +524,17 @@ impl<D: Device> Runner<D> {
         if let Err(error) = self.grow(entries.iter().map(need).max().unwrap_or(0)) {
             // Only the nets that it is too little for fail.
             let there = self.workspaces.as_ref().map_or(0, |w| w.pitch);
-            let (fit, too_large): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| need(entry) <= there);
+            let (fit, too_large): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| need(entry) <= there);
             let reason = error.to_string();
-            too_large.into_iter().for_each(|entry| entry.complete(Err(&reason)));
+            too_large
+                .into_iter()
+                .for_each(|entry| entry.complete(Err(&reason)));
             entries = fit;
         }
-        let Some(workspaces) = &self.workspaces else { return };
+        let Some(workspaces) = &self.workspaces else {
+            return;
+        };
         if entries.is_empty() {
             return;
         }
@@ -566,7 +577,9 @@ impl<D: Device> Runner<D> {
 
     /// Waits for the oldest launch, and says so to its clients.
     fn finish_oldest(&mut self) {
-        let Some(&(flight, _)) = self.flights.front() else { return };
+        let Some(&(flight, _)) = self.flights.front() else {
+            return;
+        };
         if let Err(error) = self.shared.device.wait(self.kernel, flight) {
             return self.fail(&error);
         }
@@ -600,13 +613,21 @@ impl<D: Device> Runner<D> {
         let make = |floats| self.shared.slots.allocate(floats);
         match make(floats) {
             Ok(memory) => {
-                self.workspaces = Some(Workspaces { memory, pitch, blocks });
+                self.workspaces = Some(Workspaces {
+                    memory,
+                    pitch,
+                    blocks,
+                });
                 Ok(())
             }
             Err(error) => {
                 self.workspaces = smaller.and_then(|(pitch, blocks)| {
                     let memory = make(pitch * blocks).ok()?;
-                    Some(Workspaces { memory, pitch, blocks })
+                    Some(Workspaces {
+                        memory,
+                        pitch,
+                        blocks,
+                    })
                 });
                 Err(error)
             }

@@ -31,7 +31,11 @@ pub(super) fn try_out(engine: impl Engine) -> Result<Measured> {
     let (cpu, wanted) = run(CpuEngine::default(), &config)?;
     for (frame, (map, want)) in maps.iter().zip(&wanted).enumerate() {
         let largest = want.iter().fold(0.0f64, |most, &v| most.max(f64::from(v).abs()));
-        let off = map.iter().zip(want).map(|(&a, &b)| f64::from(a - b).abs()).fold(0.0, f64::max);
+        let off = map
+            .iter()
+            .zip(want)
+            .map(|(&a, &b)| f64::from(a - b).abs())
+            .fold(0.0, f64::max);
         // Not a number is not near either.
         if !(off <= TOLERANCE * largest) || map.iter().any(|v| !v.is_finite()) {
             bail!("scores of frame {frame} are {off:.1e} from the CPU's, of {largest:.1e}");
@@ -42,7 +46,8 @@ pub(super) fn try_out(engine: impl Engine) -> Result<Measured> {
 
 /// The shortest time of a frame, and all anomaly maps.
 fn run(mut engine: impl Engine, config: &VaeConfig) -> Result<(Duration, Vec<Vec<f32>>)> {
-    let wave = |count: usize, rate: f32| -> Vec<f32> { (0..count).map(|i| (rate * i as f32).sin()).collect() };
+    let wave =
+        |count: usize, rate: f32| -> Vec<f32> { (0..count).map(|i| (rate * i as f32).sin()).collect() };
     let target = wave(config.target_values(), 0.37);
     let batch = TrainingBatch {
         replayed_target: wave(3 * config.target_values(), 0.23),

@@ -69,7 +69,8 @@ impl Controls {
             usize::MAX => Some(n),
             n => n.checked_sub(1),
         });
-        left.map(drop).map_err(|_| DeviceError::Lost(format!("injected fault in {what}")))
+        left.map(drop)
+            .map_err(|_| DeviceError::Lost(format!("injected fault in {what}")))
     }
 }
 
@@ -117,7 +118,13 @@ impl Emulated {
             let train = launch.kernel == Kernel::Step;
             // SAFETY: the job's memory is this process's, and the descriptor says how much it needs.
             unsafe {
-                emulated_kernels::run(train, reverse, ptr::from_ref(job).cast(), shared.as_mut_ptr(), work as *mut f32);
+                emulated_kernels::run(
+                    train,
+                    reverse,
+                    ptr::from_ref(job).cast(),
+                    shared.as_mut_ptr(),
+                    work as *mut f32,
+                );
             }
         }
         self.controls.jobs.fetch_add(launch.count, Ordering::Relaxed);
@@ -176,7 +183,9 @@ impl Device for Emulated {
     }
 
     unsafe fn free(&self, _: Memory, address: u64) {
-        let bytes = lock(&self.controls.allocated).remove(&address).expect("allocated here");
+        let bytes = lock(&self.controls.allocated)
+            .remove(&address)
+            .expect("allocated here");
         // SAFETY: it was allocated with this layout.
         unsafe { alloc::dealloc(address as *mut u8, layout(bytes)) };
     }
@@ -195,6 +204,8 @@ impl Device for Emulated {
 
     unsafe fn launch(&self, launch: &Launch) -> Result<(), DeviceError> {
         Controls::count_down(&self.controls.launches, "a launch")?;
+        // SAFETY: the server keeps the counters of the kernel.
+        assert_eq!(unsafe { *(launch.queue as *const [f32; 4]) }, [0.0; 4]);
         let flight = &mut lock(&self.flights[launch.kernel as usize])[launch.flight];
         assert!(flight.is_none(), "two launches of one flight");
         *flight = Some(Flight(*launch));
@@ -209,7 +220,9 @@ impl Device for Emulated {
             return Err(DeviceError::Lost("there is no such launch".to_owned()));
         };
         self.run(&launch);
-        thread::sleep(Duration::from_micros(self.controls.delay.load(Ordering::Relaxed) as u64));
+        thread::sleep(Duration::from_micros(
+            self.controls.delay.load(Ordering::Relaxed) as u64
+        ));
         Ok(())
     }
 }

@@ -35,16 +35,22 @@ impl Camera {
 
     /// Adds all nets to an engine, each with a base image unlike zero.
     fn nets(&self, engine: &mut dyn Engine) -> Vec<NetId> {
-        let create = |(i, config): (usize, &VaeConfig)| engine.create(config, &initial(config, i as u64)).unwrap();
+        let create =
+            |(i, config): (usize, &VaeConfig)| engine.create(config, &initial(config, i as u64)).unwrap();
         self.configs.iter().enumerate().map(create).collect()
     }
 
     /// The next frame, and a training batch of `images` images.
     fn next(&mut self, images: usize, dropout: f64) {
         let rng = &mut self.rng;
-        let mut random = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.5..1.5)).collect() };
+        let mut random =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.5..1.5)).collect() };
         self.target = self.configs.iter().map(|c| random(c.target_values())).collect();
-        self.condition = self.configs.iter().map(|c| random(c.condition_values())).collect();
+        self.condition = self
+            .configs
+            .iter()
+            .map(|c| random(c.condition_values()))
+            .collect();
         self.batches = self
             .configs
             .iter()
