@@ -1,32 +1,44 @@
-//! The part of the build script for feature `cuda`: kernels to PTX, and what is linked in place of CUDA's libraries.
+//! The part of the build script for feature `cuda`: kernels to a fat binary, and what is linked in place of CUDA's
+//! libraries.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const KERNELS: &str = "src/detector/nn/cuda/kernels.cu";
-/// PTX for this compute capability runs from there upwards, on GPUs to come as well.
-const ARCHITECTURE: &str = "compute_75";
+const KERNELS: &str = "src/detector/engine/cuda/kernels";
+/// PTX for this compute capability runs from there upwards, on GPUs to come as well, once the driver has compiled it.
+const PTX: &str = "75";
+/// Machine code for those that most users have: it needs no compiling at the first start.
+const MACHINE_CODE: [&str; 2] = ["80", "90"];
 
 pub fn build() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    kernels(&out.join("kernels.ptx"));
+    kernels(&out.join("kernels.fatbin"));
     libraries(&out.join("cuda_link"));
 }
 
-fn kernels(ptx: &Path) {
+fn kernels(image: &Path) {
     println!("cargo:rerun-if-changed={KERNELS}");
     println!("cargo:rerun-if-env-changed=VAEANOMALY_NVCC");
     let Ok(nvcc) = env::var("VAEANOMALY_NVCC") else {
         panic!("feature `cuda` is built by `make cuda`, or by `sh src/cuda_link/toolkit.sh cargo ...`");
     };
-    let status = Command::new(&nvcc)
-        .args(["--ptx", "-std=c++17", "-O3", "-arch", ARCHITECTURE, "-o"])
-        .arg(ptx)
-        .arg(KERNELS)
-        .status();
-    match status {
+    let mut command = Command::new(&nvcc);
+    command.args(["--fatbin", "-std=c++17", "-O3", "--threads", "2"]);
+    command.args(["-gencode", &format!("arch=compute_{PTX},code=compute_{PTX}")]);
+    for capability in MACHINE_CODE {
+        command.args([
+            "-gencode",
+            &format!("arch=compute_{capability},code=sm_{capability}"),
+        ]);
+    }
+    match command
+        .arg("-o")
+        .arg(image)
+        .arg(Path::new(KERNELS).join("kernels.cu"))
+        .status()
+    {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("{nvcc} could not compile {KERNELS}: {status}"),
         Err(error) => panic!("{nvcc}: {error}"),

@@ -71,13 +71,10 @@ vaeanomaly_cuda_find (struct entry *entry)
   return address;
 }
 
-/* The first library that Candle needs for a device and that cannot be loaded, in words; NULL when all are here. */
+/* The library that the CUDA engine needs, in words, where it cannot be loaded; NULL where it can. */
 HIDDEN const char *
 vaeanomaly_cuda_missing (void)
 {
-  struct library *needed[] = { &vaeanomaly_library_cuda, &vaeanomaly_library_cublas, &vaeanomaly_library_curand };
-  for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-    if (!load (needed[i]))
-      return needed[i]->title;
-  return NULL;
+  struct library *driver = &vaeanomaly_library_cuda;
+  return load (driver) ? NULL : driver->title;
 }

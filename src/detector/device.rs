@@ -52,7 +52,7 @@ impl DeviceChoice {
     pub fn open(self) -> Result<ComputeDevice> {
         let gpu = match self {
             Self::Cpu => return Ok(ComputeDevice::cpu()),
-            Self::Auto => cuda::open(None),
+            Self::Auto => cuda::open_faster_than_cpu(),
             Self::Cuda(number) => cuda::open(number),
         };
         match (gpu, self) {

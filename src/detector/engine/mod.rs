@@ -4,10 +4,6 @@
 //! share a server, which runs their jobs together.
 
 mod cpu;
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda;
-#[cfg(not(feature = "cuda"))]
-#[path = "cuda/absent.rs"]
 pub(crate) mod cuda;
 mod fallback;
 #[cfg(test)]

@@ -1,0 +1,441 @@
+//! The nets of one detector on a server's device.
+
+use std::sync::Arc;
+
+use candle_core::{Error, Result, bail};
+
+use super::arena::Block;
+use super::descriptor::{Job, ParameterMap, Purpose, Report};
+use super::device::{Device, Kernel};
+use super::server::{LoadedPlan, QueuedJob, ServerHandle};
+use super::ticket::Ticket;
+use crate::detector::StepReport;
+use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingJob};
+use crate::detector::nn::AdamConfig;
+use crate::detector::vae::{Checkpoint, ScoringWeights, VaeConfig};
+
+/// Images of a training step that room is made for when a net is added; with its first step it has what it needs.
+const FIRST_BATCH: usize = 2;
+
+/// A client of a server.
+#[derive(Debug)]
+pub(crate) struct CudaEngine<D: Device> {
+    server: ServerHandle<D>,
+    nets: Vec<Net<D>>,
+}
+
+#[derive(Debug)]
+struct Net<D: Device> {
+    config: VaeConfig,
+    parameters: Arc<ParameterMap>,
+    /// Device memory: weights, first moment, second moment, moving average where the net has one, prediction.
+    slot: Arc<Block<D>>,
+    /// Host memory: a [`Report`].
+    report: Arc<Block<D>>,
+    scoring: Arc<LoadedPlan<D>>,
+    training: Arc<LoadedPlan<D>>,
+    /// Images that the training plan is for.
+    batch: usize,
+    /// Without the pending step.
+    steps: u32,
+    pending: Option<Ticket>,
+    last: StepReport,
+    inferred: bool,
+}
+
+/// Offsets of the arrays in a slot.
+#[derive(Clone, Copy)]
+struct SlotLayout {
+    array: usize,
+    average: bool,
+}
+
+impl SlotLayout {
+    fn new(config: &VaeConfig, parameters: &ParameterMap) -> Self {
+        Self {
+            array: parameters.padded(),
+            average: config.scoring_weights == ScoringWeights::MovingAverage,
+        }
+    }
+
+    fn arrays(self) -> usize {
+        if self.average { 4 } else { 3 }
+    }
+
+    fn prediction(self) -> usize {
+        self.array * self.arrays()
+    }
+}
+
+/// Lays arrays out one behind the other in a block of host memory, each aligned to 16 bytes.
+#[derive(Default)]
+struct Staging(usize);
+
+impl Staging {
+    fn part(&mut self, floats: usize) -> usize {
+        let start = self.0;
+        self.0 += floats.next_multiple_of(4);
+        start
+    }
+}
+
+fn copy(values: &mut [f32], start: usize, parts: &[&[f32]]) {
+    let mut at = start;
+    for part in parts {
+        values[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+}
+
+impl<D: Device> CudaEngine<D> {
+    pub(super) fn new(server: ServerHandle<D>) -> Self {
+        Self {
+            server,
+            nets: Vec::new(),
+        }
+    }
+
+    fn net(&mut self, NetId(index): NetId) -> Result<&mut Net<D>> {
+        match self.nets.get_mut(index) {
+            Some(net) => Ok(net),
+            None => bail!("there is no net {index}"),
+        }
+    }
+
+    /// Waits for the net's step in flight, and takes its report.
+    fn settle(&mut self, NetId(index): NetId) -> Result<&mut Net<D>> {
+        let Some(net) = self.nets.get_mut(index) else {
+            bail!("there is no net {index}");
+        };
+        if let Some(ticket) = net.pending.take() {
+            self.server.wait(&ticket).map_err(Error::msg)?;
+            // SAFETY: the step is done.
+            let values = unsafe { net.report.values() };
+            // SAFETY: the block holds at least the five floats of a report, aligned.
+            let report = unsafe { values.as_ptr().cast::<Report>().read() };
+            let rejected = report.accepted == 0.0;
+            net.steps += u32::from(!rejected);
+            net.last = StepReport {
+                loss: f64::from(report.loss),
+                reconstruction: net.config.reconstruction_weight * f64::from(report.reconstruction),
+                kl: f64::from(report.kl),
+                rejected,
+            };
+        }
+        Ok(net)
+    }
+
+    /// A message of a failed call; a lost device ends the server.
+    fn failed(&self, error: &super::device::DeviceError) -> Error {
+        Error::msg(self.server.fail(error))
+    }
+
+    /// Inputs, noise and mask of a step in a block of host memory, and the job.
+    fn stage_step(&mut self, job: &TrainingJob<'_>) -> Result<(Job, Block<D>, usize)> {
+        let server = self.server.clone();
+        let net = self.net(job.net)?;
+        let Inputs { target, condition } = job.inputs;
+        let batch = job.batch;
+        let images = 1 + batch.replayed_target.len() / net.config.target_values();
+        net.check_inputs(job.inputs)?;
+        let config = &net.config;
+        let want = [
+            (images - 1) * config.target_values(),
+            (images - 1) * config.condition_values(),
+            images * config.latent_values(),
+        ];
+        let got = [&batch.replayed_target, &batch.replayed_condition, &batch.noise].map(Vec::len);
+        let masked = !batch.dropout_mask.is_empty();
+        if got != want || masked && batch.dropout_mask.len() != images * config.features() {
+            bail!(
+                "a step on {images} images needs {want:?} values, got {got:?} and a mask of {}",
+                batch.dropout_mask.len()
+            );
+        }
+        let mut staging = Staging::default();
+        let [target_at, condition_at, noise_at, mask_at] = [
+            images * config.target_values(),
+            images * config.condition_values(),
+            batch.noise.len(),
+            batch.dropout_mask.len(),
+        ]
+        .map(|floats| staging.part(floats));
+        let allocated = server.staging().allocate(staging.0);
+        let mut block = allocated.map_err(|e| Error::msg(server.fail(&e)))?;
+        // SAFETY: the block is new.
+        let values = unsafe { block.values_mut() };
+        copy(values, target_at, &[target, &batch.replayed_target]);
+        copy(values, condition_at, &[condition, &batch.replayed_condition]);
+        copy(values, noise_at, &[&batch.noise]);
+        copy(values, mask_at, &[&batch.dropout_mask]);
+        let staged = Job {
+            target: block.at(target_at),
+            condition: block.at(condition_at),
+            noise: block.at(noise_at),
+            mask: if masked { block.at(mask_at) } else { 0 },
+            batch: images as i32,
+            kl_weight: batch.kl_weight as f32,
+            average_rate: batch.average_rate as f32,
+            ..net.job()
+        };
+        Ok((staged, block, images))
+    }
+}
+
+impl<D: Device> Net<D> {
+    fn layout(&self) -> SlotLayout {
+        SlotLayout::new(&self.config, &self.parameters)
+    }
+
+    /// The addresses that all jobs of the net share.
+    fn job(&self) -> Job {
+        let layout = self.layout();
+        Job {
+            weights: self.slot.at(0),
+            first_moment: self.slot.at(layout.array),
+            second_moment: self.slot.at(2 * layout.array),
+            average: if layout.average {
+                self.slot.at(3 * layout.array)
+            } else {
+                0
+            },
+            prediction: self.slot.at(layout.prediction()),
+            ..Job::default()
+        }
+    }
+
+    fn check_inputs(&self, inputs: Inputs<'_>) -> Result<()> {
+        let got = [inputs.target.len(), inputs.condition.len()];
+        let want = [self.config.target_values(), self.config.condition_values()];
+        match got == want {
+            true => Ok(()),
+            false => bail!("the net takes {want:?} values, got {got:?}"),
+        }
+    }
+
+    /// Adam's rates of the next step (Kingma & Ba 2015, section 2).
+    fn rates(&self, learning_rate: f64) -> (f32, f32) {
+        let AdamConfig { beta1, beta2, .. } = AdamConfig::default();
+        let step = f64::from(self.steps.saturating_add(1));
+        let step_size = learning_rate / (1.0 - beta1.powf(step));
+        (step_size as f32, (1.0 / (1.0 - beta2.powf(step)).sqrt()) as f32)
+    }
+}
+
+impl<D: Device> Engine for CudaEngine<D> {
+    fn create(&mut self, config: &VaeConfig, checkpoint: &Checkpoint) -> Result<NetId> {
+        self.server.check().map_err(Error::msg)?;
+        let parameters = ParameterMap::new(config);
+        let layout = SlotLayout::new(config, &parameters);
+        let averages = if layout.average { parameters.len() } else { 0 };
+        let got = [
+            &checkpoint.weights,
+            &checkpoint.first_moment,
+            &checkpoint.second_moment,
+            &checkpoint.average,
+        ]
+        .map(Vec::len);
+        let want = [parameters.len(), parameters.len(), parameters.len(), averages];
+        if got != want {
+            bail!("the net's checkpoint has {want:?} values, got {got:?}");
+        }
+        let purpose = Purpose::Training { batch: FIRST_BATCH };
+        let scoring = self.server.plan(config, Purpose::Scoring).map_err(Error::msg)?;
+        let training = self.server.plan(config, purpose).map_err(Error::msg)?;
+        self.server.reserve(Kernel::Score, &scoring).map_err(Error::msg)?;
+        self.server.reserve(Kernel::Step, &training).map_err(Error::msg)?;
+        let floats = layout.prediction() + config.target_values();
+        let slot = self
+            .server
+            .slots()
+            .allocate(floats)
+            .map_err(|e| self.failed(&e))?;
+        let report = self
+            .server
+            .staging()
+            .allocate(size_of::<Report>() / 4)
+            .map_err(|e| self.failed(&e))?;
+        let mut arrays = vec![0.0; layout.prediction()];
+        let values = [
+            &checkpoint.weights,
+            &checkpoint.first_moment,
+            &checkpoint.second_moment,
+            &checkpoint.average,
+        ];
+        for (array, values) in arrays.chunks_exact_mut(layout.array).zip(values) {
+            parameters.pack(values, array);
+        }
+        // SAFETY: the slot is new, and has room for all arrays.
+        unsafe { self.server.device().upload(slot.address(), &arrays) }.map_err(|e| self.failed(&e))?;
+        self.nets.push(Net {
+            config: config.clone(),
+            parameters: Arc::new(parameters),
+            slot: Arc::new(slot),
+            report: Arc::new(report),
+            scoring,
+            training,
+            batch: FIRST_BATCH,
+            steps: checkpoint.steps,
+            pending: None,
+            last: StepReport::default(),
+            inferred: false,
+        });
+        Ok(NetId(self.nets.len() - 1))
+    }
+
+    fn infer(&mut self, jobs: &[InferenceJob<'_>]) -> Result<Vec<Vec<f32>>> {
+        self.server.check().map_err(Error::msg)?;
+        let mut staging = Staging::default();
+        let mut parts = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            // A score sees all that was learnt before.
+            let net = self.settle(job.net)?;
+            net.check_inputs(job.inputs)?;
+            let pixels = net.config.size.iter().product();
+            parts.push(
+                [job.inputs.target.len(), job.inputs.condition.len(), pixels]
+                    .map(|floats| staging.part(floats)),
+            );
+        }
+        let mut block = self
+            .server
+            .staging()
+            .allocate(staging.0)
+            .map_err(|e| self.failed(&e))?;
+        // SAFETY: the block is new.
+        let values = unsafe { block.values_mut() };
+        for (job, [target, condition, _]) in jobs.iter().zip(&parts) {
+            copy(values, *target, &[job.inputs.target]);
+            copy(values, *condition, &[job.inputs.condition]);
+        }
+        let (block, ticket) = (Arc::new(block), Ticket::new(jobs.len()));
+        let mut queued = Vec::with_capacity(jobs.len());
+        for (i, (job, &[target, condition, map])) in jobs.iter().zip(&parts).enumerate() {
+            let last = jobs[i + 1..].iter().all(|other| other.net != job.net);
+            let net = self.net(job.net)?;
+            net.inferred = true;
+            let shared = net.job();
+            queued.push(QueuedJob {
+                job: Job {
+                    net: net.scoring.address(),
+                    target: block.at(target),
+                    condition: block.at(condition),
+                    output: block.at(map),
+                    // Of several images of a net, the last one's is kept.
+                    prediction: if last { shared.prediction } else { 0 },
+                    batch: 1,
+                    ..shared
+                },
+                plan: net.scoring.clone(),
+                blocks: [net.slot.clone(), block.clone(), block.clone()],
+                ticket: ticket.clone(),
+            });
+        }
+        // SAFETY: all addresses are in the slots and the block; no step of these nets is in flight, and none can be handed
+        // over before the jobs are done.
+        unsafe { self.server.submit(Kernel::Score, queued) }.map_err(Error::msg)?;
+        self.server.wait(&ticket).map_err(Error::msg)?;
+        // SAFETY: the jobs are done.
+        let values = unsafe { block.values() };
+        let mut maps = Vec::with_capacity(jobs.len());
+        for (job, &[_, _, map]) in jobs.iter().zip(&parts) {
+            let pixels: usize = self.net(job.net)?.config.size.iter().product();
+            maps.push(values[map..map + pixels].to_vec());
+        }
+        Ok(maps)
+    }
+
+    fn train(&mut self, jobs: &[TrainingJob<'_>]) -> Result<Vec<StepReport>> {
+        self.server.check().map_err(Error::msg)?;
+        let mut queued = Vec::with_capacity(jobs.len());
+        let mut reports = Vec::with_capacity(jobs.len());
+        for (i, job) in jobs.iter().enumerate() {
+            if jobs[..i].iter().any(|other| other.net == job.net) {
+                bail!("two steps of net {} in one call", job.net.0);
+            }
+            // Before the wait for the step before.
+            let (staged, block, images) = self.stage_step(job)?;
+            let server = self.server.clone();
+            let net = self.settle(job.net)?;
+            if images > net.batch {
+                net.training = server
+                    .plan(&net.config, Purpose::Training { batch: images })
+                    .map_err(Error::msg)?;
+                net.batch = images;
+            }
+            let (step_size, inv_sqrt_bias2) = net.rates(job.batch.learning_rate);
+            let ticket = Ticket::new(1);
+            reports.push(net.last);
+            queued.push((
+                job.net,
+                QueuedJob {
+                    job: Job {
+                        net: net.training.address(),
+                        output: net.report.address(),
+                        step_size,
+                        inv_sqrt_bias2,
+                        ..staged
+                    },
+                    plan: net.training.clone(),
+                    blocks: [net.slot.clone(), Arc::new(block), net.report.clone()],
+                    ticket,
+                },
+            ));
+        }
+        let tickets: Vec<(NetId, Ticket)> = queued
+            .iter()
+            .map(|(net, job)| (*net, job.ticket.clone()))
+            .collect();
+        let queued = queued.into_iter().map(|(_, job)| job);
+        // SAFETY: all addresses are in the jobs' blocks, nothing of these nets is in flight, and nothing is handed over
+        // or read before their steps have been waited for.
+        unsafe { self.server.submit(Kernel::Step, queued) }.map_err(Error::msg)?;
+        for (net, ticket) in tickets {
+            self.net(net)?.pending = Some(ticket);
+        }
+        Ok(reports)
+    }
+
+    fn reconstruction(&mut self, net: NetId) -> Result<Option<Vec<f32>>> {
+        self.server.check().map_err(Error::msg)?;
+        let (device, net) = (self.server.clone(), self.net(net)?);
+        if !net.inferred {
+            return Ok(None);
+        }
+        let mut values = vec![0.0; net.config.target_values()];
+        let at = net.slot.at(net.layout().prediction());
+        // SAFETY: only scores write there, and none is in flight.
+        let read = unsafe { device.device().download(at, &mut values) };
+        read.map_err(|e| self.failed(&e))?;
+        Ok(Some(values))
+    }
+
+    fn checkpoint(&mut self, net: NetId) -> Result<Checkpoint> {
+        self.server.check().map_err(Error::msg)?;
+        let server = self.server.clone();
+        let net = self.settle(net)?;
+        let layout = net.layout();
+        let mut arrays = vec![0.0; layout.prediction()];
+        // SAFETY: no step is in flight, and only those write there.
+        unsafe { server.device().download(net.slot.address(), &mut arrays) }
+            .map_err(|e| Error::msg(server.fail(&e)))?;
+        let mut arrays = arrays
+            .chunks_exact(layout.array)
+            .map(|array| net.parameters.unpack(array));
+        let mut array = || arrays.next().unwrap_or_default();
+        Ok(Checkpoint {
+            weights: array(),
+            first_moment: array(),
+            second_moment: array(),
+            average: array(),
+            steps: net.steps,
+        })
+    }
+}
+
+impl<D: Device> Drop for CudaEngine<D> {
+    fn drop(&mut self) {
+        // Steps in flight hold the memory that they use.
+        self.server.engine_dropped();
+    }
+}

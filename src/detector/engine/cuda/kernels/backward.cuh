@@ -1,0 +1,326 @@
+// Backward passes of the layers. The gradient of a layer's sums (before its activation) is where its output was; the pass
+// of a layer turns its input into the gradient of the layer before.
+//
+// A layer on an upsampled image never sees that image here. An input pixel meets tap (ky, kx) at `upsample`^2 neighbouring
+// outputs, so both gradients need the sum of the output's gradient over a box of that side. Boxes that start at every row
+// and column are made once: 1 of upsample^2 products is left.
+
+#pragma once
+
+#include "forward.cuh"
+
+// ---- box sums ------------------------------------------------------------------------------------------------------
+// Box rows 0..whole are those of input rows that were upsampled in full, by where they start. The last input row of a
+// cropped image has boxes of its own behind them, one for each tap. Columns alike.
+
+DEVICE int box_row(const Layer& L, int y, int tap) {
+    return L.last_rows < L.upsample && y == L.input_height - 1 ? L.upsample * (L.input_height - 1) + L.kernel + tap : L.upsample * y + L.kernel - 1 - tap;
+}
+DEVICE int box_column(const Layer& L, int x, int tap) {
+    return L.last_columns < L.upsample && x == L.input_width - 1 ? L.upsample * (L.input_width - 1) + L.kernel + tap : L.upsample * x + L.kernel - 1 - tap;
+}
+// Outputs of box row (column) `i`, for an input of `inputs` rows and `size` outputs.
+DEVICE void box_range(const Layer& L, int i, int inputs, int last, int size, int& from, int& to) {
+    const int start = L.upsample * (inputs - 1), whole = start + L.kernel;
+    from = i < whole ? i + L.padding - L.kernel + 1 : start + L.padding - (i - whole);
+    to = from + (i < whole ? L.upsample : last);
+    from = larger(from, 0);
+    to = smaller(to, size);
+}
+DEVICE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
+    const int quads = L.output_quads, outputs = 4 * quads;
+    FOR_EACH(t, batch * L.box_height * L.box_width * quads) {
+        int g = t % quads, r = t / quads, j = r % L.box_width, i, b, y0, y1, x0, x1;
+        r /= L.box_width;
+        i = r % L.box_height;
+        b = r / L.box_height;
+        box_range(L, i, L.input_height, L.last_rows, L.output_height, y0, y1);
+        box_range(L, j, L.input_width, L.last_columns, L.output_width, x0, x1);
+        float4 sum = zero4();
+        for (int y = y0; y < y1; y++)
+            for (int x = x0; x < x1; x++) add4(sum, load4(work + L.output + ((b * L.output_height + y) * L.output_width + x) * outputs + 4 * g));
+        store4(boxes + 4 * t, sum.x, sum.y, sum.z, sum.w);
+    }
+}
+
+// ---- gradients of weights ------------------------------------------------------------------------------------------
+
+// A task has four inputs, four outputs, TAPS taps of a row and a share of the positions; partial sums, for add_up. The
+// input is upsampled by nothing; with BOX, by the layer's factor, and `grad` are its box sums.
+template <int TAPS, bool BOX>
+DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int input_height, int input_width, const float* grad, float* partial, int splits, int batch) {
+    const int quads = L.output_quads, outputs = 4 * quads, inputs = 4 * input_quads, k = L.kernel, tasks = TAPS == 3 ? k : k * k;
+    const int rows = BOX ? L.input_height : L.output_height, columns = BOX ? L.input_width : L.output_width, positions = batch * rows * columns;
+    FOR_EACH(t, quads * input_quads * tasks * splits) {
+        int g = t % quads, r = t / quads, q = r % input_quads, tap, s;
+        r /= input_quads;
+        tap = r % tasks;
+        s = r / tasks;
+        const int ky = TAPS == 3 ? tap : tap / k, kx0 = TAPS == 3 ? 0 : tap % k;
+        float acc[16 * TAPS];
+        UNROLL for (int i = 0; i < 16 * TAPS; i++) acc[i] = 0.0f;
+        int i = (int)((long long)positions * s / splits), to = (int)((long long)positions * (s + 1) / splits);
+        while (i < to) {
+            int x = i % columns, y = i / columns % rows, b = i / columns / rows, end = smaller(columns, x + to - i);
+            i += end - x;
+            if (BOX) {
+                const float *value = input + ((b * rows + y) * columns + x) * inputs + 4 * q, *line = grad + (b * L.box_height + box_row(L, y, ky)) * L.box_width * outputs + 4 * g;
+                ROLLED for (; x < end; x++, value += inputs) {
+                    float4 in = load4(value), d[TAPS];
+                    UNROLL for (int kx = 0; kx < TAPS; kx++) d[kx] = load4(line + box_column(L, x, kx0 + kx) * outputs);
+                    UNROLL for (int kx = 0; kx < TAPS; kx++) {
+                        float* a = acc + 16 * kx;
+                        fma4(a, in.x, d[kx]);
+                        fma4(a + 4, in.y, d[kx]);
+                        fma4(a + 8, in.z, d[kx]);
+                        fma4(a + 12, in.w, d[kx]);
+                    }
+                }
+            } else {
+                int row = y * L.stride + ky - L.padding;
+                if (row < 0 || row >= input_height) continue;
+                const float *at = grad + ((b * rows + y) * columns + x) * outputs + 4 * g, *line = input + (b * input_height + row) * input_width * inputs + 4 * q;
+                UNROLL2 for (; x < end; x++, at += outputs) {
+                    float4 d = load4(at), in[TAPS];
+                    UNROLL for (int kx = 0; kx < TAPS; kx++) {
+                        int column = x * L.stride + kx0 + kx - L.padding;
+                        in[kx] = column >= 0 && column < input_width ? load4(line + column * inputs) : zero4();
+                    }
+                    UNROLL for (int kx = 0; kx < TAPS; kx++) {
+                        float* a = acc + 16 * kx;
+                        fma4(a, in[kx].x, d);
+                        fma4(a + 4, in[kx].y, d);
+                        fma4(a + 8, in[kx].z, d);
+                        fma4(a + 12, in[kx].w, d);
+                    }
+                }
+            }
+        }
+        float* out = partial + ((s * k * k + ky * k + kx0) * inputs + 4 * q) * outputs + 4 * g;
+        UNROLL for (int kx = 0; kx < TAPS; kx++)
+            UNROLL for (int j = 0; j < 4; j++) {
+                float* a = acc + 16 * kx + 4 * j;
+                store4(out + (kx * inputs + j) * outputs, a[0], a[1], a[2], a[3]);
+            }
+    }
+}
+
+// Adds up the partial sums of `inputs` inputs that are rows first.. of each tap's `rows`, and their squares.
+DEVICE void add_up(const float* partial, int splits, int taps, int inputs, int first, int rows, int quads, float* grad, double& squares) {
+    const int each = inputs * quads;
+    FOR_EACH(o, taps * each) {
+        float4 sum = sum_partials(partial, splits, taps * each * 4, o);
+        float* to = grad + ((o / each * rows + first) * quads + o % each) * 4;
+        store4(to, sum.x, sum.y, sum.z, sum.w);
+        squares += squares4(sum);
+    }
+}
+
+// ---- gradients of inputs -------------------------------------------------------------------------------------------
+
+// Stores the gradient of P positions' four inputs over the inputs themselves, taken back through dropout and activation.
+template <int P> DEVICE void store_input_grad(float* x, int pitch, int count, const float* acc, float slope, const float* mask, int channel, int features) {
+    UNROLL for (int p = 0; p < P; p++)
+        if (p < count) {
+            float4 y = load4(x + p * pitch);
+            const float* a = acc + 4 * p;
+            float r[4] = {leaky_relu_grad(a[0], y.x, slope), leaky_relu_grad(a[1], y.y, slope), leaky_relu_grad(a[2], y.z, slope), leaky_relu_grad(a[3], y.w, slope)};
+            if (mask) {
+                UNROLL for (int i = 0; i < 4; i++)
+                    if (channel + i < features) r[i] *= mask[p * features + channel + i];
+            }
+            store4(x + p * pitch, r[0], r[1], r[2], r[3]);
+        }
+}
+
+// acc[p][i] += d[p] . row i of the weights.
+template <int P> DEVICE void multiply_add_transposed(float* acc, const float4* d, const float* w, int outputs) {
+    UNROLL for (int i = 0; i < 4; i++) {
+        float4 row = load4(w + i * outputs);
+        UNROLL for (int p = 0; p < P; p++) acc[4 * p + i] = dot4(d[p], row, acc[4 * p + i]);
+    }
+}
+
+// Any kernel and stride; with BOX, any upsampling, and `grad` are the box sums.
+template <int P, bool BOX> DEVICE void input_grad_any(const Layer& L, const float* w, const float* grad, float* work, int batch, float slope, const float* mask, int features) {
+    const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, rows = inputs + 4 * L.extra_quads;
+    const int tiles = (L.input_width + P - 1) / P, k = L.kernel;
+    FOR_EACH(t, quads * tiles * L.input_height * batch) {
+        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
+        r /= tiles;
+        y = r % L.input_height;
+        b = r / L.input_height;
+        float acc[4 * P];
+        fill<P>(acc, zero4());
+        ROLLED for (int ky = 0; ky < k; ky++) {
+            int row = y + L.padding - ky;
+            if (BOX) {
+                row = box_row(L, y, ky);
+            } else {
+                if (row < 0 || row % L.stride) continue;
+                row /= L.stride;
+                if (row >= L.output_height) continue;
+            }
+            ROLLED for (int kx = 0; kx < k; kx++) {
+                int at[P];
+                bool some = false;
+                UNROLL for (int p = 0; p < P; p++) {
+                    if (BOX) {
+                        at[p] = x0 + p < L.input_width ? ((b * L.box_height + row) * L.box_width + box_column(L, x0 + p, kx)) * outputs : -1;
+                    } else {
+                        int column = x0 + p + L.padding - kx;
+                        bool met = column >= 0 && column % L.stride == 0 && column / L.stride < L.output_width;
+                        at[p] = met ? ((b * L.output_height + row) * L.output_width + column / L.stride) * outputs : -1;
+                    }
+                    some |= at[p] >= 0;
+                }
+                if (!some) continue;
+                const float* tap = w + ((ky * k + kx) * rows + 4 * g) * outputs;
+                ROLLED for (int q = 0; q < L.output_quads; q++) {
+                    float4 d[P];
+                    UNROLL for (int p = 0; p < P; p++) d[p] = at[p] >= 0 ? load4(grad + at[p] + 4 * q) : zero4();
+                    multiply_add_transposed<P>(acc, d, tap + 4 * q, outputs);
+                }
+            }
+        }
+        int position = (b * L.input_height + y) * L.input_width + x0;
+        store_input_grad<P>(work + L.input + position * inputs + 4 * g, inputs, L.input_width - x0, acc, slope, mask ? mask + position * features : nullptr, 4 * g, features);
+    }
+}
+
+// Kernel 3, stride 1 or 2, without upsampling or condition; `w` are the staged weights.
+template <int S, int P> DEVICE void input_grad_window(const Layer& L, const float* w, float* work, int batch, float slope, const float* mask, int features) {
+    const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, tiles = (L.input_width + P - 1) / P;
+    constexpr int N = S == 1 ? P + 2 : P / 2 + 1;
+    FOR_EACH(t, quads * tiles * L.input_height * batch) {
+        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
+        r /= tiles;
+        y = r % L.input_height;
+        b = r / L.input_height;
+        float acc[4 * P];
+        fill<P>(acc, zero4());
+        const int first = S == 1 ? x0 - 1 : x0 / 2;
+        unsigned inside = 0;
+        UNROLL for (int n = 0; n < N; n++) inside |= (unsigned)(first + n >= 0 && first + n < L.output_width) << n;
+        ROLLED for (int ky = 0; ky < 3; ky++) {
+            int row = y + 1 - ky;
+            if (row < 0 || row % S) continue;
+            row /= S;
+            if (row >= L.output_height) continue;
+            const float *at = work + L.output + ((b * L.output_height + row) * L.output_width + first) * outputs, *tap = w + (ky * 3 * inputs + 4 * g) * outputs;
+            ROLLED for (int q = 0; q < L.output_quads; q++) {
+                float4 d[N];
+                UNROLL for (int n = 0; n < N; n++) d[n] = inside >> n & 1 ? load4(at + n * outputs) : zero4();
+                UNROLL for (int kx = 0; kx < 3; kx++)
+                    UNROLL for (int i = 0; i < 4; i++) {
+                        float4 weights = load4(tap + (kx * inputs + i) * outputs);
+                        UNROLL for (int p = 0; p < P; p++)
+                            if ((p + 3 - kx) % S == 0) acc[4 * p + i] = dot4(d[S == 1 ? p + 2 - kx : (p + 3 - kx) / 2 - 1], weights, acc[4 * p + i]);
+                    }
+                at += 4;
+                tap += 4;
+            }
+        }
+        int position = (b * L.input_height + y) * L.input_width + x0;
+        store_input_grad<P>(work + L.input + position * inputs + 4 * g, inputs, L.input_width - x0, acc, slope, mask ? mask + position * features : nullptr, 4 * g, features);
+    }
+}
+
+// ---- layers --------------------------------------------------------------------------------------------------------
+
+// Negative slope of the activation that made the layer's input; 1 where the latent values are the input.
+DEVICE float slope_before(const Net& n, int l) { return l == n.heads + 1 ? 1.0f : n.layer[l - 1].negative_slope; }
+
+DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shared, float* work, int batch, const float* mask, double& squares) {
+    const Layer& L = n.layer[l];
+    const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, quads = L.output_quads, outputs = 4 * quads, taps = L.kernel * L.kernel, rows = inputs + extras;
+    const int positions = batch * L.output_height * L.output_width;
+    float *partial = work + n.partial, *extra_partial = work + n.extra_partial, *bias_partial = work + n.bias_partial, *boxes = work + n.boxes, *grad = work + n.grad, *d = work + L.output;
+    const bool upsampled = L.upsample > 1;
+    FOR_EACH(t, quads * L.bias_splits) {
+        int g = t % quads, s = t / quads;
+        float4 sum = zero4();
+        UNROLL4 for (int p = s; p < positions; p += L.bias_splits) add4(sum, load4(d + p * outputs + 4 * g));
+        store4(bias_partial + 4 * t, sum.x, sum.y, sum.z, sum.w);
+    }
+    if (upsampled) box_sums(L, work, boxes, batch);
+    else if (L.kernel == 3) weight_grad<3, false>(L, work + L.input, L.input_quads, L.input_height, L.input_width, d, partial, L.weight_splits, batch);
+    else weight_grad<1, false>(L, work + L.input, L.input_quads, L.input_height, L.input_width, d, partial, L.weight_splits, batch);
+    if (extras) {
+        if (L.kernel == 3) weight_grad<3, false>(L, work + L.extra, L.extra_quads, L.upsampled_height, L.upsampled_width, d, extra_partial, L.extra_splits, batch);
+        else weight_grad<1, false>(L, work + L.extra, L.extra_quads, L.upsampled_height, L.upsampled_width, d, extra_partial, L.extra_splits, batch);
+    }
+    BARRIER();
+    FOR_EACH(g, quads) {
+        float4 sum = sum_partials(bias_partial, L.bias_splits, outputs, g);
+        store4(grad + L.bias + 4 * g, sum.x, sum.y, sum.z, sum.w);
+        squares += squares4(sum);
+    }
+    if (extras) add_up(extra_partial, L.extra_splits, taps, extras, inputs, rows, quads, grad + L.weight, squares);
+    if (upsampled) {
+        if (L.kernel == 3) weight_grad<3, true>(L, work + L.input, L.input_quads, L.input_height, L.input_width, boxes, partial, L.weight_splits, batch);
+        else weight_grad<1, true>(L, work + L.input, L.input_quads, L.input_height, L.input_width, boxes, partial, L.weight_splits, batch);
+        BARRIER();
+    }
+    add_up(partial, L.weight_splits, taps, inputs, 0, rows, quads, grad + L.weight, squares);
+    if (l == 0) return;
+    const float slope = slope_before(n, l), *dropped = l == n.heads ? mask : nullptr, *w = weights + L.weight;
+    const int tasks = L.input_quads * L.input_height * batch;
+    const bool window = L.staged >= 0 && L.kernel == 3 && !extras;
+    if (upsampled) {
+        if (fills_four(tasks, L.input_width)) input_grad_any<4, true>(L, w, boxes, work, batch, slope, dropped, n.features);
+        else input_grad_any<1, true>(L, w, boxes, work, batch, slope, dropped, n.features);
+    } else if (window && L.stride == 1) {
+        if (fills_wide(tasks, L.input_width)) input_grad_window<1, WIDE>(L, shared + L.staged, work, batch, slope, dropped, n.features);
+        else input_grad_window<1, 4>(L, shared + L.staged, work, batch, slope, dropped, n.features);
+    } else if (window && L.stride == 2) {
+        input_grad_window<2, 4>(L, shared + L.staged, work, batch, slope, dropped, n.features);
+    } else if (fills_four(tasks, L.input_width)) {
+        input_grad_any<4, false>(L, w, d, work, batch, slope, dropped, n.features);
+    } else {
+        input_grad_any<1, false>(L, w, d, work, batch, slope, dropped, n.features);
+    }
+}
+
+DEVICE void dense_backward(const Net& n, int l, const float* weights, float* work, int batch, const float* mask, double& squares) {
+    const Layer& L = n.layer[l];
+    const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.output_quads, splits = L.input_grad_splits;
+    float *grad = work + n.grad, *partial = work + n.partial, *x = work + L.input;
+    const float *d = work + L.output, *w = weights + L.weight;
+    FOR_EACH(t, inputs * quads) {
+        int i = t / quads, g = t % quads;
+        float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        UNROLL4 for (int b = 0; b < batch; b++) fma4(acc, x[b * inputs + i], load4(d + b * outputs + 4 * g));
+        store4(grad + L.weight + 4 * t, acc[0], acc[1], acc[2], acc[3]);
+        squares += squares4(float4{acc[0], acc[1], acc[2], acc[3]});
+    }
+    FOR_EACH(g, quads) {
+        float4 sum = sum_partials(d, batch, outputs, g);
+        store4(grad + L.bias + 4 * g, sum.x, sum.y, sum.z, sum.w);
+        squares += squares4(sum);
+    }
+    for (int b0 = 0; b0 < batch; b0 += 4)
+        FOR_EACH(t, inputs * splits) {
+            int s = t % splits, i = t / splits;
+            float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            UNROLL2 for (int q = s; q < quads; q += splits) {
+                float4 r = load4(w + i * outputs + 4 * q);
+                UNROLL for (int b = 0; b < 4; b++)
+                    if (b0 + b < batch) acc[b] = dot4(r, load4(d + (b0 + b) * outputs + 4 * q), acc[b]);
+            }
+            UNROLL for (int b = 0; b < 4; b++)
+                if (b0 + b < batch) partial[((b0 + b) * splits + s) * inputs + i] = acc[b];
+        }
+    BARRIER();
+    const float slope = slope_before(n, l), *dropped = l == n.heads ? mask : nullptr;
+    // Channels with their filling: a flattened image has that behind every position.
+    const int channels = 4 * n.layer[n.heads - 1].output_quads;
+    FOR_EACH(t, batch * inputs) {
+        int b = t / inputs, i = t % inputs;
+        float sum = 0.0f;
+        UNROLL4 for (int s = 0; s < splits; s++) sum += partial[(b * splits + s) * inputs + i];
+        float r = leaky_relu_grad(sum, x[t], slope);
+        if (dropped && t % channels < n.features) r *= dropped[t / channels * n.features + t % channels];
+        x[t] = r;
+    }
+}

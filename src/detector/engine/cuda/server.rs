@@ -1,0 +1,636 @@
+//! Runs the jobs of all cameras of a process on one device, those of many cameras in one launch.
+//!
+//! Each kernel has a *lane*: a queue, and a thread that takes what is queued, launches it, and waits. An idle lane launches
+//! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
+//! device, and steps leave some of it free: a score never waits for steps.
+//!
+//! Inputs and results are in mapped host memory, which the kernels read and write themselves: a launch needs no copies.
+
+use std::collections::VecDeque;
+use std::hint::spin_loop;
+use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::arena::{Arena, Block, lock};
+use super::descriptor::{Job, Net, Plan, Purpose};
+use super::device::{Device, DeviceError, Kernel, Launch, Memory};
+use super::engine::CudaEngine;
+use super::ticket::Ticket;
+use crate::detector::vae::VaeConfig;
+
+/// Launches of a lane at a time.
+const FLIGHTS: usize = 2;
+/// Jobs of a launch: of scores so many at most.
+const SCORES: usize = 1024;
+/// Floats of a slab of nets, and of one of inputs and results.
+const SLOT_SLAB: usize = 8 << 20;
+const STAGING_SLAB: usize = 2 << 20;
+/// Bytes of a lane's workspaces, where a net needs no more for a single block; and a share of the device's memory.
+const WORKSPACES: usize = 512 << 20;
+const WORKSPACES_SHARE: usize = 16;
+/// How long a thread looks again and again for what is about to come, before it sleeps: waking up takes as long.
+const SPIN: Duration = Duration::from_micros(100);
+/// A device that does not answer for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client's way to the server, which ends with the last of them.
+#[derive(Debug)]
+pub(crate) struct ServerHandle<D: Device>(Arc<Server<D>>);
+
+impl<D: Device> Clone for ServerHandle<D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Ends the threads when it is dropped.
+#[derive(Debug)]
+pub(super) struct Server<D: Device> {
+    shared: Arc<Shared<D>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What clients and threads share.
+#[derive(Debug)]
+struct Shared<D: Device> {
+    device: Arc<D>,
+    slots: Arc<Arena<D>>,
+    staging: Arc<Arena<D>>,
+    plans: Mutex<Vec<CachedPlan<D>>>,
+    lanes: [Lane<D>; 2],
+    failure: OnceLock<String>,
+    patience: Duration,
+    /// Threads do not survive a fork.
+    process: u32,
+    processors: usize,
+    engines: AtomicUsize,
+    launches: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct CachedPlan<D: Device> {
+    config: VaeConfig,
+    purpose: Purpose,
+    plan: Weak<LoadedPlan<D>>,
+}
+
+/// A plan whose descriptor is on the device.
+#[derive(Debug)]
+pub(super) struct LoadedPlan<D: Device> {
+    pub(super) plan: Plan,
+    descriptor: Block<D>,
+}
+
+/// A job with all that must outlast it.
+#[derive(Debug)]
+pub(super) struct QueuedJob<D: Device> {
+    pub(super) job: Job,
+    pub(super) plan: Arc<LoadedPlan<D>>,
+    /// The net, its inputs, its results.
+    pub(super) blocks: [Arc<Block<D>>; 3],
+    pub(super) ticket: Ticket,
+}
+
+#[derive(Debug)]
+enum Entry<D: Device> {
+    Job(QueuedJob<D>),
+    /// Makes room for workspaces of so many floats.
+    Reserve(usize, Ticket),
+}
+
+impl<D: Device> Entry<D> {
+    fn complete(self, result: Result<(), &str>) {
+        match self {
+            Self::Reserve(_, ticket) => ticket.complete(result),
+            Self::Job(QueuedJob { ticket, blocks, .. }) => {
+                // Freed first: the client may ask for the same memory at once.
+                drop(blocks);
+                ticket.complete(result);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Lane<D: Device> {
+    queue: Mutex<Queue<D>>,
+    arrived: Condvar,
+    /// Entries in the queue, for a thread that looks without the lock.
+    queued: AtomicUsize,
+}
+
+impl<D: Device> Default for Lane<D> {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                entries: VecDeque::new(),
+                closing: false,
+            }),
+            arrived: Condvar::new(),
+            queued: AtomicUsize::new(0),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Queue<D: Device> {
+    entries: VecDeque<Entry<D>>,
+    closing: bool,
+}
+
+impl<D: Device> ServerHandle<D> {
+    /// Starts a server on `device`.
+    ///
+    /// # Errors
+    /// There is no memory for it, or no thread.
+    pub(super) fn start(device: D) -> Result<Self, String> {
+        Self::start_with(device, PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub(super) fn start_with(device: D, patience: Duration) -> Result<Self, String> {
+        let device = Arc::new(device);
+        let shared = Arc::new(Shared {
+            slots: Arena::new(device.clone(), Memory::Device, SLOT_SLAB),
+            staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB),
+            device,
+            plans: Mutex::default(),
+            lanes: [Lane::default(), Lane::default()],
+            failure: OnceLock::new(),
+            patience,
+            process: process::id(),
+            processors: thread::available_parallelism().map_or(1, usize::from),
+            engines: AtomicUsize::new(0),
+            launches: AtomicUsize::new(0),
+        });
+        let mut server = Server {
+            shared: shared.clone(),
+            threads: Vec::new(),
+        };
+        for kernel in Kernel::ALL {
+            let mut runner = Runner::new(shared.clone(), kernel).map_err(|e| e.to_string())?;
+            let name = match kernel {
+                Kernel::Score => "vae-score",
+                Kernel::Step => "vae-step",
+            };
+            let thread = thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || runner.run());
+            server
+                .threads
+                .push(thread.map_err(|e| format!("there is no thread for the GPU: {e}"))?);
+        }
+        Ok(Self(Arc::new(server)))
+    }
+
+    /// An engine for the nets of one detector.
+    pub(crate) fn engine(&self) -> CudaEngine<D> {
+        self.0.shared.engines.fetch_add(1, Ordering::Relaxed);
+        CudaEngine::new(self.clone())
+    }
+
+    pub(super) fn engine_dropped(&self) {
+        self.0.shared.engines.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Server<D>> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(super) fn upgrade(server: &Weak<Server<D>>) -> Option<Self> {
+        server.upgrade().map(Self)
+    }
+
+    pub(super) fn device(&self) -> &D {
+        &self.0.shared.device
+    }
+
+    pub(super) fn slots(&self) -> &Arc<Arena<D>> {
+        &self.0.shared.slots
+    }
+
+    pub(super) fn staging(&self) -> &Arc<Arena<D>> {
+        &self.0.shared.staging
+    }
+
+    /// Launches of both kernels so far.
+    pub(super) fn launches(&self) -> usize {
+        self.0.shared.launches.load(Ordering::Relaxed)
+    }
+
+    /// Fails where the server has, or where this is not its process.
+    ///
+    /// # Errors
+    /// Why the server cannot be used.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.0.shared.check()
+    }
+
+    /// The plan for a net, on the device.
+    ///
+    /// # Errors
+    /// The kernels cannot run the net, or there is no memory.
+    pub(super) fn plan(&self, config: &VaeConfig, purpose: Purpose) -> Result<Arc<LoadedPlan<D>>, String> {
+        let shared = &self.0.shared;
+        let mut plans = lock(&shared.plans);
+        plans.retain(|cached| cached.plan.strong_count() > 0);
+        let same = |cached: &&CachedPlan<D>| cached.purpose == purpose && cached.config == *config;
+        if let Some(plan) = plans.iter().find(same).and_then(|cached| cached.plan.upgrade()) {
+            return Ok(plan);
+        }
+        let plan = Plan::new(config, purpose, shared.device.limits().shared)?;
+        let words = plan.net.words();
+        let descriptor = shared.slots.allocate(words.len()).map_err(|e| e.to_string())?;
+        // SAFETY: the block is new and has room for all words.
+        unsafe { shared.device.upload(descriptor.address(), words) }.map_err(|e| shared.fail(&e))?;
+        let plan = Arc::new(LoadedPlan { plan, descriptor });
+        plans.push(CachedPlan {
+            config: config.clone(),
+            purpose,
+            plan: Arc::downgrade(&plan),
+        });
+        Ok(plan)
+    }
+
+    /// Makes room for the workspaces of a plan.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(super) fn reserve(&self, kernel: Kernel, plan: &LoadedPlan<D>) -> Result<(), String> {
+        let ticket = Ticket::new(1);
+        self.submit_entries(kernel, [Entry::Reserve(plan.plan.workspace, ticket.clone())])?;
+        self.wait(&ticket)
+    }
+
+    /// Hands jobs over; their tickets say when they are done.
+    ///
+    /// # Safety
+    /// The addresses of each job are in its blocks and plan, and nothing else uses them until it is done.
+    ///
+    /// # Errors
+    /// The server has failed; nothing was handed over.
+    pub(super) unsafe fn submit(
+        &self,
+        kernel: Kernel,
+        jobs: impl IntoIterator<Item = QueuedJob<D>>,
+    ) -> Result<(), String> {
+        self.submit_entries(kernel, jobs.into_iter().map(Entry::Job))
+    }
+
+    fn submit_entries(
+        &self,
+        kernel: Kernel,
+        entries: impl IntoIterator<Item = Entry<D>>,
+    ) -> Result<(), String> {
+        self.check()?;
+        let lane = &self.0.shared.lanes[kernel as usize];
+        let mut queue = lock(&lane.queue);
+        if queue.closing {
+            // The reason was there before.
+            self.check()?;
+            return Err("the GPU's server is closing".to_owned());
+        }
+        queue.entries.extend(entries);
+        lane.queued.store(queue.entries.len(), Ordering::Release);
+        drop(queue);
+        lane.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for jobs that were handed over.
+    ///
+    /// # Errors
+    /// They failed, or the device does not answer.
+    pub(super) fn wait(&self, ticket: &Ticket) -> Result<(), String> {
+        let shared = &self.0.shared;
+        shared.check_process()?;
+        // Where clients are few, a processor each to wait on is cheaper than being late.
+        let few = shared.engines.load(Ordering::Relaxed) <= shared.processors / 4;
+        let spin = if few { 2 * SPIN } else { Duration::ZERO };
+        match ticket.wait(spin, shared.patience) {
+            Some(result) => result,
+            None => {
+                let seconds = shared.patience.as_secs_f64();
+                let reason = DeviceError::Lost(format!("the GPU has not answered for {seconds} s"));
+                Err(shared.fail(&reason))
+            }
+        }
+    }
+
+    /// Says that the device failed in a call of a client.
+    pub(super) fn fail(&self, error: &DeviceError) -> String {
+        match error {
+            DeviceError::OutOfMemory { .. } => error.to_string(),
+            DeviceError::Lost(_) => self.0.shared.fail(error),
+        }
+    }
+}
+
+impl<D: Device> LoadedPlan<D> {
+    /// Address of the descriptor.
+    pub(super) fn address(&self) -> u64 {
+        self.descriptor.address()
+    }
+}
+
+impl Net {
+    /// The descriptor, to be copied as it is.
+    fn words(&self) -> &[f32] {
+        let words = size_of::<Self>() / size_of::<f32>();
+        // SAFETY: the structure is of 32-bit numbers without gaps; any bits are a float.
+        unsafe { std::slice::from_raw_parts((&raw const *self).cast(), words) }
+    }
+}
+
+impl<D: Device> Shared<D> {
+    fn check_process(&self) -> Result<(), String> {
+        match self.process == process::id() {
+            true => Ok(()),
+            false => Err("the process has forked since its GPU was opened".to_owned()),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check_process()?;
+        match self.failure.get() {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the device up, with its memory: after a fault nothing on it can be freed, or trusted. The first reason given
+    /// stays; queued jobs fail with it, those in flight when their lane returns.
+    fn fail(&self, error: &DeviceError) -> String {
+        let reason = self.failure.get_or_init(|| error.to_string()).clone();
+        self.slots.abandon();
+        self.staging.abandon();
+        for lane in &self.lanes {
+            let queued = lane.close();
+            queued.into_iter().for_each(|entry| entry.complete(Err(&reason)));
+        }
+        reason
+    }
+}
+
+impl<D: Device> Lane<D> {
+    /// Ends the lane after what is in flight; what was queued.
+    fn close(&self) -> VecDeque<Entry<D>> {
+        let mut queue = lock(&self.queue);
+        queue.closing = true;
+        self.queued.store(0, Ordering::Release);
+        self.arrived.notify_all();
+        std::mem::take(&mut queue.entries)
+    }
+}
+
+impl<D: Device> Drop for Server<D> {
+    fn drop(&mut self) {
+        // In a forked process there are no threads to end, and locks may be held for ever.
+        if self.shared.check_process().is_err() {
+            return;
+        }
+        for lane in &self.shared.lanes {
+            let queued = lane.close();
+            queued
+                .into_iter()
+                .for_each(|entry| entry.complete(Err("the GPU's server has ended")));
+        }
+        // A thread of a device that does not answer never ends.
+        if self.shared.failure.get().is_none() {
+            for thread in self.threads.drain(..) {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// A lane's thread.
+struct Runner<D: Device> {
+    shared: Arc<Shared<D>>,
+    kernel: Kernel,
+    /// Blocks of a launch, and jobs.
+    blocks: usize,
+    most_jobs: usize,
+    /// Job tables.
+    tables: [Block<D>; FLIGHTS],
+    /// The kernel's counters.
+    queue: Block<D>,
+    workspaces: Option<Workspaces<D>>,
+    /// Entries of the launches in flight, oldest first, with their tables' indices.
+    flights: VecDeque<(usize, Vec<Entry<D>>)>,
+}
+
+struct Workspaces<D: Device> {
+    memory: Block<D>,
+    /// Floats of one.
+    pitch: usize,
+    blocks: usize,
+}
+
+/// What a lane does next.
+enum Next<D: Device> {
+    Start(Vec<Entry<D>>),
+    Reserve(usize, Ticket),
+    Wait,
+    End,
+}
+
+impl<D: Device> Runner<D> {
+    fn new(shared: Arc<Shared<D>>, kernel: Kernel) -> Result<Self, DeviceError> {
+        const JOB: usize = size_of::<Job>() / size_of::<f32>();
+        let limits = shared.device.limits();
+        let (blocks, most_jobs) = match kernel {
+            Kernel::Score => (limits.blocks, SCORES),
+            // Some multiprocessors stay free for scores, and a launch has few jobs: its first ones wait for the last.
+            Kernel::Step => (limits.blocks - limits.blocks / 8, 2 * limits.blocks),
+        };
+        let queue = shared.slots.allocate(4)?;
+        // SAFETY: the block is new and has as many words.
+        unsafe { shared.device.upload(queue.address(), &[0.0; 4]) }?;
+        let table = || shared.staging.allocate(JOB * most_jobs);
+        Ok(Self {
+            tables: [table()?, table()?],
+            queue,
+            shared,
+            kernel,
+            blocks,
+            most_jobs,
+            workspaces: None,
+            flights: VecDeque::new(),
+        })
+    }
+
+    fn run(&mut self) {
+        loop {
+            match self.next() {
+                Next::Start(entries) => self.start(entries),
+                Next::Reserve(pitch, ticket) => {
+                    let result = self.grow(pitch).map_err(|e| e.to_string());
+                    ticket.complete(result.as_ref().map_or_else(|e| Err(e.as_str()), |&()| Ok(())));
+                }
+                Next::Wait => self.finish_oldest(),
+                Next::End => return,
+            }
+        }
+    }
+
+    /// Takes what is queued, waits for what is in flight, or sleeps.
+    fn next(&mut self) -> Next<D> {
+        let lane = &self.shared.lanes[self.kernel as usize];
+        if self.flights.is_empty() {
+            let start = Instant::now();
+            while lane.queued.load(Ordering::Acquire) == 0 && start.elapsed() < SPIN {
+                spin_loop();
+            }
+        }
+        let mut queue = lock(&lane.queue);
+        loop {
+            if !queue.entries.is_empty() && self.flights.len() < FLIGHTS {
+                break;
+            }
+            match (self.flights.is_empty(), queue.closing) {
+                (false, _) => return Next::Wait,
+                (true, true) => return Next::End,
+                (true, false) => queue = lane.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+        let mut entries = Vec::new();
+        while let Some(entry) = queue.entries.pop_front() {
+            match entry {
+                Entry::Reserve(pitch, ticket) if entries.is_empty() => {
+                    lane.queued.store(queue.entries.len(), Ordering::Release);
+                    return Next::Reserve(pitch, ticket);
+                }
+                Entry::Job(_) if entries.len() < self.most_jobs => entries.push(entry),
+                entry => {
+                    queue.entries.push_front(entry);
+                    break;
+                }
+            }
+        }
+        lane.queued.store(queue.entries.len(), Ordering::Release);
+        Next::Start(entries)
+    }
+
+    /// Launches jobs, the costliest first: the others then fill the gaps.
+    fn start(&mut self, mut entries: Vec<Entry<D>>) {
+        let need = |entry: &Entry<D>| match entry {
+            Entry::Job(job) => job.plan.plan.workspace,
+            Entry::Reserve(..) => 0,
+        };
+        if let Err(error) = self.grow(entries.iter().map(need).max().unwrap_or(0)) {
+            // Only the nets that it is too little for fail.
+            let there = self.workspaces.as_ref().map_or(0, |w| w.pitch);
+            let (fit, too_large): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| need(entry) <= there);
+            let reason = error.to_string();
+            too_large
+                .into_iter()
+                .for_each(|entry| entry.complete(Err(&reason)));
+            entries = fit;
+        }
+        let Some(workspaces) = &self.workspaces else {
+            return;
+        };
+        if entries.is_empty() {
+            return;
+        }
+        entries.sort_by_key(|entry| match entry {
+            Entry::Job(job) => std::cmp::Reverse(job.plan.plan.cost),
+            Entry::Reserve(..) => std::cmp::Reverse(0),
+        });
+        let flight = match self.flights.front() {
+            Some(&(other, _)) => 1 - other,
+            None => 0,
+        };
+        let table = self.tables[flight].address() as *mut Job;
+        let (mut count, mut shared) = (0, 0);
+        for entry in &entries {
+            if let Entry::Job(queued) = entry {
+                // SAFETY: the table has room for the most jobs of a launch, and the launch that used it is over.
+                unsafe { table.add(count).write(queued.job) };
+                (count, shared) = (count + 1, shared.max(queued.plan.plan.shared));
+            }
+        }
+        let launch = Launch {
+            kernel: self.kernel,
+            jobs: self.tables[flight].address(),
+            count,
+            workspaces: workspaces.memory.address(),
+            pitch: workspaces.pitch,
+            blocks: workspaces.blocks.min(count),
+            shared,
+            queue: self.queue.address(),
+            flight,
+        };
+        self.shared.launches.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the entries hold all that the jobs point to, and stay until the launch is waited for.
+        let launched = unsafe { self.shared.device.launch(&launch) };
+        self.flights.push_back((flight, entries));
+        if let Err(error) = launched {
+            self.fail(&error);
+        }
+    }
+
+    /// Waits for the oldest launch, and says so to its clients.
+    fn finish_oldest(&mut self) {
+        let Some(&(flight, _)) = self.flights.front() else {
+            return;
+        };
+        if let Err(error) = self.shared.device.wait(self.kernel, flight) {
+            return self.fail(&error);
+        }
+        if let Some((_, entries)) = self.flights.pop_front() {
+            entries.into_iter().for_each(|entry| entry.complete(Ok(())));
+        }
+    }
+
+    fn fail(&mut self, error: &DeviceError) {
+        let reason = self.shared.fail(error);
+        let flights = self.flights.drain(..).flat_map(|(_, entries)| entries);
+        flights.for_each(|entry| entry.complete(Err(&reason)));
+    }
+
+    /// Makes every workspace at least `pitch` floats long. A very large net gets fewer of them, and fewer blocks at a time.
+    fn grow(&mut self, pitch: usize) -> Result<(), DeviceError> {
+        let pitch = pitch.next_multiple_of(64);
+        if self.workspaces.as_ref().is_some_and(|w| w.pitch >= pitch) {
+            return Ok(());
+        }
+        while !self.flights.is_empty() {
+            self.finish_oldest();
+        }
+        let budget = WORKSPACES.min(self.shared.device.limits().memory / WORKSPACES_SHARE);
+        let blocks = (budget / 4 / pitch.max(1)).clamp(1, self.blocks);
+        let before = self.workspaces.take();
+        let floats = blocks * pitch;
+        let smaller = before.as_ref().map(|w| (w.pitch, w.blocks));
+        // Both do not fit at a time where memory is short.
+        drop(before);
+        let make = |floats| self.shared.slots.allocate(floats);
+        match make(floats) {
+            Ok(memory) => {
+                self.workspaces = Some(Workspaces {
+                    memory,
+                    pitch,
+                    blocks,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.workspaces = smaller.and_then(|(pitch, blocks)| {
+                    let memory = make(pitch * blocks).ok()?;
+                    Some(Workspaces {
+                        memory,
+                        pitch,
+                        blocks,
+                    })
+                });
+                Err(error)
+            }
+        }
+    }
+}

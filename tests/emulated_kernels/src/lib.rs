@@ -1,0 +1,35 @@
+//! The CUDA engine's kernels, compiled as C++: the same source, a job at a time, on the CPU.
+
+use std::ffi::c_void;
+
+unsafe extern "C" {
+    fn emulated_run(train: i32, reverse: i32, job: *const c_void, shared: *mut f32, work: *mut f32);
+    static emulated_layout_len: usize;
+    // Longer than declared: `emulated_layout_len` values.
+    static emulated_layout: [usize; 1];
+    static emulated_threads_of_a_block: i32;
+}
+
+/// Runs one job, a training step or a score. `reverse`: the tasks of each phase in the other order.
+///
+/// # Safety
+/// `job` is a `Job` of `layout.cuh` whose addresses are valid on this machine; `shared` and `work` have the floats that
+/// its net needs, aligned to 16 bytes.
+pub unsafe fn run(train: bool, reverse: bool, job: *const c_void, shared: *mut f32, work: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe { emulated_run(i32::from(train), i32::from(reverse), job, shared, work) }
+}
+
+/// Sizes and offsets of the structures of `layout.cuh`, in the order of `emulated.cpp`.
+#[must_use]
+pub fn layout() -> &'static [usize] {
+    // SAFETY: the array has so many values, and is constant.
+    unsafe { std::slice::from_raw_parts((&raw const emulated_layout).cast(), emulated_layout_len) }
+}
+
+/// Threads of a block on a GPU.
+#[must_use]
+pub fn threads() -> usize {
+    // SAFETY: a constant.
+    unsafe { emulated_threads_of_a_block as usize }
+}
