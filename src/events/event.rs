@@ -413,12 +413,12 @@ mod tests {
     fn any_frames() -> impl Strategy<Value = Vec<(Span, bool)>> {
         prop::collection::vec((0u64..400, 0u64..200, prop::bool::weighted(0.3)), 1..200).prop_map(|frames| {
             let mut at = 0;
-            let place = |(pause, duration, anomalous): (u64, u64, bool)| {
+            let frame = |(pause, duration, anomalous): (u64, u64, bool)| {
                 let span = Span::new(ms(at), ms(duration));
                 at += duration + pause;
                 (span, anomalous)
             };
-            frames.into_iter().map(place).collect()
+            frames.into_iter().map(frame).collect()
         })
     }
 

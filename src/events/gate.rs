@@ -193,6 +193,17 @@ impl<T> Gate<T> {
         };
     }
 
+    /// Clears all times when time goes back without a flush, after the frames held were output. The next frame can still
+    /// depend on the last one.
+    pub fn start_over(&mut self) {
+        let (undecodable, dropped_last) = (self.undecodable, self.dropped_last);
+        let mut filter = std::mem::take(&mut self.filter);
+        filter.start_over();
+        self.restart();
+        (self.undecodable, self.dropped_last) = (undecodable, dropped_last);
+        self.filter = filter;
+    }
+
     /// Bytes held back.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -246,7 +257,7 @@ impl<T> Gate<T> {
 
     /// The decision about the front frame; `None` while it must be held.
     fn decide(&mut self, policy: &GatePolicy, frame: &FrameInfo) -> Option<Decision> {
-        if !frame.key && self.undecodable || self.lacks_previous_group(frame) {
+        if !policy.keep_all && (!frame.key && self.undecodable || self.lacks_previous_group(frame)) {
             return Some(Decision::Drop);
         }
         if let Some(reason) = self.reason(policy, frame.span.start) {

@@ -123,7 +123,7 @@ impl KeepFilter {
         keepalive_interval: Duration,
     ) -> Decision {
         if span.jump {
-            self.last_kept = None;
+            self.start_over();
         }
         let reason = reason.or_else(|| {
             self.is_due(span, keepalive_interval)
@@ -149,7 +149,12 @@ impl KeepFilter {
             || span.end.saturating_sub(last) > keepalive_interval
     }
 
-    /// Clears all times after a flush or a stop.
+    /// Clears all times when time goes back; whether frames were dropped before stays known.
+    pub fn start_over(&mut self) {
+        self.last_kept = None;
+    }
+
+    /// Clears everything after a flush or a stop.
     pub fn restart(&mut self) {
         *self = Self::default();
     }
@@ -414,12 +419,12 @@ mod tests {
         );
         prop::collection::vec(frame, 1..200).prop_map(|frames| {
             let mut at = 0;
-            let place = |(pause, duration, anomalous, protected): (u64, u64, bool, bool)| {
+            let frame = |(pause, duration, anomalous, protected): (u64, u64, bool, bool)| {
                 let span = Span::new(ms(at), ms(duration));
                 at += duration + pause;
                 (span, anomalous && !protected, protected)
             };
-            frames.into_iter().map(place).collect()
+            frames.into_iter().map(frame).collect()
         })
     }
 

@@ -56,16 +56,18 @@ impl FrameClock {
         let duration = duration.filter(|duration| !duration.is_zero());
         let start = at.unwrap_or_else(|| self.expected());
         let mut span = Span::new(start, duration.unwrap_or_default());
-        span.jump = self.would_jump(start);
+        span.jump = self
+            .last
+            .is_some_and(|last| start.saturating_add(JUMP) < last.start);
         let step = self.last.and_then(|last| start.checked_sub(last.start));
         self.step = step.filter(|step| !step.is_zero()).or(self.step);
         self.last = Some(span);
         span
     }
 
-    /// Whether a frame that starts at `at` would set [`Span::jump`].
-    pub fn would_jump(&self, at: Duration) -> bool {
-        self.last.is_some_and(|last| at.saturating_add(JUMP) < last.start)
+    /// End of the last frame.
+    pub fn last_end(&self) -> Option<Duration> {
+        self.last.map(|last| last.end)
     }
 
     /// Clears the time base after a flush, a seek or a stop. The next frame is no jump.

@@ -11,11 +11,28 @@ type Segment = gst::FormattedSegment<gst::ClockTime>;
 /// A decoding time that goes back by more than this is a new start.
 const JUMP: Duration = Duration::from_secs(1);
 
+/// Assumed maximum reordering of frames without decoding times.
+const REORDER: Duration = Duration::from_millis(200);
+
+/// When a buffer's frame is presented and decoded, in running time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct BufferTime {
+    /// When the frame is presented.
+    pub(crate) span: Span,
+    /// When the frame is decoded, where that is known.
+    pub(crate) decode: Option<Duration>,
+}
+
 /// Follows a stream's segment and frame rate, and converts every buffer's times to running time.
+///
+/// Encoders forward a new segment at once, and after it the frames that they still hold. Such a buffer continues the
+/// stream in the previous segment, but not in the new one; that is how it is recognised.
 #[derive(Debug, Default)]
 pub(crate) struct BufferTimes {
     clock: FrameClock,
     segment: Segment,
+    /// The segment before, until the first buffer of the current one.
+    previous: Option<Segment>,
     frame_duration: Option<gst::ClockTime>,
     last_decode: Option<Duration>,
 }
@@ -26,7 +43,10 @@ impl BufferTimes {
         let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
             return false;
         };
-        self.segment = segment.clone();
+        if *segment != self.segment {
+            let old = std::mem::replace(&mut self.segment, segment.clone());
+            self.previous.get_or_insert(old);
+        }
         true
     }
 
@@ -58,47 +78,36 @@ impl BufferTimes {
         buffer.duration().or(self.frame_duration)
     }
 
-    /// When the buffer's frame is presented.
-    pub(crate) fn span(&mut self, buffer: &gst::BufferRef) -> Span {
+    /// The times of the next buffer.
+    pub(crate) fn next(&mut self, buffer: &gst::BufferRef) -> BufferTime {
+        if !self.is_of_previous_segment(buffer) {
+            self.previous = None;
+        }
+        let segment = self.previous.as_ref().unwrap_or(&self.segment);
         let duration = self.duration(buffer);
-        let position = buffer.pts().or(buffer.dts());
-        let time = position.and_then(|position| self.running_time(position, duration));
-        let mut span = match time {
-            Some((at, duration)) => self.clock.span(Some(at), Some(duration)),
-            None => self
-                .clock
-                .span(None, duration.map(|duration| self.stretched(duration))),
+        let decode = buffer.dts().and_then(|dts| running_time(segment, dts));
+        let presented = buffer
+            .pts()
+            .or(buffer.dts())
+            .and_then(|position| running_span(segment, position, duration));
+        let stretched = duration.map(|duration| stretched(segment, duration));
+        let mut span = match presented {
+            Some((start, duration)) => self.clock.span(Some(start), Some(duration)),
+            None => self.clock.span(None, stretched),
         };
-        if let Some(decode) = self.decode(buffer) {
+        if let Some(decode) = decode {
             // Frames of long duration are reordered by more than a second; decoding times only grow.
             span.jump = self
                 .last_decode
                 .is_some_and(|last| decode.saturating_add(JUMP) < last);
             self.last_decode = Some(decode);
         }
-        span
-    }
-
-    /// Whether this buffer would set [`Span::jump`].
-    pub(crate) fn would_jump(&self, buffer: &gst::BufferRef) -> bool {
-        match (self.decode(buffer), self.last_decode) {
-            (Some(decode), Some(last)) => decode.saturating_add(JUMP) < last,
-            _ => {
-                let time = buffer.pts().and_then(|pts| self.running_time(pts, None));
-                time.is_some_and(|(at, _)| self.clock.would_jump(at))
-            }
-        }
-    }
-
-    /// When the buffer's frame is decoded, where that is known.
-    pub(crate) fn decode(&self, buffer: &gst::BufferRef) -> Option<Duration> {
-        let running_time = self.segment.to_running_time_full(buffer.dts()?)?;
-        Some(not_before_zero(running_time))
+        BufferTime { span, decode }
     }
 
     /// The time that a GAP event covers.
     pub(crate) fn gap(&self, start: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<Span> {
-        let (start, duration) = self.running_time(start, duration)?;
+        let (start, duration) = running_span(&self.segment, start, duration)?;
         Some(Span::new(start, duration))
     }
 
@@ -110,37 +119,50 @@ impl BufferTimes {
 
     /// Clears the time base after a flush.
     pub(crate) fn restart(&mut self) {
-        self.clock.restart();
-        self.last_decode = None;
-        self.segment = Segment::default();
+        *self = BufferTimes {
+            frame_duration: self.frame_duration,
+            ..Self::default()
+        };
     }
 
-    fn stretched(&self, duration: gst::ClockTime) -> Duration {
-        Duration::from(duration).div_f64(self.segment.rate().abs())
-    }
-
-    /// Start and duration in running time, also when the segment runs backwards.
-    fn running_time(
-        &self,
-        position: gst::ClockTime,
-        duration: Option<gst::ClockTime>,
-    ) -> Option<(Duration, Duration)> {
-        let length = self.stretched(duration.unwrap_or_default());
-        let running_time = not_before_zero(self.segment.to_running_time_full(position)?);
-        let backwards = self.segment.rate() < 0.0;
-        Some((
-            if backwards {
-                running_time.saturating_sub(length)
-            } else {
-                running_time
-            },
-            length,
-        ))
+    fn is_of_previous_segment(&self, buffer: &gst::BufferRef) -> bool {
+        let expected = self.last_decode.or_else(|| self.clock.last_end());
+        let (Some(previous), Some(expected), Some(position)) =
+            (&self.previous, expected, buffer.dts_or_pts())
+        else {
+            return false;
+        };
+        let time = |segment| running_time(segment, position);
+        let continues = |time: Duration| time.abs_diff(expected) <= JUMP;
+        // Decoding times only grow; frames without them may be reordered.
+        let follows = |time: Duration| time.saturating_add(REORDER) >= expected && continues(time);
+        time(previous).is_some_and(follows) && !time(&self.segment).is_some_and(continues)
     }
 }
 
-fn not_before_zero(running_time: gst::Signed<gst::ClockTime>) -> Duration {
-    Duration::from(running_time.positive().unwrap_or_default())
+fn running_time(segment: &Segment, position: gst::ClockTime) -> Option<Duration> {
+    let running_time = segment.to_running_time_full(position)?;
+    Some(Duration::from(running_time.positive().unwrap_or_default()))
+}
+
+/// Start and duration in running time, also in a segment of negative rate.
+fn running_span(
+    segment: &Segment,
+    position: gst::ClockTime,
+    duration: Option<gst::ClockTime>,
+) -> Option<(Duration, Duration)> {
+    let length = stretched(segment, duration.unwrap_or_default());
+    let time = running_time(segment, position)?;
+    let start = if segment.rate() < 0.0 {
+        time.saturating_sub(length)
+    } else {
+        time
+    };
+    Some((start, length))
+}
+
+fn stretched(segment: &Segment, duration: gst::ClockTime) -> Duration {
+    Duration::from(duration).div_f64(segment.rate().abs())
 }
 
 #[cfg(test)]
@@ -176,7 +198,7 @@ mod tests {
             segment.set_base(gst::ClockTime::from_seconds(3));
             segment.set_rate(2.0);
         });
-        let span = times.span(&buffer(Some(12_000), None, Some(40)));
+        let span = times.next(&buffer(Some(12_000), None, Some(40))).span;
         assert_eq!((span.start, span.end), (ms(4000), ms(4020)));
         assert_eq!(times.position(ms(4000)), Some(gst::ClockTime::from_seconds(12)));
     }
@@ -188,7 +210,7 @@ mod tests {
             segment.set_stop(gst::ClockTime::from_seconds(10));
             segment.set_rate(-1.0);
         });
-        let span = times.span(&buffer(Some(9_000), None, Some(1000)));
+        let span = times.next(&buffer(Some(9_000), None, Some(1000))).span;
         assert_eq!((span.start, span.end), (ms(0), ms(1000)));
     }
 
@@ -200,18 +222,44 @@ mod tests {
             .build();
         times.set_caps(&caps);
         assert_eq!(
-            times.span(&buffer(Some(1000), None, None)),
+            times.next(&buffer(Some(1000), None, None)).span,
             Span::new(ms(1000), ms(40))
         );
-        assert_eq!(times.span(&buffer(None, None, None)), Span::new(ms(1040), ms(40)));
+        assert_eq!(
+            times.next(&buffer(None, None, None)).span,
+            Span::new(ms(1040), ms(40))
+        );
     }
 
     #[test]
     fn reordered_frames_of_a_slow_stream_do_not_jump() {
         let mut times = times(|_| ());
-        assert!(!times.span(&buffer(Some(9000), Some(1000), Some(2000))).jump);
-        assert!(!times.span(&buffer(Some(3000), Some(3000), Some(2000))).jump);
-        assert!(times.span(&buffer(Some(100), Some(100), Some(2000))).jump);
+        assert!(!times.next(&buffer(Some(9000), Some(1000), Some(2000))).span.jump);
+        assert!(!times.next(&buffer(Some(3000), Some(3000), Some(2000))).span.jump);
+        assert!(times.next(&buffer(Some(100), Some(100), Some(2000))).span.jump);
+    }
+
+    #[test]
+    fn frames_of_the_previous_segment_may_follow_the_new_one() {
+        let mut times = times(|_| ());
+        for index in 0..10 {
+            times.next(&buffer(Some(100 * index), Some(100 * index), Some(100)));
+        }
+        let mut next = Segment::default();
+        next.set_base(gst::ClockTime::from_seconds(10));
+        assert!(times.set_segment(next.upcast_ref()));
+        let old = times.next(&buffer(Some(1000), Some(1000), Some(100)));
+        assert_eq!(
+            (old.span, old.decode),
+            (Span::new(ms(1000), ms(100)), Some(ms(1000)))
+        );
+        let new = times.next(&buffer(Some(0), Some(0), Some(100)));
+        assert_eq!(
+            (new.span, new.decode),
+            (Span::new(ms(10_000), ms(100)), Some(ms(10_000)))
+        );
+        let new = times.next(&buffer(Some(1100), Some(1100), Some(100))).span;
+        assert_eq!(new.start, ms(11_100), "the previous segment is over");
     }
 
     #[test]

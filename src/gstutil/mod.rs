@@ -7,7 +7,7 @@ mod structure;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub(crate) use buffer_times::BufferTimes;
+pub(crate) use buffer_times::{BufferTime, BufferTimes};
 #[cfg(test)]
 pub(crate) use enums::nick;
 pub(crate) use enums::same_variants;

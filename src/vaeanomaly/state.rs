@@ -118,7 +118,7 @@ impl StreamState {
         segment: &gst::FormattedSegment<gst::ClockTime>,
     ) -> Times {
         self.times.set_segment(segment.upcast_ref());
-        let span = self.times.span(buffer);
+        let span = self.times.next(buffer).span;
         Times {
             pts: buffer.pts(),
             position: buffer.pts().or_else(|| self.times.position(span.start)),

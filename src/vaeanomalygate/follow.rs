@@ -76,7 +76,7 @@ impl Mailbox {
 
 impl Shared {
     fn add_buffer(&mut self, buffer: &gst::BufferRef) {
-        let span = self.times.span(buffer);
+        let span = self.times.next(buffer).span;
         let verdict = read_verdict(buffer, span).unwrap_or(FrameVerdict::unknown(span));
         self.updates.push(Update::Verdict(verdict));
     }

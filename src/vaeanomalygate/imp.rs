@@ -183,7 +183,8 @@ impl VaeAnomalyGate {
 
     fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
-        if self.with_state(|state| state.would_jump(&buffer))? {
+        let time = self.with_state(|state| state.next_time(&buffer))?;
+        if time.is_some_and(|time| time.span.jump) {
             gst::info!(CAT, imp = self, "Time jumps back, starting over");
             self.drain(&settings)?;
             self.with_state(StreamState::start_over)?;
@@ -192,7 +193,7 @@ impl VaeAnomalyGate {
         if let Some(mailbox) = &mailbox {
             self.wait_for_room(&settings, mailbox, &buffer)?;
         }
-        self.with_state(|state| state.push_buffer(buffer))?;
+        self.with_state(|state| state.push_buffer(buffer, time))?;
         self.proceed(&settings, mailbox.as_deref())?;
         Ok(gst::FlowSuccess::Ok)
     }

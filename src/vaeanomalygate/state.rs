@@ -11,7 +11,7 @@ use super::{
     settings::Settings,
 };
 use crate::events::{FrameInfo, FrameVerdict, Gate, GatePolicy, KeepReason, Output, Span, Tally};
-use crate::gstutil::{BufferTimes, to_clock_time};
+use crate::gstutil::{BufferTime, BufferTimes, to_clock_time};
 
 /// Latency is reported in steps of this, so that it does not change with every frame.
 const LATENCY_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
@@ -97,19 +97,24 @@ impl StreamState {
         }
     }
 
+    /// The times of the next buffer; `None` for a stream header, which is not a frame.
+    pub(super) fn next_time(&mut self, buffer: &gst::BufferRef) -> Option<BufferTime> {
+        let is_header = buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.dts_or_pts().is_none();
+        (!is_header).then(|| self.times.next(buffer))
+    }
+
     /// Adds the next buffer.
-    pub(super) fn push_buffer(&mut self, buffer: gst::Buffer) {
-        if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.dts_or_pts().is_none() {
-            // Stream headers are not frames: all frames that are kept later need them.
+    pub(super) fn push_buffer(&mut self, buffer: gst::Buffer, time: Option<BufferTime>) {
+        let Some(BufferTime { span, decode }) = time else {
+            // All frames that are kept later need the headers.
             return self.gate.push_other(Item::Frame(buffer, Span::default()));
-        }
-        let span = self.times.span(&buffer);
+        };
         self.now = span.start;
         if let Some(verdict) = self.verdict(&buffer, span) {
             self.gate.add_verdict(&verdict);
         }
         let key = self.raw || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let decode = self.times.decode(&buffer).filter(|_| !self.intra);
+        let decode = decode.filter(|_| !self.intra);
         let bytes = buffer.size() as u64;
         self.gate.push(
             FrameInfo {
@@ -182,11 +187,6 @@ impl StreamState {
         }
     }
 
-    /// Whether time went back without a flush: the frames held belong to the time before.
-    pub(super) fn would_jump(&self, buffer: &gst::BufferRef) -> bool {
-        self.times.would_jump(buffer)
-    }
-
     /// No buffer will follow: the next [`StreamState::next_actions`] empties the gate.
     pub(super) fn finish(&mut self) {
         self.gate.finish();
@@ -204,9 +204,9 @@ impl StreamState {
         }
     }
 
-    /// Clears the timeline after a jump in time, but keeps segment and source.
+    /// Clears the timeline before a buffer whose time goes back; the frames held were output. Keeps segment and source.
     pub(super) fn start_over(&mut self) {
-        self.gate.restart();
+        self.gate.start_over();
         self.now = Duration::ZERO;
     }
 
