@@ -98,6 +98,7 @@ impl Learner {
     /// # Errors
     /// The checkpoint's sizes are not those of `config`.
     pub(crate) fn new(config: &VaeConfig, checkpoint: &Checkpoint) -> Result<Self> {
+        checkpoint.validate(config)?;
         let (parameters, vae) = make(config, 0)?;
         parameters.set_values(&checkpoint.weights)?;
         let average = match config.scoring_weights {

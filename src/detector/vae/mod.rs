@@ -12,9 +12,9 @@ mod score;
 pub(crate) mod tests;
 
 pub(crate) use checkpoint::Checkpoint;
-pub(crate) use config::{
-    DecoderStage, EncoderStage, Latent, Layer, LayerRole, ScoreMap, ScoringWeights, Start, VaeConfig,
-};
+pub(crate) use config::{DecoderStage, EncoderStage, Latent, ScoreMap, ScoringWeights, VaeConfig};
+#[cfg(any(feature = "cuda", test))]
+pub(crate) use config::{Layer, LayerRole};
 pub(crate) use learner::Learner;
 pub(crate) use model::Vae;
 pub(crate) use replay::{Replay, ReplayPolicy};

@@ -227,18 +227,7 @@ impl<D: Device> Engine for CudaEngine<D> {
         self.server.check().map_err(Error::msg)?;
         let parameters = ParameterMap::new(config);
         let layout = SlotLayout::new(config, &parameters);
-        let averages = if layout.average { parameters.len() } else { 0 };
-        let got = [
-            &checkpoint.weights,
-            &checkpoint.first_moment,
-            &checkpoint.second_moment,
-            &checkpoint.average,
-        ]
-        .map(Vec::len);
-        let want = [parameters.len(), parameters.len(), parameters.len(), averages];
-        if got != want {
-            bail!("the net's checkpoint has {want:?} values, got {got:?}");
-        }
+        checkpoint.validate(config)?;
         let purpose = Purpose::Training { batch: FIRST_BATCH };
         let scoring = self.server.plan(config, Purpose::Scoring).map_err(Error::msg)?;
         let training = self.server.plan(config, purpose).map_err(Error::msg)?;
