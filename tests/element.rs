@@ -190,7 +190,7 @@ fn invalid_settings_are_errors_with_value_and_range() {
             ["device", "\"gpu\"", "auto, cpu, cuda or cuda:N"],
         ),
         ("device", "cuda:99", ["device", "cuda:99", "CUDA"]),
-        ("cues", "", ["cues", "appearance, motion or both", "none"]),
+        ("cues", "", ["cues", "one or more of motion, appearance", "none"]),
     ] {
         let element = rig::element(&[]);
         match name {

@@ -290,7 +290,7 @@ fn a_checkpoint_passes_through_the_device_unchanged() {
             gpu.create(&config, &short)
                 .unwrap_err()
                 .to_string()
-                .contains("checkpoint has")
+                .contains("a checkpoint of the net has")
         );
     }
 }
