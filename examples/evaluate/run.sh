@@ -1,9 +1,9 @@
 #!/bin/sh
-# What `make evaluate` does: the own street scene and, where given, a data set, clean and disturbed.
+# `make evaluate`: evaluates a rendered street and, if given, a data set; clean, disturbed, and with parts removed.
 #
 # usage: run.sh [DATA]
-# DATA = a folder with labels.csv and clips; clips may also lie in DATA/test, and normal ones to learn from
-# in DATA/train.
+# DATA: a folder with labels.csv and clips. The clips may also be in DATA/test, and normal clips for the warm-up in
+# DATA/train.
 set -eu
 
 programs=${CARGO_TARGET_DIR:-target}/release
@@ -20,7 +20,7 @@ measure() {
     name=$1
     shift
     echo
-    echo "== $name: clean, disturbed, and with parts taken away =="
+    echo "== $name: clean, disturbed, with parts removed =="
     "$programs/evaluate" "$@" --robustness --ablate --json "$out/$name.json" --report "$out/$name.html"
     echo "Figures: $out/$name.json"
     echo "Report:  $out/$name.html"

@@ -1,8 +1,8 @@
-//! What reducing a frame to the two small pictures costs, beside a copy of a luma plane of the same size.
+//! Reduction of a frame to the two small images, compared with a copy of a luma plane of the same size.
 //!
-//! `cargo bench --bench preprocess` runs criterion's statistics and then prints the ratios: both sides
-//! measured in turns, and of both the fastest tenth's limit, so that other load on the machine matters
-//! little. `cargo bench --bench preprocess -- ratios` prints the ratios alone.
+//! `cargo bench --bench preprocess` runs criterion's statistics and then prints the ratios: both sides are measured
+//! alternately, and the tenth percentile of each counts, so other load on the machine matters little.
+//! `cargo bench --bench preprocess -- ratios` prints only the ratios.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ const FORMATS: [PixelFormat; 5] = [
     PixelFormat::Rgb,
     PixelFormat::Bgra,
 ];
-/// Width and height of the small pictures at the usual settings and 16:9.
+/// Width and height of the small images at the default settings and 16:9.
 const GREY: (usize, usize) = (180, 100);
 const COLOUR: (usize, usize) = (64, 40);
 
-/// A frame of some texture.
+/// A textured frame.
 struct Frame {
     format: PixelFormat,
     width: usize,
@@ -37,7 +37,7 @@ impl Frame {
         let strides: Vec<usize> = (0..format.plane_count())
             .map(|plane| format.row_bytes(plane, width).next_multiple_of(4))
             .collect();
-        let texture = |len: usize| (0..len).map(|place| ((place * 31) >> 3) as u8).collect();
+        let texture = |len: usize| (0..len).map(|i| ((i * 31) >> 3) as u8).collect();
         let planes = (0..format.plane_count())
             .map(|plane| texture(format.plane_bytes(plane, width, height, strides[plane])))
             .collect();
@@ -50,9 +50,9 @@ impl Frame {
         }
     }
 
-    fn with_view<R>(&self, then: impl FnOnce(&ImageView<'_>) -> R) -> R {
+    fn with_view<R>(&self, visit: impl FnOnce(&ImageView<'_>) -> R) -> R {
         let planes: Vec<&[u8]> = self.planes.iter().map(Vec::as_slice).collect();
-        then(&ImageView {
+        visit(&ImageView {
             format: self.format,
             width: self.width,
             height: self.height,
@@ -92,14 +92,14 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// Microseconds within which the fastest tenth stays.
-fn fastest_tenth(mut times: Vec<Duration>) -> f64 {
+/// Tenth percentile in microseconds.
+fn tenth_percentile(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times[times.len() / 10].as_secs_f64() * 1e6
 }
 
 fn ratios() {
-    const TURNS: usize = 40;
+    const BLOCKS: usize = 40;
     const CALLS: usize = 10;
     println!(
         "{:6} {:10} {:>12} {:>12} {:>7}",
@@ -113,7 +113,7 @@ fn ratios() {
             Frame::new(format, width, height).with_view(|view| {
                 let mut preprocessor =
                     Preprocessor::new(view, Some(GREY), Some(COLOUR)).expect("frame is valid");
-                for _ in 0..TURNS {
+                for _ in 0..BLOCKS {
                     copied.extend(
                         (0..CALLS).map(|_| timed(|| black_box(&mut copy).copy_from_slice(black_box(&luma)))),
                     );
@@ -123,7 +123,7 @@ fn ratios() {
                     );
                 }
             });
-            let (reduced, copied) = (fastest_tenth(reduced), fastest_tenth(copied));
+            let (reduced, copied) = (tenth_percentile(reduced), tenth_percentile(copied));
             println!(
                 "{name:6} {format:10} {reduced:12.0} {copied:12.0} {:7.2}",
                 reduced / copied
@@ -134,13 +134,13 @@ fn ratios() {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let is_given = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    if !is_given("ratios") {
+    let has_argument = |name: &str| arguments.iter().any(|argument| argument == name);
+    if !has_argument("ratios") {
         let mut criterion = Criterion::default().configure_from_args();
         statistics(&mut criterion);
         criterion.final_summary();
     }
-    if is_given("--bench") && !is_given("--list") {
+    if has_argument("--bench") && !has_argument("--list") {
         ratios();
     }
 }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# What `make bench` does: one table of figures from one run, and target/bench/summary.json.
+# `make bench`: measures everything in one run, prints a table, and writes target/bench/summary.json.
 #
-# TORCH_PYTHON names a Python that has PyTorch; without it a virtual environment is made in target/bench/venv.
-# TORCH_INDEX, if given, is the address of a package index that has PyTorch's wheels for CPUs alone, which are much
-# smaller than the usual ones. Where PyTorch cannot be had, the table lacks the ratios to it.
+# TORCH_PYTHON: a Python with PyTorch. Without it, PyTorch is installed into the virtual environment target/bench/venv.
+# TORCH_INDEX: optional address of a package index with CPU-only PyTorch wheels, which are much smaller.
+# Without PyTorch the table lacks the comparison with it.
 set -eu
 
 target=${CARGO_TARGET_DIR:-target}
@@ -16,7 +16,7 @@ if [ -z "${TORCH_PYTHON:-}" ]; then
         echo "Installing PyTorch for CPUs into $venv"
         python3 -m venv "$venv"
         "$TORCH_PYTHON" -m pip install --quiet ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch numpy \
-            || echo "PyTorch cannot be installed: no ratios to it" >&2
+            || echo "PyTorch cannot be installed: the comparison with it is left out" >&2
     fi
 fi
 export TORCH_PYTHON

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The two nets of torch_nets.py on a CUDA device: a training step and scoring, eager and as CUDA graphs.
 
-Usage: torch_cuda.py [--height 132] [--picture-height 40] [--seconds 2]
+Usage: torch_cuda.py [--height 132] [--image-height 40] [--seconds 2]
 
 Prints one JSON object, wall-clock milliseconds: {"eager": {"train": .., "score": ..}, "graphs": {..}, "gpu": name,
 "torch": version}. Calls follow each other without waiting for the device; each net runs in both memory formats and the
@@ -80,18 +80,18 @@ def measure(make, train_inputs, score_inputs, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--height", type=int, default=132, help="height of the grey picture, 180 wide")
-    parser.add_argument("--picture-height", type=int, default=40, help="height of the colour picture, 64 wide")
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure")
+    parser.add_argument("--height", type=int, default=132, help="height of the grey image, 180 wide")
+    parser.add_argument("--image-height", type=int, default=40, help="height of the colour image, 64 wide")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time per figure")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this PyTorch finds no CUDA device")
     torch.manual_seed(1)
     grid = (args.height // 4, 45)
     maps = [torch.randn(2, 2, *grid), torch.randn(2, 2, *grid)]
-    pictures = torch.rand(4, 3, args.picture_height, 64) * 2 - 1
+    images = torch.rand(4, 3, args.image_height, 64) * 2 - 1
     motion = measure(Motion, maps, [m[:1] for m in maps], args.seconds)
-    appearance = measure(lambda: Appearance(args.picture_height), [pictures], [pictures[:1]], args.seconds)
+    appearance = measure(lambda: Appearance(args.image_height), [images], [images[:1]], args.seconds)
     result = {"eager": {}, "graphs": {}}
     for way, key in motion.keys() & appearance.keys():
         result[way][key] = motion[way, key] + appearance[way, key]

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""The two nets of the detector in PyTorch: time of a training step and of scoring (up to the
-smoothed map of where a net was wrong), one thread.
+"""The detector's two nets in PyTorch: time of a training step and of scoring (up to the smoothed error map), one thread.
 
-Usage: torch_nets.py [--height 132] [--picture-height 40] [--seconds 3]
+Usage: torch_nets.py [--height 132] [--image-height 40] [--seconds 3]
 
 Prints one JSON object, CPU times in milliseconds (median): {"motion": {"train": .., "score": ..},
 "appearance": {..}, "train": .., "score": .., "torch": version}. Each net runs in both memory
@@ -21,24 +20,24 @@ import torch.nn.functional as F
 from torch import nn
 
 torch.set_num_threads(1)
-SLOPE = 0.1
+NEGATIVE_SLOPE = 0.1
 
 
 def act(x):
-    return F.leaky_relu(x, SLOPE, inplace=True)
+    return F.leaky_relu(x, NEGATIVE_SLOPE, inplace=True)
 
 
 def kl(mean, log_var):
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
 
 
-def smooth(cells, side):
-    """Box means with mirrored borders."""
-    return F.avg_pool2d(F.pad(cells, [side // 2] * 4, mode="reflect"), side, stride=1)
+def smooth(cells, size):
+    """Box means with reflected borders."""
+    return F.avg_pool2d(F.pad(cells, [size // 2] * 4, mode="reflect"), size, stride=1)
 
 
 class Motion(nn.Module):
-    """Grid VAE of two targets, conditioned on two maps."""
+    """VAE over the motion grid: two target maps, conditioned on two maps."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +46,7 @@ class Motion(nn.Module):
         )
         self.mean = nn.Conv2d(24, 4, 1)
         self.log_var = nn.Conv2d(24, 4, 1)
-        self.widen = nn.Conv2d(4, 24, 1)
+        self.from_latent = nn.Conv2d(4, 24, 1)
         self.mix = nn.Conv2d(26, 16, 3, padding=1)
         self.last = nn.Conv2d(16, 2, 3, padding=1)
 
@@ -58,7 +57,7 @@ class Motion(nn.Module):
         return self.mean(x), self.log_var(x).clamp(-8, 3)
 
     def decode(self, z, c):
-        x = F.interpolate(act(self.widen(z)), scale_factor=2, mode="nearest")
+        x = F.interpolate(act(self.from_latent(z)), scale_factor=2, mode="nearest")
         x = torch.cat([x[:, :, : c.shape[2], : c.shape[3]], c], 1)
         return self.last(act(self.mix(x)))
 
@@ -69,7 +68,7 @@ class Motion(nn.Module):
         return fit.sum(1).mean() + 0.1 * kl(mean, log_var).sum(1).mean()
 
     def score(self, y, c):
-        """Map of where the net was wrong."""
+        """The smoothed error map."""
         mean, log_var = self.encode(y, c)
         divergence = F.interpolate(kl(mean, log_var).sum(1, keepdim=True), scale_factor=2, mode="nearest")
         cells = (y + self.decode(mean, c)).mean(1, keepdim=True)
@@ -77,19 +76,19 @@ class Motion(nn.Module):
 
 
 class Appearance(nn.Module):
-    """VAE of a small colour picture, drawn upon a learnt one."""
+    """VAE over a small colour image, added to a learnt base image."""
 
     def __init__(self, height):
         super().__init__()
-        self.top = (32, height // 8, 8)
+        self.bottleneck = (32, height // 8, 8)
         features = 32 * (height // 8) * 8
         widths = [3, 12, 24, 32]
         self.encoder = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in zip(widths, widths[1:]))
         self.mean = nn.Linear(features, 16)
         self.log_var = nn.Linear(features, 16)
-        self.widen = nn.Linear(16, features)
+        self.from_latent = nn.Linear(16, features)
         self.decoder = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in [(32, 24), (24, 12), (12, 3)])
-        self.scene = nn.Parameter(torch.zeros(3, height, 64))
+        self.base = nn.Parameter(torch.zeros(3, height, 64))
 
     def encode(self, x):
         for conv in self.encoder:
@@ -98,12 +97,12 @@ class Appearance(nn.Module):
         return self.mean(x), self.log_var(x).clamp(-10, 3)
 
     def decode(self, z):
-        x = act(self.widen(z)).view(-1, *self.top)
+        x = act(self.from_latent(z)).view(-1, *self.bottleneck)
         for i, conv in enumerate(self.decoder):
             x = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
             if i < 2:
                 x = act(x)
-        return x + self.scene
+        return x + self.base
 
     def loss(self, x):
         mean, log_var = self.encode(x)
@@ -112,7 +111,7 @@ class Appearance(nn.Module):
         return fit.mean() + 0.03 * kl(mean, log_var).sum(1).mean()
 
     def score(self, x):
-        """Map of where the net was wrong."""
+        """The smoothed error map."""
         expected = self.decode(self.encode(x)[0])
         return smooth((x - expected).square().sum(1, keepdim=True), 5)
 
@@ -156,16 +155,16 @@ def best(make, train_inputs, score_inputs, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--height", type=int, default=132, help="height of the grey picture, 180 wide")
-    parser.add_argument("--picture-height", type=int, default=40, help="height of the colour picture, 64 wide")
-    parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure")
+    parser.add_argument("--height", type=int, default=132, help="height of the grey image, 180 wide")
+    parser.add_argument("--image-height", type=int, default=40, help="height of the colour image, 64 wide")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time per figure")
     args = parser.parse_args()
     torch.manual_seed(1)
     grid = (args.height // 4, 45)
     maps = [torch.randn(2, 2, *grid), torch.randn(2, 2, *grid)]
-    pictures = torch.rand(4, 3, args.picture_height, 64) * 2 - 1
+    images = torch.rand(4, 3, args.image_height, 64) * 2 - 1
     motion = best(Motion, maps, [m[:1] for m in maps], args.seconds)
-    appearance = best(lambda: Appearance(args.picture_height), [pictures], [pictures[:1]], args.seconds)
+    appearance = best(lambda: Appearance(args.image_height), [images], [images[:1]], args.seconds)
     total = {key: motion[key] + appearance[key] for key in motion}
     print(json.dumps({"motion": motion, "appearance": appearance, **total, "torch": torch.__version__}))
 

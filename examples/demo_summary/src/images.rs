@@ -134,7 +134,7 @@ fn draw_tile(svg: &mut String, summary: &Summary, tile: &Tile, (x, y): (i32, i32
     } else {
         (planted.unwrap_or_default(), "#ff3b30")
     };
-    let caption = format!("{}   peak {:.2}   {what}", clock(event.image_time), event.peak);
+    let caption = format!("{} · peak {:.2} · {what}", clock(event.image_time), event.peak);
     let (width, height) = (f64::from(TILE), f64::from(tile.height));
     let [left, top, w, h] = event.region.map(|v| v * tile.scale);
     let (right, bottom) = ((left + w + MARGIN).min(width), (top + h + MARGIN).min(height));

@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! The command line.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,25 @@ use clap::Parser;
 
 use crate::perturb::Perturbation;
 
-/// Streams labelled clips through `vaeanomaly` as one camera and says how good it was.
+/// Evaluates vaeanomaly on clips that are streamed through it as one camera.
 ///
-/// Every frame is scored before it is learnt, in one pass, without labels; labels are used for the figures only.
+/// One pass; every frame is scored before it is learnt. Labels are used for the figures only.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "evaluate", version)]
 pub struct Args {
-    /// Clips streamed first and not counted: normal video to learn from
+    /// Clips streamed first and not evaluated: normal video for the warm-up
     #[arg(long, value_name = "GLOB")]
     pub warm: Vec<String>,
-    /// Clips that count, in alphabetical order within one glob
+    /// Clips to evaluate, in alphabetical order within one pattern
     #[arg(long, value_name = "GLOB", required = true)]
     pub clips: Vec<String>,
-    /// Ground truth with the columns clip,frame,label: file name without extension, frame from 0, 1 = anomalous
+    /// Ground truth with the columns clip,frame,label: file name without extension, frame number from 0, 1 = anomalous
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
-    /// Property of the element, may be repeated
+    /// Property of the element; repeatable
     #[arg(long = "set", value_name = "PROPERTY=VALUE")]
     pub settings: Vec<Setting>,
-    /// Device property of the element
+    /// The element's property device
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Write all figures as JSON
@@ -35,26 +35,26 @@ pub struct Args {
     /// Write an illustrated report as one HTML file
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Frames not counted at the begin of the clips
+    /// Number of frames at the begin of the clips that are not evaluated
     #[arg(long, default_value_t = 0)]
     pub skip: usize,
-    /// Also run the detector with parts taken away
+    /// Also evaluate the detector with parts removed
     #[arg(long)]
     pub ablate: bool,
     /// Disturb the video: noise:SIGMA, brightness:FACTOR@T, jitter:PIXELS, occlude:SHARE@T, fps:SHARE, jpeg:QUALITY;
-    /// T = seconds after the first counted frame, without @T from the begin of the stream; may be repeated
+    /// T = begin in seconds after the first evaluated frame, without @T the whole stream; repeatable
     #[arg(long, value_name = "KIND:VALUE")]
     pub perturb: Vec<Perturbation>,
-    /// Also run under each of a standard set of disturbances
+    /// Also evaluate under each of a standard set of disturbances
     #[arg(long)]
     pub robustness: bool,
-    /// Seeds, one run each; figures are their mean
+    /// Seeds, one run each; the figures are the means
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub seeds: Vec<u64>,
-    /// Leave the baselines out
+    /// Skip the baselines
     #[arg(long)]
     pub no_baselines: bool,
-    /// Leave the encoding out that measures the bytes kept
+    /// Skip the encoding that measures the bytes kept
     #[arg(long)]
     pub no_bytes: bool,
 }
@@ -64,7 +64,7 @@ pub struct Args {
 pub struct Setting {
     /// Name of the property.
     pub name: String,
-    /// Its value, as gst-launch takes it.
+    /// Its value in the syntax of gst-launch-1.0.
     pub value: String,
 }
 
@@ -76,9 +76,11 @@ impl std::str::FromStr for Setting {
             .split_once('=')
             .with_context(|| format!("--set must be PROPERTY=VALUE, got '{text}'"))?;
         match name {
-            "device" | "seed" => bail!("--set {name}: use the option of its own instead"),
+            "device" | "seed" => bail!("--set {name}: use --{name} instead"),
             "drop-normal" => {
-                bail!("--set drop-normal: every frame must be seen; bytes kept are measured anyway")
+                bail!(
+                    "--set drop-normal: not allowed, every frame is needed; the bytes kept are measured anyway"
+                )
             }
             _ => Ok(Self {
                 name: name.to_owned(),
@@ -91,11 +93,11 @@ impl std::str::FromStr for Setting {
 /// One file of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clip {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// File name without extension, as in the labels.
     pub name: String,
-    /// False for `--warm`.
+    /// Whether it is evaluated; false for `--warm`.
     pub counted: bool,
 }
 
@@ -123,7 +125,7 @@ fn matching(option: &str, patterns: &[String], counted: bool) -> Result<Vec<Clip
     let mut clips = Vec::new();
     for pattern in patterns {
         let paths =
-            glob::glob(pattern).with_context(|| format!("{option} '{pattern}' is no valid pattern"))?;
+            glob::glob(pattern).with_context(|| format!("{option} '{pattern}' is not a valid pattern"))?;
         let before = clips.len();
         for path in paths {
             let path = path.with_context(|| format!("{option} '{pattern}'"))?;

@@ -1,4 +1,4 @@
-//! The plain online autoencoder that most people try first, as a baseline, in stock Candle.
+//! A plain online autoencoder as a baseline, in stock Candle.
 //!
 //! 32x32 grey, encoder `[(32,5,2),(8,3,2)]` as (filters, kernel, pooling), mirrored decoder, binary
 //! cross-entropy, one RMSprop step a frame. A frame's score is how far its loss is from the mean of the
@@ -13,7 +13,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::baseline::{Baseline, Grey};
 
-const SIDE: usize = 32;
+const SIZE: usize = 32;
 const WINDOW: usize = 300;
 const SIGMAS: f64 = 5.0;
 const LEARNING_RATE: f64 = 1e-4;
@@ -21,7 +21,7 @@ const LEARNING_RATE: f64 = 1e-4;
 const DECAY: f64 = 0.9;
 const EPSILON: f64 = 1e-7;
 
-/// A convolution that keeps the size, with what RMSprop remembers about it.
+/// A convolution of unchanged size, with RMSprop's state.
 ///
 /// Written as matrix products: stock `conv2d` takes ten times as long for shapes this small.
 struct Conv {
@@ -66,11 +66,11 @@ impl Conv {
     /// `[inputs, H, W]` to `[outputs, H, W]`
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (_, height, width) = x.dims3()?;
-        let (reach, area) = (self.kernel / 2, self.kernel * self.kernel);
+        let (padding, area) = (self.kernel / 2, self.kernel * self.kernel);
         let padded = x
-            .pad_with_zeros(1, reach, reach)?
-            .pad_with_zeros(2, reach, reach)?;
-        let (high, wide) = (height + 2 * reach, width + 2 * reach);
+            .pad_with_zeros(1, padding, padding)?
+            .pad_with_zeros(2, padding, padding)?;
+        let (high, wide) = (height + 2 * padding, width + 2 * padding);
         let shifted = |map: &Tensor, i: usize| {
             map.narrow(1, i / self.kernel, height)?
                 .narrow(2, i % self.kernel, width)
@@ -109,7 +109,7 @@ impl Conv {
     }
 }
 
-/// The net, its losses, and its rule.
+/// The net, its recent losses, and its decision.
 pub struct Autoencoder {
     encoder: [Conv; 2],
     decoder: [Conv; 3],
@@ -143,16 +143,16 @@ impl Autoencoder {
                 .squeeze(0)?;
         }
         for conv in &self.decoder[..2] {
-            let side = features.dim(2)? * 2;
+            let size = features.dim(2)? * 2;
             let wide = conv.forward(&features)?.relu()?.unsqueeze(0)?;
-            features = wide.upsample_nearest2d(side, side)?.squeeze(0)?;
+            features = wide.upsample_nearest2d(size, size)?.squeeze(0)?;
         }
         self.decoder[2].forward(&features)
     }
 
     /// Binary cross-entropy of one frame, and one training step on it.
     fn train(&mut self, pixels: Vec<f32>) -> Result<f64> {
-        let x = Tensor::from_vec(pixels, (1, SIDE, SIDE), &Device::Cpu)?;
+        let x = Tensor::from_vec(pixels, (1, SIZE, SIZE), &Device::Cpu)?;
         let logits = self.forward(&x)?;
         // max(l, 0) - l x + ln(1 + exp(-|l|)), finite for every logit
         let soft = (logits.abs()?.neg()?.exp()? + 1.0)?.log()?;
@@ -172,7 +172,7 @@ impl Baseline for Autoencoder {
     }
 
     fn score(&mut self, grey: &Grey) -> Result<f64> {
-        let pixels = grey.shrunk_to(SIDE).iter().map(|p| p / 255.0).collect();
+        let pixels = grey.shrunk_to(SIZE).iter().map(|p| p / 255.0).collect();
         let loss = self.train(pixels)?;
         let count = self.losses.len().max(1) as f64;
         let mean = self.losses.iter().sum::<f64>() / count;
@@ -200,7 +200,7 @@ impl Baseline for Autoencoder {
 mod tests {
     use super::*;
 
-    /// A picture with one bright square.
+    /// An image with one bright square.
     fn square(left: usize) -> Grey {
         let pixels = (0..64 * 64)
             .map(|i| {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_convolve_agree_with_the_stock_one() {
+    fn both_convolutions_agree_with_conv2d() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
         for (inputs, outputs, kernel) in [(2, 3, 5), (3, 2, 3)] {
             let conv = Conv::new(inputs, outputs, kernel, &mut rng).unwrap();
@@ -262,7 +262,7 @@ mod tests {
         let mut net = Autoencoder::new(7).unwrap();
         let pixels = || {
             square(8)
-                .shrunk_to(SIDE)
+                .shrunk_to(SIZE)
                 .iter()
                 .map(|p| p / 255.0)
                 .collect::<Vec<f32>>()

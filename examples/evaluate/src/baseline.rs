@@ -1,4 +1,4 @@
-//! What the detector has to beat: simple scores in the same protocol, one pass, no labels.
+//! Simple methods for comparison, under the same protocol: one pass, no labels.
 
 use anyhow::{Context, Result};
 
@@ -38,14 +38,14 @@ impl Grey {
         })
     }
 
-    /// Area average on a `side` x `side` grid, the aspect is not kept.
-    pub fn shrunk_to(&self, side: usize) -> Vec<f32> {
-        let mut sums = vec![0.0; side * side];
-        let mut counts = vec![0.0f32; side * side];
+    /// Area averages on a `size` x `size` grid; the aspect ratio is not kept.
+    pub fn shrunk_to(&self, size: usize) -> Vec<f32> {
+        let mut sums = vec![0.0; size * size];
+        let mut counts = vec![0.0f32; size * size];
         for (y, row) in self.pixels.chunks(self.width).enumerate() {
-            let base = y * side / self.height * side;
+            let base = y * size / self.height * size;
             for (x, pixel) in row.iter().enumerate() {
-                let cell = base + x * side / self.width;
+                let cell = base + x * size / self.width;
                 sums[cell] += pixel;
                 counts[cell] += 1.0;
             }
@@ -57,19 +57,19 @@ impl Grey {
     }
 }
 
-/// One score for one frame; 0 for a frame that it can say nothing about.
+/// A method that scores one frame after another.
 pub trait Baseline {
     /// Its name in tables and JSON.
     fn name(&self) -> &'static str;
-    /// Scores, then learns.
+    /// Scores the frame, then learns from it; 0 if no score is possible yet.
     fn score(&mut self, grey: &Grey) -> Result<f64>;
-    /// Its own decision on the frame scored last, where it has a rule.
+    /// Its decision on the last frame, if it has a decision rule.
     fn flagged(&self) -> Option<bool> {
         None
     }
 }
 
-/// All baselines that need nothing but pictures.
+/// All baselines that need only the images.
 pub fn all(seed: u64) -> Result<Vec<Box<dyn Baseline>>> {
     Ok(vec![
         Box::new(FrameDifference::default()),
@@ -83,10 +83,10 @@ fn mean_absolute_difference(a: &[f32], b: &[f32]) -> f64 {
     sum / a.len().max(1) as f64
 }
 
-/// Mean absolute difference to the frame before.
+/// Mean absolute difference to the previous frame.
 #[derive(Default)]
 struct FrameDifference {
-    before: Grey,
+    previous: Grey,
 }
 
 impl Baseline for FrameDifference {
@@ -95,21 +95,21 @@ impl Baseline for FrameDifference {
     }
 
     fn score(&mut self, grey: &Grey) -> Result<f64> {
-        let comparable = self.before.pixels.len() == grey.pixels.len();
+        let comparable = self.previous.pixels.len() == grey.pixels.len();
         let score = if comparable {
-            mean_absolute_difference(&self.before.pixels, &grey.pixels)
+            mean_absolute_difference(&self.previous.pixels, &grey.pixels)
         } else {
             0.0
         };
-        self.before = grey.clone();
+        self.previous = grey.clone();
         Ok(score)
     }
 }
 
-/// Rate at which the background follows.
+/// Weight of a new frame in the background average.
 const BACKGROUND_RATE: f32 = 0.01;
 
-/// Mean absolute difference to an exponential average of all frames before.
+/// Mean absolute difference to an exponential average of all previous frames.
 #[derive(Default)]
 struct BackgroundDifference {
     background: Vec<f32>,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_difference_compares_neighbours() {
+    fn frame_difference_compares_consecutive_frames() {
         let mut baseline = FrameDifference::default();
         let scores: Vec<f64> = [10.0, 10.0, 14.0, 14.0]
             .map(|v| baseline.score(&flat(v)).unwrap())
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn background_difference_remembers() {
+    fn the_background_adapts_slowly() {
         let mut baseline = BackgroundDifference::default();
         for _ in 0..50 {
             assert_eq!(baseline.score(&flat(10.0)).unwrap(), 0.0);
@@ -168,7 +168,7 @@ mod tests {
         let again = baseline.score(&flat(20.0)).unwrap();
         assert!(
             (9.0..10.0).contains(&again),
-            "an object that stays is forgotten slowly, got {again}"
+            "a lasting change is absorbed slowly, got {again}"
         );
         let resized = Grey {
             width: 2,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_averages_areas() {
+    fn shrunk_to_averages_areas() {
         let grey = Grey {
             width: 4,
             height: 4,

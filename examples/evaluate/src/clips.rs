@@ -1,4 +1,4 @@
-//! Decodes clips one after the other into one stream of frames with continuous times.
+//! Decodes clips one after the other into one stream with continuous timestamps.
 
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
@@ -6,19 +6,19 @@ use gst::prelude::*;
 use crate::args::Clip;
 use crate::perturb::{Perturbation, Perturber};
 
-/// Formats that are handed on as decoded; anything else becomes the first that loses nothing.
+/// Formats that are passed on as decoded; all others are converted to one of them.
 const FORMATS: &str = "video/x-raw,format={I420,GRAY8}";
 
-/// One decoded frame with its place in the stream.
+/// One decoded frame and its position in the stream.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Position of its clip in the list.
     pub clip: usize,
-    /// Its number within the clip, as the labels count.
+    /// Its number within the clip, from 0 as in the labels.
     pub index: usize,
-    /// Picture with caps; the buffer's time is the stream's, its offset the frame's number in the stream.
+    /// The image with its caps; the buffer has the time in the stream, and the frame's number in the stream as its offset.
     pub sample: gst::Sample,
-    /// What the picture looks like.
+    /// Format and size of the image.
     pub info: gst_video::VideoInfo,
 }
 
@@ -28,7 +28,7 @@ impl Frame {
         self.sample.buffer().map_or(0, gst::BufferRef::offset)
     }
 
-    /// Frames a second, 25 where the file does not say.
+    /// Frames per second; 25 if the file does not specify it.
     pub fn frame_rate(&self) -> f64 {
         match self.info.fps() {
             fps if fps.numer() > 0 => f64::from(fps.numer()) / f64::from(fps.denom()),
@@ -36,7 +36,7 @@ impl Frame {
         }
     }
 
-    /// The picture, mapped for reading.
+    /// The image, mapped for reading.
     pub fn map(&self) -> Result<gst_video::VideoFrameRef<&gst::BufferRef>> {
         let buffer = self.sample.buffer().context("a frame without a buffer")?;
         gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info)
@@ -44,7 +44,7 @@ impl Frame {
     }
 }
 
-/// Judges a clip by its number of frames.
+/// Checks a clip given its number of frames.
 type ClipCheck = dyn FnMut(&Clip, usize) -> Result<()> + Send;
 
 /// All frames of the clips, in order; ends after the first error.
@@ -60,7 +60,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Frames of `clips` under `perturbations`.
+    /// The frames of `clips` with `perturbations` applied.
     pub fn new(clips: &[Clip], perturbations: &[Perturbation]) -> Self {
         Self {
             clips: clips.to_vec(),
@@ -74,7 +74,7 @@ impl Frames {
         }
     }
 
-    /// Calls `check` with every clip and its number of frames when it ends.
+    /// Calls `check` at the end of every clip with its number of frames.
     pub fn checking_ends(mut self, check: impl FnMut(&Clip, usize) -> Result<()> + Send + 'static) -> Self {
         self.on_clip_end = Box::new(check);
         self
@@ -124,7 +124,7 @@ impl Iterator for Frames {
     }
 }
 
-/// Gives the frame its time and number in the stream.
+/// Sets the time and number of a frame in the stream.
 fn stamp(frame: &mut Frame, time: gst::ClockTime, number: u64) {
     let fps = frame.info.fps();
     let Some(mut buffer) = frame.sample.buffer_owned() else {
@@ -148,10 +148,10 @@ fn stamp(frame: &mut Frame, time: gst::ClockTime, number: u64) {
     frame.sample = builder.build();
 }
 
-/// How long to wait for a picture before looking for an error.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+/// How long to wait for a frame before checking for an error.
+const PULL_TIMEOUT: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 
-/// A pipeline that decodes one file as fast as its frames are taken.
+/// A pipeline that decodes one file at the pace of its consumer.
 struct Decoder {
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
@@ -170,7 +170,7 @@ impl Decoder {
         let pipeline = gst::parse::launch(&description)
             .context("cannot build the decoder")?
             .downcast::<gst::Pipeline>()
-            .map_err(|_| anyhow::anyhow!("the decoder is no pipeline"))?;
+            .map_err(|_| anyhow::anyhow!("the decoder is not a pipeline"))?;
         let file = pipeline.by_name("file").context("no file source")?;
         file.set_property("location", clip.path.to_string_lossy().as_ref());
         let sink = pipeline
@@ -193,18 +193,18 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// The next picture and its number, `None` at the end of the file.
+    /// The next frame and its number, `None` at the end of the file.
     fn pull(&mut self) -> Result<Option<(gst::Sample, usize)>> {
         loop {
-            if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
+            if let Some(sample) = self.sink.try_pull_sample(PULL_TIMEOUT) {
                 let index = self.frames;
                 self.frames += 1;
                 return Ok(Some((sample, index)));
             }
-            // A decoder that fails need not end its stream: only the bus tells.
+            // A failed decoder may never send EOS; the error is on the bus.
             fail_on_bus_error(&self.pipeline).with_context(|| format!("cannot decode {}", self.name))?;
             if self.sink.is_eos() {
-                ensure!(self.frames > 0, "{} holds no video", self.name);
+                ensure!(self.frames > 0, "{} has no video", self.name);
                 return Ok(None);
             }
         }
@@ -228,7 +228,7 @@ impl Decoder {
         }
     }
 
-    /// Where the next clip starts.
+    /// Start time of the next clip.
     fn end(&self, begin: gst::ClockTime) -> gst::ClockTime {
         frame_span(self.fps, self.frames as u64).map_or_else(
             || begin + self.last_pts + gst::ClockTime::from_mseconds(40),
@@ -239,19 +239,19 @@ impl Decoder {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // Going down cannot fail in a way that anybody could act on.
+        // Nothing can be done if stopping fails.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
 
-/// How long `frames` frames last; `None` for a variable frame rate.
+/// Duration of `frames` frames; `None` for a variable frame rate.
 fn frame_span(fps: gst::Fraction, frames: u64) -> Option<gst::ClockTime> {
     (fps.numer() > 0)
         .then(|| gst::ClockTime::SECOND.mul_div_round(frames * fps.denom() as u64, fps.numer() as u64))
         .flatten()
 }
 
-/// Turns an error message that waits on the pipeline's bus into an error.
+/// Returns an error message pending on the pipeline's bus as an error.
 pub fn fail_on_bus_error(pipeline: &gst::Pipeline) -> Result<()> {
     let Some(bus) = pipeline.bus() else { return Ok(()) };
     while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {

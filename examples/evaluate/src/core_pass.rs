@@ -1,6 +1,6 @@
-//! The detector core on the same frames in the same order, without the element around it.
+//! The detector core on the same frames in the same order, without the element.
 //!
-//! Needed for what the element does not show: parts taken away, anomaly maps, reconstructions.
+//! For what the element does not provide: ablations, anomaly maps, reconstructions.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use gstvaeanomaly::detector::{
 use crate::clips::{Frame, Frames};
 use crate::stream::{self, ElementSettings};
 
-/// The core's settings that make it the same detector as the element with `settings`.
+/// The settings with which the core equals the element with `settings`.
 pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
     let element = stream::make_element(settings)?;
     let cues: gstvaeanomaly::Cues = element.property("cues");
@@ -48,7 +48,7 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
             gstvaeanomaly::ThresholdMode::Sigma => ThresholdMode::Sigma,
             gstvaeanomaly::ThresholdMode::Evt => ThresholdMode::Evt,
             gstvaeanomaly::ThresholdMode::Quantile => ThresholdMode::Quantile,
-            other => bail!("threshold-mode {other:?} is not known here"),
+            other => bail!("threshold-mode {other:?} is not supported"),
         },
         threshold: real("threshold"),
         sigma: real("sigma"),
@@ -58,12 +58,12 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
     Ok((config, tuning))
 }
 
-/// Streams `frames` through a detector; `look` gets every frame with its prediction before the next one.
+/// Streams `frames` through a detector; `visit` is called for every frame before the next one is processed.
 pub fn run(
     frames: Frames,
     config: &Config,
     tuning: &Tuning,
-    mut look: impl FnMut(&Frame, &Prediction, &mut Detector) -> Result<()>,
+    mut visit: impl FnMut(&Frame, &Prediction, &mut Detector) -> Result<()>,
 ) -> Result<()> {
     let mut detector = None;
     for frame in frames {
@@ -74,7 +74,7 @@ pub fn run(
             none => none.insert(Detector::new(config.clone(), size)?),
         };
         let prediction = process(detector, &frame, tuning)?;
-        look(&frame, &prediction, detector)?;
+        visit(&frame, &prediction, detector)?;
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn process(detector: &mut Detector, frame: &Frame, tuning: &Tuning) -> Result<Pr
     let format = match frame.info.format() {
         gst_video::VideoFormat::I420 => PixelFormat::I420,
         gst_video::VideoFormat::Gray8 => PixelFormat::Gray8,
-        other => bail!("frames of format {other} are not read here"),
+        other => bail!("frames of format {other} are not supported"),
     };
     let planes = (0..mapped.n_planes())
         .map(|plane| mapped.plane_data(plane).context("a plane is missing"))
@@ -105,7 +105,7 @@ fn process(detector: &mut Detector, frame: &Frame, tuning: &Tuning) -> Result<Pr
     Ok(detector.process(&view, time, nominal, tuning)?.0)
 }
 
-/// How the stored numbers become colours, from the caps.
+/// Colour model of the caps.
 fn color_model(info: &gst_video::VideoInfo) -> ColorModel {
     let colorimetry = info.colorimetry();
     let weights = match colorimetry.matrix() {

@@ -1,4 +1,4 @@
-//! Bytes of a real encoding, with and without the normal frames.
+//! Size of an encoded recording, with and without the normal frames.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use gst::prelude::*;
 use crate::clips::Frames;
 use crate::stream::{self, ElementSettings};
 
-/// What was encoded in one pass.
+/// The result of encoding one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     /// The encoder.
     pub encoder: &'static str,
-    /// Bytes of each frame that was encoded, by its number in the stream.
+    /// Bytes of each encoded frame, by its number in the stream.
     pub sizes: BTreeMap<u64, u64>,
 }
 
 impl Recording {
-    /// Frames and bytes from frame number `first` on.
+    /// Number of frames and bytes from frame `first` on.
     pub fn totals_from(&self, first: u64) -> (u64, u64) {
         self.sizes
             .range(first..)
             .fold((0, 0), |(frames, bytes), (_, size)| (frames + 1, bytes + size))
     }
 
-    /// One size for each of the `count` frames of the stream, 0 for those left out.
+    /// Sizes of all `count` frames of the stream, 0 for dropped ones.
     pub fn per_frame(&self, count: usize) -> Vec<u64> {
         (0..count as u64)
             .map(|number| self.sizes.get(&number).copied().unwrap_or(0))
@@ -33,7 +33,7 @@ impl Recording {
     }
 }
 
-/// Encoders in the order of preference, all at constant quality.
+/// Encoders in order of preference, all at constant quality.
 const ENCODERS: [(&str, &[(&str, &str)]); 3] = [
     (
         "x264enc",
@@ -57,9 +57,9 @@ const ENCODERS: [(&str, &[(&str, &str)]); 3] = [
     ("jpegenc", &[("quality", "85")]),
 ];
 
-/// Encodes `frames`: all of them, or with `dropping` what the element lets through.
+/// Encodes `frames`: all of them, or with `dropping` those that the element passes.
 ///
-/// `None` where no encoder is installed.
+/// `None` if no encoder is installed.
 pub fn record(
     frames: Frames,
     dropping: Option<&ElementSettings>,
@@ -77,18 +77,18 @@ pub fn record(
     chain.push(gst::ElementFactory::make("videoconvert").build()?);
     chain.push(element);
     let mut sizes = BTreeMap::new();
-    stream::pump(frames, &chain, |place, sample| {
+    stream::pump(frames, &chain, |id, sample| {
         let size = sample
             .buffer()
             .context("an encoded frame without a buffer")?
             .size();
-        sizes.insert(place.number, size as u64);
+        sizes.insert(id.number, size as u64);
         Ok(())
     })?;
     Ok(Some(Recording { encoder, sizes }))
 }
 
-/// The first encoder that is installed, with a key frame every two seconds.
+/// The first installed encoder, with a key frame every two seconds.
 fn make_encoder(frame_rate: f64) -> Result<Option<(&'static str, gst::Element)>> {
     let Some((name, properties)) = ENCODERS
         .into_iter()

@@ -1,4 +1,4 @@
-//! All passes of one evaluation, in order, and what they found.
+//! All passes of an evaluation and their results.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,6 @@ use gstvaeanomaly::metrics::{Confusion, EventReport, share};
 
 use crate::args::{Args, Clip};
 use crate::baseline::{self, Grey};
-use crate::choose::{Choice, choices};
 use crate::clips::Frames;
 use crate::core_pass;
 use crate::encode::{self, Recording};
@@ -19,6 +18,7 @@ use crate::perturb::{Perturbation, standard_set};
 use crate::progress::Progress;
 use crate::report::roc_curve;
 use crate::stream::{self, ElementSettings, Pass};
+use crate::thresholds::{Choice, choices};
 
 /// What is evaluated.
 pub struct Task {
@@ -34,60 +34,60 @@ pub struct Task {
 pub struct Run {
     /// Its seed.
     pub seed: u64,
-    /// What the element said about every frame.
+    /// The element's result for every frame.
     pub pass: Pass,
-    /// Which of them count.
+    /// The evaluated ones among them.
     pub counted: Counted,
-    /// What they are summed up to.
+    /// Their figures.
     pub figures: Figures,
 }
 
-/// Another detector, or a part of ours, on the same frames.
+/// Another method, or the detector with a part removed, on the same frames.
 #[derive(Clone, Debug)]
-pub struct Rival {
+pub struct Competitor {
     /// Its name in tables and JSON.
     pub name: String,
-    /// Of its score; `None` without labels of both classes.
+    /// AUROC of its score; `None` without labels of both classes.
     pub auroc: Option<f64>,
-    /// Its own decisions, where it has a rule.
+    /// Its own decisions, if it has a decision rule.
     pub decisions: Option<Confusion>,
-    /// Incidents at its own decisions.
+    /// Events according to its own decisions.
     pub events: Option<EventReport>,
     /// Points (false, true positive rate) of its ROC curve.
     pub roc: Vec<(f64, f64)>,
 }
 
-/// Shares of the full recording that `drop-normal` keeps.
+/// What `drop-normal` keeps of the full recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
     /// The encoder.
     pub encoder: &'static str,
-    /// Frames kept over frames.
+    /// Share of frames kept.
     pub frames: Option<f64>,
-    /// Bytes kept over bytes.
+    /// Share of bytes kept.
     pub bytes: Option<f64>,
     /// Bytes of the full recording.
     pub full_bytes: u64,
 }
 
-/// Everything that was found.
+/// All results.
 pub struct Evaluation {
     /// One for each seed, at least one.
     pub runs: Vec<Run>,
-    /// Baselines, empty where not asked for.
-    pub baselines: Vec<Rival>,
-    /// Ablations, empty where not asked for.
-    pub ablations: Vec<Rival>,
-    /// Disturbances and what was left under each.
+    /// Baselines; empty if not requested.
+    pub baselines: Vec<Competitor>,
+    /// Ablations; empty if not requested.
+    pub ablations: Vec<Competitor>,
+    /// Disturbances with the figures under each.
     pub robustness: Vec<(String, Figures)>,
-    /// Consequences of other thresholds.
+    /// Results of other thresholds.
     pub choices: Vec<Choice>,
-    /// Bandwidth, where it was measured.
+    /// Bandwidth, if measured.
     pub kept: Option<Kept>,
 }
 
 impl Task {
-    /// Reads what is needed and finds mistakes before anything is streamed.
+    /// Reads labels and clip names; reports mistakes before anything is streamed.
     pub fn new(args: Args) -> Result<Self> {
         let clips = args.resolve_clips()?;
         let labels = args.labels.as_deref().map(Labels::read).transpose()?;
@@ -97,16 +97,21 @@ impl Task {
         Ok(Self { args, clips, labels })
     }
 
-    /// Runs everything that was asked for.
+    /// Runs all requested passes.
     pub fn evaluate(&self) -> Result<Evaluation> {
-        let mut watched = Watched::new(self)?;
+        let mut baseline_pass = BaselinePass::new(self)?;
         let mut runs = Vec::new();
         for (position, &seed) in self.args.seeds.iter().enumerate() {
-            let watch = (position == 0).then_some(&mut watched);
-            runs.push(self.run(seed, &self.args.perturb, watch, &format!("element, seed {seed}"))?);
+            let baseline_pass = (position == 0).then_some(&mut baseline_pass);
+            runs.push(self.run(
+                seed,
+                &self.args.perturb,
+                baseline_pass,
+                &format!("element, seed {seed}"),
+            )?);
         }
         let first = runs.first().context("--seeds needs at least one number")?;
-        let baselines = self.rivals(watched, first)?;
+        let baselines = self.competitors(baseline_pass, first)?;
         let ablations = if self.args.ablate {
             self.ablations(first)?
         } else {
@@ -125,7 +130,7 @@ impl Task {
         })
     }
 
-    /// The stream under `perturbations`; a clip that ends early for its labels is an error.
+    /// The stream with `perturbations` applied; a clip whose number of frames differs from its labels is an error.
     pub fn frames(&self, perturbations: &[Perturbation]) -> Frames {
         let labels = self.labels.clone();
         Frames::new(&self.clips, perturbations).checking_ends(move |clip, frames| match &labels {
@@ -147,7 +152,7 @@ impl Task {
         &self,
         seed: u64,
         perturbations: &[Perturbation],
-        mut watched: Option<&mut Watched>,
+        mut baseline_pass: Option<&mut BaselinePass>,
         title: &str,
     ) -> Result<Run> {
         let mut progress = Progress::new(title);
@@ -161,7 +166,9 @@ impl Task {
                     labels.get(&self.clips[frame.clip].name, frame.index)?;
                 }
                 progress.step(&self.clips[verdict.clip].name);
-                watched.as_mut().map_or(Ok(()), |w| w.look(&Grey::of(frame)?))
+                baseline_pass
+                    .as_mut()
+                    .map_or(Ok(()), |w| w.process(&Grey::of(frame)?))
             },
         )?;
         progress.finish();
@@ -174,7 +181,7 @@ impl Task {
         )?;
         anyhow::ensure!(
             !counted.positions.is_empty(),
-            "--skip {} leaves no frame to count",
+            "--skip {} leaves no frame to evaluate",
             self.args.skip
         );
         let figures = Figures::new(&pass.verdicts, &counted)?;
@@ -186,23 +193,33 @@ impl Task {
         })
     }
 
-    fn rivals(&self, watched: Watched, first: &Run) -> Result<Vec<Rival>> {
-        let mut rivals = Vec::new();
+    fn competitors(&self, baseline_pass: BaselinePass, first: &Run) -> Result<Vec<Competitor>> {
+        let mut competitors = Vec::new();
         if self.args.no_baselines || first.counted.labels.is_none() {
-            return Ok(rivals);
+            return Ok(competitors);
         }
-        for ((baseline, scores), flags) in watched.baselines.iter().zip(&watched.scores).zip(&watched.flags) {
-            rivals.push(rival(baseline.name(), scores, flags.as_deref(), &first.counted)?);
+        for ((baseline, scores), flags) in baseline_pass
+            .baselines
+            .iter()
+            .zip(&baseline_pass.scores)
+            .zip(&baseline_pass.flags)
+        {
+            competitors.push(competitor(
+                baseline.name(),
+                scores,
+                flags.as_deref(),
+                &first.counted,
+            )?);
         }
         let count = first.pass.verdicts.len();
         if let Some(scores) = motioncells::scores(self.frames(&self.args.perturb), count)? {
-            rivals.push(rival("motioncells", &scores, None, &first.counted)?);
+            competitors.push(competitor("motioncells", &scores, None, &first.counted)?);
         }
-        Ok(rivals)
+        Ok(competitors)
     }
 
-    /// The detector with parts taken away. Through the core, because the element has no such settings.
-    fn ablations(&self, first: &Run) -> Result<Vec<Rival>> {
+    /// The detector with parts removed. Runs the core, because the element has no such settings.
+    fn ablations(&self, first: &Run) -> Result<Vec<Competitor>> {
         let base = Config {
             seed: first.seed,
             ..Config::default()
@@ -235,7 +252,7 @@ impl Task {
             ),
             ("without nets", networks(Networks::Off), tuning),
         ];
-        let mut rivals = Vec::new();
+        let mut competitors = Vec::new();
         for (name, config, tuning) in variants {
             let mut progress = Progress::new(&format!("ablation: {name}"));
             let (mut scores, mut flags) = (Vec::new(), Vec::new());
@@ -251,9 +268,9 @@ impl Task {
                 },
             )?;
             progress.finish();
-            rivals.push(rival(name, &scores, Some(&flags), &first.counted)?);
+            competitors.push(competitor(name, &scores, Some(&flags), &first.counted)?);
         }
-        Ok(rivals)
+        Ok(competitors)
     }
 
     fn robustness(&self, first: &Run) -> Result<Vec<(String, Figures)>> {
@@ -280,7 +297,7 @@ impl Task {
         let record = |dropping: Option<&ElementSettings>| -> Result<Option<Recording>> {
             encode::record(self.frames(&self.args.perturb), dropping, rate)
         };
-        eprintln!("encoding everything, then what drop-normal keeps");
+        eprintln!("encoding the full video, then what drop-normal keeps");
         let Some(full) = record(None)? else {
             return Ok((None, None));
         };
@@ -298,14 +315,14 @@ impl Task {
     }
 }
 
-fn rival(name: &str, scores: &[f64], flags: Option<&[bool]>, counted: &Counted) -> Result<Rival> {
+fn competitor(name: &str, scores: &[f64], flags: Option<&[bool]>, counted: &Counted) -> Result<Competitor> {
     let flags = flags.map(|f| counted.pick(f));
     let decisions = match (&flags, &counted.labels) {
         (Some(flags), Some(labels)) => Some(Confusion::new(flags, labels)?),
         _ => None,
     };
     let events = flags.map(|f| counted.events(&f)).transpose()?.flatten();
-    Ok(Rival {
+    Ok(Competitor {
         name: name.to_owned(),
         auroc: counted.auroc(scores)?,
         decisions,
@@ -314,18 +331,18 @@ fn rival(name: &str, scores: &[f64], flags: Option<&[bool]>, counted: &Counted) 
     })
 }
 
-/// Baselines that look at the frames of the first pass.
-struct Watched {
+/// The baselines, run on the frames of the first pass.
+struct BaselinePass {
     baselines: Vec<Box<dyn baseline::Baseline>>,
     scores: Vec<Vec<f64>>,
     flags: Vec<Option<Vec<bool>>>,
 }
 
-impl Watched {
+impl BaselinePass {
     fn new(task: &Task) -> Result<Self> {
-        let wanted = !task.args.no_baselines && task.labels.is_some();
+        let enabled = !task.args.no_baselines && task.labels.is_some();
         let seed = task.args.seeds.first().copied().unwrap_or(0);
-        let baselines = if wanted { baseline::all(seed)? } else { Vec::new() };
+        let baselines = if enabled { baseline::all(seed)? } else { Vec::new() };
         Ok(Self {
             scores: vec![Vec::new(); baselines.len()],
             flags: baselines
@@ -336,7 +353,7 @@ impl Watched {
         })
     }
 
-    fn look(&mut self, grey: &Grey) -> Result<()> {
+    fn process(&mut self, grey: &Grey) -> Result<()> {
         for ((baseline, scores), flags) in self
             .baselines
             .iter_mut()
@@ -353,6 +370,6 @@ impl Watched {
 }
 
 /// Names and AUROCs, for JSON.
-pub fn aurocs(rivals: &[Rival]) -> BTreeMap<String, Option<f64>> {
-    rivals.iter().map(|r| (r.name.clone(), r.auroc)).collect()
+pub fn aurocs(competitors: &[Competitor]) -> BTreeMap<String, Option<f64>> {
+    competitors.iter().map(|r| (r.name.clone(), r.auroc)).collect()
 }

@@ -1,4 +1,4 @@
-//! From verdicts and ground truth to figures.
+//! Figures from verdicts and ground truth.
 
 use std::ops::Range;
 
@@ -11,21 +11,21 @@ use crate::args::Clip;
 use crate::labels::Labels;
 use crate::stream::Verdict;
 
-/// The frames that count, in the order of the stream.
+/// The evaluated frames, in stream order.
 #[derive(Clone, Debug)]
 pub struct Counted {
     /// Positions of the frames in the whole stream.
     pub positions: Vec<usize>,
-    /// The frames of each clip as ranges of the counted frames, with the clip's position in the list.
+    /// The frames of each clip as ranges of the evaluated frames, with the position of the clip in the list.
     pub clips: Vec<(usize, Range<usize>)>,
     /// `None` for unlabelled video.
     pub labels: Option<Vec<bool>>,
-    /// Frames a second.
+    /// Frames per second.
     pub frame_rate: f64,
 }
 
 impl Counted {
-    /// Leaves out the warm-up clips and the first `skip` frames after them.
+    /// All frames except the warm-up clips and the first `skip` frames after them.
     pub fn new(
         verdicts: &[Verdict],
         clips: &[Clip],
@@ -57,17 +57,17 @@ impl Counted {
         })
     }
 
-    /// Picks the counted frames out of one value for each frame of the stream.
+    /// The values of the evaluated frames, given one value per frame of the stream.
     pub fn pick<T: Clone>(&self, all: &[T]) -> Vec<T> {
         self.positions.iter().map(|&p| all[p].clone()).collect()
     }
 
-    /// The clips' ranges alone.
+    /// The ranges of the clips.
     pub fn ranges(&self) -> Vec<Range<usize>> {
         self.clips.iter().map(|(_, range)| range.clone()).collect()
     }
 
-    /// AUROC of one value for each frame of the stream; `None` without both classes.
+    /// AUROC of a score, given one value per frame of the stream; `None` without both classes.
     pub fn auroc(&self, all: &[f64]) -> Result<Option<f64>> {
         let Some(labels) = &self.labels else {
             return Ok(None);
@@ -94,30 +94,30 @@ impl Counted {
     }
 }
 
-/// What one run is summed up to. Absent where it needs labels and there are none.
+/// The figures of a run. Those that need labels are `None` without them.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Counted frames.
+    /// Evaluated frames.
     pub frames: usize,
-    /// Counted frames labelled anomalous.
+    /// Evaluated frames labelled anomalous.
     pub anomalous_frames: Option<usize>,
-    /// Of the raw score.
+    /// AUROC of the raw score.
     pub auroc: Option<f64>,
-    /// Of the raw score after scaling every clip to 0..1, as some papers report.
+    /// AUROC of the raw score after scaling every clip to 0..1, as some papers report.
     pub auroc_clip_normalised: Option<f64>,
-    /// Of the raw score.
+    /// Average precision of the raw score.
     pub average_precision: Option<f64>,
-    /// Of the raw score.
+    /// Equal error rate of the raw score.
     pub eer: Option<f64>,
-    /// Decisions of the element itself.
+    /// The element's decisions.
     pub decisions: Option<Confusion>,
-    /// The best that one threshold on the raw score could have done.
+    /// The best possible result of a constant threshold on the raw score.
     pub best: Option<OperatingPoint>,
-    /// Incidents and false alarms at the element's decisions.
+    /// Events and false alarms according to the element's decisions.
     pub events: Option<EventReport>,
-    /// Share of the counted frames that are flagged or in the post-roll.
+    /// Share of the evaluated frames that are flagged or in the post-roll.
     pub flagged_share: Option<f64>,
-    /// Counted frames before the element trusted its threshold.
+    /// Evaluated frames in states without labels.
     pub untrusted_frames: usize,
 }
 
@@ -125,7 +125,7 @@ pub struct Figures {
 pub const POST_ROLL_SECONDS: f64 = 2.0;
 
 impl Figures {
-    /// Sums up the counted frames of a run.
+    /// Computes the figures of a run.
     pub fn new(verdicts: &[Verdict], counted: &Counted) -> Result<Self> {
         let chosen = counted.pick(verdicts);
         let flagged: Vec<bool> = chosen.iter().map(|v| v.flagged).collect();
@@ -154,7 +154,7 @@ impl Figures {
     }
 }
 
-/// Every clip's scores scaled to 0..1.
+/// The scores with every clip scaled to 0..1.
 fn normalised(scores: &[f64], clips: &[Range<usize>]) -> Vec<f64> {
     let mut result = scores.to_vec();
     for clip in clips {
@@ -184,7 +184,7 @@ pub mod tests {
             flagged: raw > 1.0,
             trusted: true,
             cue: "motion".into(),
-            place: [0; 4],
+            region: [0; 4],
         }
     }
 
@@ -197,7 +197,7 @@ pub mod tests {
     }
 
     #[test]
-    fn warm_up_and_skipped_frames_do_not_count() {
+    fn warm_up_and_skipped_frames_are_not_evaluated() {
         let clips = [clip("w", false), clip("a", true), clip("b", true)];
         let verdicts: Vec<Verdict> = [
             (0, 0, 9.0),

@@ -3,10 +3,10 @@
 use gstvaeanomaly::metrics::{Confusion, EventReport, median};
 use serde_json::{Map, Value, json};
 
-use crate::evaluation::{Evaluation, Rival, Run, Task, aurocs};
+use crate::evaluation::{Competitor, Evaluation, Run, Task, aurocs};
 use crate::figures::Figures;
 
-/// The whole evaluation. With several seeds a top-level figure is the mean over them and `per_seed` has each.
+/// The whole evaluation. With several seeds, top-level figures are means and `per_seed` has the single ones.
 pub fn document(task: &Task, evaluation: &Evaluation) -> Value {
     let per_seed: Vec<Map<String, Value>> = evaluation.runs.iter().map(run).collect();
     let mut document = means(&per_seed);
@@ -43,7 +43,7 @@ fn run(run: &Run) -> Map<String, Value> {
     result
 }
 
-/// The figures of one run. Those that need a frame rate are null where it is 0.
+/// The figures of one run. Those that need a frame rate are null if it is 0.
 fn figures(f: &Figures, frame_rate: f64) -> Map<String, Value> {
     let decisions = f.decisions;
     let events = f.events.as_ref();
@@ -76,7 +76,7 @@ fn figures(f: &Figures, frame_rate: f64) -> Map<String, Value> {
     }
 }
 
-/// The mean of every number over the seeds; null where a seed has none. Delays: the median.
+/// The mean of every number over the seeds, of delays the median; null if it is missing for a seed.
 fn means(per_seed: &[Map<String, Value>]) -> Map<String, Value> {
     let Some(first) = per_seed.first() else {
         return Map::new();
@@ -104,22 +104,22 @@ fn means(per_seed: &[Map<String, Value>]) -> Map<String, Value> {
         .collect()
 }
 
-/// What the rules of others decided.
-fn rules<'a>(rivals: impl Iterator<Item = &'a Rival>) -> Value {
-    let with_rule = rivals.filter_map(|r| Some((r, r.decisions.as_ref()?)));
-    let entry = |(rival, decisions): (&Rival, &Confusion)| {
-        let events = rival.events.as_ref();
+/// Decisions of the competitors that have a decision rule.
+fn rules<'a>(competitors: impl Iterator<Item = &'a Competitor>) -> Value {
+    let with_rule = competitors.filter_map(|r| Some((r, r.decisions.as_ref()?)));
+    let entry = |(competitor, decisions): (&Competitor, &Confusion)| {
+        let events = competitor.events.as_ref();
         let value = json!({
             "f1": decisions.f1(),
             "false_alarm_share": decisions.false_alarm_share(),
             "events_detected": events.map(EventReport::detected),
         });
-        (rival.name.clone(), value)
+        (competitor.name.clone(), value)
     };
     Value::Object(with_rule.map(entry).collect())
 }
 
-fn choice(choice: &crate::choose::Choice) -> Value {
+fn choice(choice: &crate::thresholds::Choice) -> Value {
     let decisions = choice.decisions.as_ref();
     json!({
         "setting": choice.setting,

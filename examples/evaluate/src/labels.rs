@@ -1,4 +1,4 @@
-//! Ground truth from `labels.csv`, checked before and while the clips are streamed.
+//! Ground truth from `labels.csv`, checked before and during streaming.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::args::Clip;
 
-/// Labels of all clips, each without a gap from frame 0 on.
+/// Labels of all clips, each without gaps from frame 0.
 #[derive(Clone, Debug)]
 pub struct Labels {
     path: PathBuf,
@@ -18,7 +18,7 @@ impl Labels {
     /// Reads `clip,frame,label` rows (1 = anomalous) in any order.
     ///
     /// # Errors
-    /// Every error names the clip and the frame it is about.
+    /// Every error names the clip and the frame.
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -60,7 +60,7 @@ impl Labels {
         })
     }
 
-    /// Refuses clips that count but have no label at all.
+    /// Fails if an evaluated clip has no labels at all.
     pub fn check_clips(&self, clips: &[Clip]) -> Result<()> {
         match clips
             .iter()
@@ -88,7 +88,7 @@ impl Labels {
             })
     }
 
-    /// Refuses a clip whose labels are not as many as its frames.
+    /// Fails if a clip has more or fewer labels than frames.
     pub fn check_end(&self, clip: &str, frames: usize) -> Result<()> {
         let labelled = self.clips.get(clip).map_or(0, Vec::len);
         ensure!(

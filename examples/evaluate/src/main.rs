@@ -1,4 +1,4 @@
-//! Measures `vaeanomaly` on labelled video: one stream, one pass, scored before learnt.
+//! Evaluates `vaeanomaly` on labelled video, prequentially: one pass, every frame is scored before it is learnt.
 //!
 //! ```sh
 //! cargo run --release -p evaluate -- --clips 'clips/*.mp4' --labels labels.csv --report report.html
@@ -7,7 +7,6 @@
 mod args;
 mod autoencoder;
 mod baseline;
-mod choose;
 mod clips;
 mod core_pass;
 mod encode;
@@ -21,6 +20,7 @@ mod progress;
 mod report;
 mod stream;
 mod table;
+mod thresholds;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -30,9 +30,9 @@ use crate::evaluation::Task;
 
 fn main() -> Result<()> {
     let task = Task::new(Args::parse())?;
-    gst::init().context("cannot start GStreamer")?;
+    gst::init().context("cannot initialise GStreamer")?;
     gstvaeanomaly::plugin_register_static().context("cannot register the element")?;
-    // What cannot be set is found before the first frame is decoded.
+    // Reports invalid settings before the first frame is decoded.
     stream::make_element(&task.settings(0))?;
 
     let evaluation = task.evaluate()?;

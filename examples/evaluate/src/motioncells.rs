@@ -1,4 +1,4 @@
-//! The framework's own motion detector as a baseline, where it is installed.
+//! GStreamer's motion detector as a baseline, if it is installed.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,11 @@ use gst::prelude::*;
 use crate::clips::Frames;
 use crate::stream;
 
-/// Side of the grid of cells.
+/// Cells per row and column.
 const GRID: i32 = 32;
 
-/// Share of moving cells of every frame of the stream; `None` where `motioncells` is not installed.
-///
-/// (It is in the OpenCV plugin, Debian package gstreamer1.0-opencv.)
+/// Share of moving cells in every frame of the stream; `None` if `motioncells` is not installed
+/// (Debian package gstreamer1.0-opencv).
 pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     let Ok(detector) = gst::ElementFactory::make("motioncells")
         .property("display", false)
@@ -28,12 +27,12 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     let mut numbers = BTreeMap::new();
     let mut shares = BTreeMap::new();
     let chain = [convert, detector.clone()];
-    stream::pump(frames, &chain, |place, sample| {
+    stream::pump(frames, &chain, |id, sample| {
         let time = sample
             .buffer()
             .and_then(gst::BufferRef::pts)
             .context("a frame without a time")?;
-        numbers.insert(time.nseconds(), place.number);
+        numbers.insert(time.nseconds(), id.number);
         read_messages(&detector, &mut shares)
     })?;
     let mut scores = vec![0.0; count];
@@ -45,7 +44,7 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     Ok(Some(scores))
 }
 
-/// Share of moving cells by time, from the messages that wait on the pipeline's bus.
+/// Collects the share of moving cells by time from the messages on the pipeline's bus.
 fn read_messages(detector: &gst::Element, shares: &mut BTreeMap<u64, f64>) -> Result<()> {
     let pipeline = detector.parent().and_downcast::<gst::Pipeline>();
     let Some(bus) = pipeline.and_then(|p| p.bus()) else {

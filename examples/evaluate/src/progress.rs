@@ -1,4 +1,4 @@
-//! One line on standard error that says how far a pass is.
+//! The progress of a pass, as one line on standard error.
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -11,25 +11,25 @@ pub struct Progress {
     title: String,
     frames: u64,
     started: Instant,
-    live: bool,
+    terminal: bool,
 }
 
 impl Progress {
-    /// Says what begins.
+    /// Starts a pass.
     pub fn new(title: &str) -> Self {
-        let live = std::io::stderr().is_terminal();
+        let terminal = std::io::stderr().is_terminal();
         Self {
             title: title.to_owned(),
             frames: 0,
             started: Instant::now(),
-            live,
+            terminal,
         }
     }
 
-    /// One more frame, of `clip`.
+    /// Counts a frame of `clip`.
     pub fn step(&mut self, clip: &str) {
         self.frames += 1;
-        if self.live && self.frames.is_multiple_of(EVERY) {
+        if self.terminal && self.frames.is_multiple_of(EVERY) {
             self.write(&format!(
                 "\r\x1b[K{}: {} frames, {:.0} frames/s, {clip}",
                 self.title,
@@ -39,9 +39,9 @@ impl Progress {
         }
     }
 
-    /// The pass is over.
+    /// Prints the final line.
     pub fn finish(self) {
-        let clear = if self.live { "\r\x1b[K" } else { "" };
+        let clear = if self.terminal { "\r\x1b[K" } else { "" };
         self.write(&format!(
             "{clear}{}: {} frames, {:.0} frames/s\n",
             self.title,
@@ -56,7 +56,7 @@ impl Progress {
 
     fn write(&self, text: &str) {
         let mut out = std::io::stderr();
-        // A closed terminal is no reason to stop measuring.
+        // A closed terminal does not stop the evaluation.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }

@@ -1,4 +1,4 @@
-//! The clips through the real element, in a pipeline, every frame scored before it is learnt.
+//! Streams the clips through the element in a pipeline.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,18 +11,18 @@ use gst::prelude::*;
 use crate::args::Setting;
 use crate::clips::{Frame, Frames, fail_on_bus_error};
 
-/// Settings of the element that one run is made with.
+/// Settings of the element for one run.
 #[derive(Clone, Debug)]
 pub struct ElementSettings {
     /// `device` property.
     pub device: String,
     /// `seed` property.
     pub seed: u64,
-    /// Everything else.
+    /// All other properties.
     pub others: Vec<Setting>,
 }
 
-/// What the element said about one frame.
+/// The element's result for one frame.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// Position of its clip in the list.
@@ -41,35 +41,35 @@ pub struct Verdict {
     pub flagged: bool,
     /// State `detecting` or `frozen`: the threshold is trusted.
     pub trusted: bool,
-    /// Which cue decided.
+    /// The decisive cue.
     pub cue: String,
-    /// Strongest place in pixels: x, y, width, height.
-    pub place: [u32; 4],
+    /// Strongest region in pixels: x, y, width, height.
+    pub region: [u32; 4],
 }
 
 /// One pass of the whole stream.
 #[derive(Clone, Debug, Default)]
 pub struct Pass {
-    /// All frames, the warm-up clips' too.
+    /// All frames, including the warm-up clips.
     pub verdicts: Vec<Verdict>,
-    /// Time spent within the element.
+    /// Time spent in the element.
     pub busy: Duration,
     /// Frame rate of the last frame.
     pub frame_rate: f64,
 }
 
 impl Pass {
-    /// Frames that the element gets through in a second of its own time.
+    /// Frames per second of the time spent in the element.
     pub fn frames_per_second(&self) -> Option<f64> {
         let seconds = self.busy.as_secs_f64();
         (seconds > 0.0).then(|| self.verdicts.len() as f64 / seconds)
     }
 }
 
-/// Makes the element and sets its properties.
+/// Creates the element and sets its properties.
 ///
 /// # Errors
-/// An unknown property or a value that it does not take is named.
+/// An unknown property or an invalid value; the error names it.
 pub fn make_element(settings: &ElementSettings) -> Result<gst::Element> {
     let element = gst::ElementFactory::make("vaeanomaly")
         .build()
@@ -82,7 +82,7 @@ pub fn make_element(settings: &ElementSettings) -> Result<gst::Element> {
     Ok(element)
 }
 
-/// Sets one property from text, as gst-launch does, but says what is wrong.
+/// Sets a property from text like gst-launch-1.0, but with precise errors.
 pub fn set(element: &gst::Element, name: &str, value: &str) -> Result<()> {
     let Some(property) = element.find_property(name) else {
         bail!("--set {name}: vaeanomaly has no such property");
@@ -91,18 +91,18 @@ pub fn set(element: &gst::Element, name: &str, value: &str) -> Result<()> {
         property.flags().contains(gst::glib::ParamFlags::WRITABLE),
         "--set {name}: the property is read-only"
     );
-    let refused = || format!("--set {name}: the property does not take the value '{value}'");
+    let invalid = || format!("--set {name}: the property does not accept the value '{value}'");
     if property.value_type() == gst::glib::Type::STRING {
         element.set_property(name, value);
         return Ok(());
     }
-    let parsed = gst::glib::Value::deserialize_with_pspec(value, &property).with_context(refused)?;
+    let parsed = gst::glib::Value::deserialize_with_pspec(value, &property).with_context(invalid)?;
     check_range(&property, &parsed)?;
     element.set_property_from_value(name, &parsed);
     Ok(())
 }
 
-/// Names the allowed range of a number outside of it.
+/// Fails for a number outside the property's range.
 fn check_range(property: &gst::glib::ParamSpec, value: &gst::glib::Value) -> Result<()> {
     use gst::glib::{ParamSpecDouble, ParamSpecInt, ParamSpecUInt, ParamSpecUInt64};
     let name = property.name();
@@ -123,25 +123,25 @@ fn check_range(property: &gst::glib::ParamSpec, value: &gst::glib::Value) -> Res
     Ok(())
 }
 
-/// Streams `frames` through the element; `look` gets every frame as it leaves, with its verdict.
+/// Streams `frames` through the element; `visit` is called for every frame with its verdict.
 pub fn run(
     frames: Frames,
     settings: &ElementSettings,
-    mut look: impl FnMut(&Frame, &Verdict) -> Result<()>,
+    mut visit: impl FnMut(&Frame, &Verdict) -> Result<()>,
 ) -> Result<Pass> {
     let element = make_element(settings)?;
     let busy = measure(&element)?;
     let mut pass = Pass::default();
-    pump(frames, &[element], |place, sample| {
+    pump(frames, &[element], |id, sample| {
         let info = gst_video::VideoInfo::from_caps(sample.caps().context("a frame without caps")?)?;
         let frame = Frame {
-            clip: place.clip,
-            index: place.index,
+            clip: id.clip,
+            index: id.index,
             sample,
             info,
         };
         let verdict = read_verdict(&frame)?;
-        look(&frame, &verdict)?;
+        visit(&frame, &verdict)?;
         pass.frame_rate = frame.frame_rate();
         pass.verdicts.push(verdict);
         Ok(())
@@ -150,9 +150,9 @@ pub fn run(
     Ok(pass)
 }
 
-/// Which frame a buffer is.
+/// Identifies the frame of a buffer.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct FrameId {
     /// Its number in the stream.
     pub number: u64,
     clip: usize,
@@ -160,16 +160,15 @@ pub struct Place {
     time: gst::ClockTime,
 }
 
-type Places = Mutex<VecDeque<Place>>;
+type PendingFrames = Mutex<VecDeque<FrameId>>;
 
-/// Streams `frames` through a chain of elements that keep order and time; `take` gets what comes out.
+/// Streams `frames` through a chain of elements that keep order and time; `take` is called with every output.
 ///
-/// Frames are put in by a thread of their own; `take` runs in the calling thread. Frames may be missing in
-/// what comes out.
+/// Another thread pushes the frames; `take` runs in the calling thread. The chain may drop frames.
 pub fn pump(
     frames: Frames,
     chain: &[gst::Element],
-    mut take: impl FnMut(Place, gst::Sample) -> Result<()>,
+    mut take: impl FnMut(FrameId, gst::Sample) -> Result<()>,
 ) -> Result<()> {
     let pipeline = gst::Pipeline::new();
     let source = gst_app::AppSrc::builder()
@@ -189,29 +188,29 @@ pub fn pump(
         .set_state(gst::State::Playing)
         .map_err(anyhow::Error::from);
     let result = started.and_then(|_| {
-        let places = Arc::new(Places::default());
+        let pending = Arc::new(PendingFrames::default());
         let feeder = thread::spawn({
-            let places = places.clone();
-            move || feed(frames, &source, &places)
+            let pending = pending.clone();
+            move || feed(frames, &source, &pending)
         });
-        let taken = take_all(&sink, &places, &mut take);
+        let taken = take_all(&sink, &pending, &mut take);
         if taken.is_err() {
-            // Unblocks the feeder; going down cannot fail in a way that anybody could act on.
+            // Unblocks the other thread; nothing can be done if stopping fails.
             let _ = pipeline.set_state(gst::State::Null);
         }
         let fed = feeder
             .join()
-            .map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+            .map_err(|_| anyhow::anyhow!("the thread that decodes panicked"))?;
         fed.and(taken)
     });
     let on_bus = fail_on_bus_error(&pipeline);
-    // Going down cannot fail in a way that anybody could act on.
+    // Nothing can be done if stopping fails.
     let _ = pipeline.set_state(gst::State::Null);
     on_bus.and(result)
 }
 
-/// Puts all frames in, then end-of-stream, also after an error.
-fn feed(frames: Frames, source: &gst_app::AppSrc, places: &Places) -> Result<()> {
+/// Pushes all frames, then EOS, also after an error.
+fn feed(frames: Frames, source: &gst_app::AppSrc, pending: &PendingFrames) -> Result<()> {
     let mut result = Ok(());
     for frame in frames {
         let frame = match frame {
@@ -226,65 +225,65 @@ fn feed(frames: Frames, source: &gst_app::AppSrc, places: &Places) -> Result<()>
             .buffer()
             .and_then(gst::BufferRef::pts)
             .unwrap_or_default();
-        let place = Place {
+        let id = FrameId {
             number: frame.number(),
             clip: frame.clip,
             index: frame.index,
             time,
         };
-        if let Ok(mut queue) = places.lock() {
-            queue.push_back(place);
+        if let Ok(mut queue) = pending.lock() {
+            queue.push_back(id);
         }
-        // Refused when the pipeline has stopped: its bus knows why.
+        // Fails if the pipeline has stopped; the reason is on its bus.
         if source.push_sample(&frame.sample).is_err() {
             return Ok(());
         }
     }
-    // Refused likewise.
+    // As above.
     let _ = source.end_of_stream();
     result
 }
 
-/// Takes everything until end-of-stream or an error.
+/// Pulls all outputs until EOS or an error.
 fn take_all(
     sink: &gst_app::AppSink,
-    places: &Places,
-    take: &mut impl FnMut(Place, gst::Sample) -> Result<()>,
+    pending: &PendingFrames,
+    take: &mut impl FnMut(FrameId, gst::Sample) -> Result<()>,
 ) -> Result<()> {
     while let Ok(sample) = sink.pull_sample() {
         let pts = sample
             .buffer()
             .and_then(gst::BufferRef::pts)
             .context("a buffer without a time")?;
-        // Encoders may move their whole segment.
+        // Encoders may shift timestamps together with the segment.
         let time = sample
             .segment()
             .and_then(|s| s.downcast_ref::<gst::ClockTime>())
             .and_then(|s| s.to_running_time(pts))
-            .context("a buffer outside of its segment")?;
-        let place = {
-            let mut queue = places
+            .context("a buffer outside its segment")?;
+        let id = {
+            let mut queue = pending
                 .lock()
-                .map_err(|_| anyhow::anyhow!("the thread that decodes has panicked"))?;
+                .map_err(|_| anyhow::anyhow!("the thread that decodes panicked"))?;
             std::iter::from_fn(|| queue.pop_front())
-                .find(|place| place.time.absdiff(time) < gst::ClockTime::from_useconds(500))
-                .with_context(|| format!("a buffer at {time}, where no frame was"))?
+                .find(|id| id.time.absdiff(time) < gst::ClockTime::from_useconds(500))
+                .with_context(|| format!("a buffer at {time}, a time without a frame"))?
         };
-        take(place, sample)?;
+        take(id, sample)?;
     }
     Ok(())
 }
 
-/// Reads the metadata as any application would.
+/// Reads the metadata as an application would.
 fn read_verdict(frame: &Frame) -> Result<Verdict> {
     let buffer = frame.sample.buffer().context("a frame without a buffer")?;
-    let missing = || format!("frame {} carries no VaeAnomalyMeta", frame.number());
+    let missing = || format!("frame {} has no VaeAnomalyMeta", frame.number());
     let meta = gst::meta::CustomMeta::from_buffer(buffer, "VaeAnomalyMeta").with_context(missing)?;
     let fields = meta.structure();
     let text = |name: &str| fields.get::<String>(name);
     let state = text("state")?;
-    let mut place = [0; 4];
-    for (value, name) in place.iter_mut().zip(["x", "y", "width", "height"]) {
+    let mut region = [0; 4];
+    for (value, name) in region.iter_mut().zip(["x", "y", "width", "height"]) {
         *value = fields.get::<u32>(name)?;
     }
     Ok(Verdict {
@@ -297,11 +296,11 @@ fn read_verdict(frame: &Frame) -> Result<Verdict> {
         flagged: text("label")? == "anomaly",
         trusted: state == "detecting" || state == "frozen",
         cue: text("cue")?,
-        place,
+        region,
     })
 }
 
-/// Time between a buffer's arrival at the element and its departure.
+/// Time between the arrival of a buffer at the element and its departure.
 #[derive(Default)]
 struct Stopwatch {
     started: Option<Instant>,

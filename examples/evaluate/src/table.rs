@@ -1,12 +1,12 @@
-//! The figures as text, for people.
+//! The printed tables.
 
 use std::fmt::Write as _;
 
 use gstvaeanomaly::metrics::{Confusion, EventReport};
 
-use crate::choose::Choice;
-use crate::evaluation::{Evaluation, Rival, Run};
+use crate::evaluation::{Competitor, Evaluation, Run};
 use crate::figures::Figures;
+use crate::thresholds::Choice;
 
 /// A number with three digits, or a dash.
 pub fn number(value: Option<f64>) -> String {
@@ -18,7 +18,7 @@ pub fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".into(), |v| format!("{:.1} %", 100.0 * v))
 }
 
-/// Found incidents of all, or a dash.
+/// Events found of all, or a dash.
 pub fn found(events: Option<&EventReport>) -> String {
     events.map_or_else(
         || "-".into(),
@@ -26,7 +26,7 @@ pub fn found(events: Option<&EventReport>) -> String {
     )
 }
 
-/// Everything, in columns.
+/// All tables.
 pub fn text(evaluation: &Evaluation) -> String {
     let mut out = String::new();
     for run in &evaluation.runs {
@@ -41,8 +41,8 @@ pub fn text(evaluation: &Evaluation) -> String {
             kept.encoder
         );
     }
-    rivals(&mut out, "baseline", &evaluation.baselines);
-    rivals(&mut out, "ablation (through the core)", &evaluation.ablations);
+    competitors(&mut out, "baseline", &evaluation.baselines);
+    competitors(&mut out, "ablation (through the core)", &evaluation.ablations);
     robustness(&mut out, &evaluation.robustness);
     choices(&mut out, &evaluation.choices);
     out
@@ -53,7 +53,7 @@ fn summary(out: &mut String, run: &Run) {
     let ratio = |get: fn(&Confusion) -> Option<f64>| f.decisions.as_ref().and_then(get);
     let events = f.events.as_ref();
     let rows = [
-        ("frames counted", f.frames.to_string()),
+        ("frames evaluated", f.frames.to_string()),
         ("AUROC", number(f.auroc)),
         ("AUROC, clips normalised", number(f.auroc_clip_normalised)),
         ("average precision", number(f.average_precision)),
@@ -74,7 +74,7 @@ fn summary(out: &mut String, run: &Run) {
         ),
         ("frames flagged or in post-roll", percent(f.flagged_share)),
         (
-            "element's frames per second",
+            "frames per second in the element",
             run.pass
                 .frames_per_second()
                 .map_or_else(String::new, |r| format!("{r:.0}")),
@@ -105,8 +105,8 @@ pub fn delay(run: &Run) -> String {
     }
 }
 
-fn rivals(out: &mut String, title: &str, rivals: &[Rival]) {
-    if rivals.is_empty() {
+fn competitors(out: &mut String, title: &str, competitors: &[Competitor]) {
+    if competitors.is_empty() {
         return;
     }
     let _ = writeln!(
@@ -114,7 +114,7 @@ fn rivals(out: &mut String, title: &str, rivals: &[Rival]) {
         "{title:<30}{:>8}{:>8}{:>14}{:>14}",
         "AUROC", "F1", "events", "false alarms"
     );
-    for r in rivals {
+    for r in competitors {
         let f1 = number(r.decisions.as_ref().and_then(Confusion::f1));
         let alarms = percent(r.decisions.as_ref().and_then(Confusion::false_alarm_share));
         let events = found(r.events.as_ref());

@@ -1,5 +1,5 @@
-//! The evaluation program end to end: on a rendered street it must beat what a broken model could reach, and
-//! mistakes on its command line or in its labels must be named.
+//! The evaluation program end to end: its figures on a rendered street must be out of reach of a broken model, and its
+//! errors must name mistakes on the command line and in the labels.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -62,7 +62,7 @@ fn short_clip() -> tempfile::TempDir {
     folder
 }
 
-/// `evaluate` on everything in `folder`, without the slow extras.
+/// `evaluate` on all clips of `folder`, without the slow parts.
 fn evaluate(folder: &Path) -> Command {
     let mut command = program();
     command
@@ -84,7 +84,7 @@ fn json(path: &Path) -> Value {
 }
 
 #[test]
-fn the_anomalies_of_a_street_are_found_and_told() {
+fn finds_the_anomalies_of_a_street_and_reports_them() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         width: 240,
@@ -163,7 +163,7 @@ fn unlabelled_video_has_scores_but_no_figures_of_merit() {
 }
 
 #[test]
-fn disturbances_reach_the_frames() {
+fn applies_disturbances_to_the_frames() {
     let folder = short_clip();
     let figures = folder.path().join("figures.json");
     let disturbances = [
@@ -187,12 +187,12 @@ fn disturbances_reach_the_frames() {
     assert_eq!(
         json(&figures)["frames"],
         10,
-        "half of 20 frames, and labels that follow them"
+        "half of 20 frames are evaluated against their own labels"
     );
 }
 
 #[test]
-fn wrong_labels_are_named_with_clip_and_frame() {
+fn errors_in_labels_name_clip_and_frame() {
     let folder = short_clip();
     let labels = folder.path().join("labels.csv");
     let good = std::fs::read_to_string(&labels).unwrap();
@@ -223,17 +223,17 @@ fn wrong_labels_are_named_with_clip_and_frame() {
 }
 
 #[test]
-fn wrong_options_are_named() {
+fn errors_in_options_name_value_and_range() {
     let folder = short_clip();
     let cases: [(&[&str], &str); 6] = [
         (
             &["--perturb", "blur:3"],
-            "knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'",
+            "must be one of noise, brightness, jitter, occlude, fps and jpeg, got 'blur'",
         ),
         (&["--perturb", "fps:7"], "value must be 0.01..=1, got '7'"),
         (&["--set", "speed=3"], "vaeanomaly has no such property"),
         (&["--set", "latent-dim=0"], "latent-dim must be 1..=512, got 0"),
-        (&["--set", "threshold=much"], "does not take the value 'much'"),
+        (&["--set", "threshold=much"], "does not accept the value 'much'"),
         (
             &["--warm", "/nowhere/*.mp4"],
             "--warm '/nowhere/*.mp4' matches no file",

@@ -9,7 +9,7 @@ use gstvaeanomaly::detector::{Config, Detector, DeviceChoice, Tuning};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::gpu::Gpu;
-use crate::pictures::Pictures;
+use crate::images::Images;
 
 const SIZE: (usize, usize) = (1920, 1080);
 /// At ten frames a second every frame can be trained on.
@@ -72,8 +72,8 @@ impl Camera {
     }
 
     fn show(&mut self, cadence: Cadence, run: &mut Run) -> Result<()> {
-        static PICTURES: OnceLock<Pictures> = OnceLock::new();
-        let pictures = PICTURES.get_or_init(|| Pictures::new(SIZE.0, SIZE.1, 0));
+        static IMAGES: OnceLock<Images> = OnceLock::new();
+        let images = IMAGES.get_or_init(|| Images::new(SIZE.0, SIZE.1, 0));
         let i = self.shown as usize;
         let tuning = Tuning {
             train: match cadence {
@@ -82,7 +82,7 @@ impl Camera {
             },
             ..Tuning::default()
         };
-        let (_, report) = pictures.with_view(i, |view| {
+        let (_, report) = images.with_view(i, |view| {
             self.detector
                 .process(view, Some(INTERVAL * self.shown), None, &tuning)
         })?;

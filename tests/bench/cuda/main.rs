@@ -7,10 +7,10 @@
 mod camera;
 mod floors;
 mod gpu;
+#[path = "../support/images.rs"]
+#[allow(dead_code, reason = "a camera uses views only")]
+mod images;
 mod nets;
-#[path = "../support/pictures.rs"]
-#[allow(dead_code, reason = "a camera shows views only")]
-mod pictures;
 
 use std::time::{Duration, Instant};
 

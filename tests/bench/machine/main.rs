@@ -1,46 +1,48 @@
-//! One table from one run: what a frame costs on this machine, beside other things that cost something.
+//! One table from one run: the cost of a frame on this machine, beside other work for comparison.
 //!
-//! `make bench` runs it. All times are CPU times of one thread, or, with several elements, of the process, so that
-//! other load on the machine matters little; every figure is the median of rounds in which all figures take turns.
+//! `make bench` runs it; README.md in the folder above explains every figure. All times are CPU times of one thread
+//! or, with several elements, of the process, so other load on the machine matters little. Figures that are compared
+//! are measured alternately in short blocks, and the median of all rounds counts.
 
-mod crowd;
-mod figures;
-mod neighbour;
+mod background;
+mod element;
 mod nets;
-mod rates;
+mod peak;
+mod scaling;
+mod summary;
 #[path = "../support/mod.rs"]
 mod support;
 
-use figures::Figures;
+use summary::Summary;
 
-/// Rounds of the slow and of the quick figures.
+/// Rounds of alternating blocks.
 const ROUNDS: usize = 9;
 
 fn main() {
-    let asked = |what: &str| std::env::args().any(|argument| argument == what);
-    if !asked("table") && !asked(neighbour::ARGUMENT) {
+    let has_argument = |name: &str| std::env::args().any(|argument| argument == name);
+    if !has_argument("table") && !has_argument(background::ARGUMENT) {
         println!("machine: run with the argument table, as make bench does");
         return;
     }
     gst::init().expect("GStreamer starts");
     gstvaeanomaly::plugin_register_static().expect("the plugin registers");
-    if asked(neighbour::ARGUMENT) {
-        neighbour::serve();
+    if has_argument(background::ARGUMENT) {
+        background::serve();
         return;
     }
-    let mut figures = Figures::default();
-    let step = |what: &str| eprintln!("machine: {what}");
+    let mut summary = Summary::default();
+    let progress = |what: &str| eprintln!("machine: {what}");
 
-    step("eight elements learn, each a camera of its own");
-    let mut crowd = crowd::Crowd::learn(&mut figures);
-    step("elements in one process");
-    crowd.measure(ROUNDS, &mut figures);
-    step("one element beside the core, other elements and memory");
-    rates::measure(crowd.into_first(), ROUNDS, &mut figures);
-    step("the nets beside PyTorch and the machine's peak");
-    nets::measure(&mut figures);
+    progress("training eight elements, one per camera");
+    let mut cameras = scaling::Cameras::train(&mut summary);
+    progress("several elements in one process");
+    cameras.measure(ROUNDS, &mut summary);
+    progress("one element, its core, other elements, a memory copy");
+    element::measure(cameras.into_first(), ROUNDS, &mut summary);
+    progress("the nets, PyTorch, the arithmetic peak");
+    nets::measure(&mut summary);
 
-    println!("{}", figures.table());
-    let file = figures.write().expect("target/ can be written to");
+    println!("{}", summary.table());
+    let file = summary.write().expect("target/ is writable");
     println!("Figures: {}", file.display());
 }

@@ -1,10 +1,10 @@
-//! An element between two pads, fed from the calling thread: all it does is done in the time of a call.
+//! An element between two pads, without a pipeline: a push does all of its work in the calling thread.
 
 use gst::prelude::*;
 
-use super::pictures::Pictures;
+use super::images::{Images, LOOP};
 
-/// An element that plays.
+/// A playing element.
 pub struct Feed {
     pub element: gst::Element,
     source: gst::Pad,
@@ -14,22 +14,27 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Plays `element` for `caps`; whatever it gives is let go. `wanted` are the caps taken behind it.
-    pub fn new(element: gst::Element, caps: &gst::Caps, wanted: Option<&gst::Caps>) -> Self {
+    /// Starts `element` with `caps`; its output is discarded. `output_caps` are the caps accepted downstream, by default any.
+    pub fn new(element: gst::Element, caps: &gst::Caps, output_caps: Option<&gst::Caps>) -> Self {
         let any = gst::Caps::new_any();
         let template = gst::PadTemplate::new(
             "sink",
             gst::PadDirection::Sink,
             gst::PadPresence::Always,
-            wanted.unwrap_or(&any),
+            output_caps.unwrap_or(&any),
         );
-        let sink = gst::Pad::builder_from_template(&template.expect("a template"))
+        let sink = gst::Pad::builder_from_template(&template.expect("the template is valid"))
             .chain_function(|_, _, _| Ok(gst::FlowSuccess::Ok))
             .build();
         let source = gst::Pad::builder(gst::PadDirection::Src).build();
         let (input, output) = (element.static_pad("sink"), element.static_pad("src"));
-        source.link(&input.expect("a filter")).expect("the input fits");
-        output.expect("a filter").link(&sink).expect("the output fits");
+        source
+            .link(&input.expect("the element has a sink pad"))
+            .expect("the pads link");
+        output
+            .expect("the element has a source pad")
+            .link(&sink)
+            .expect("the pads link");
         sink.set_active(true).expect("the sink starts");
         source.set_active(true).expect("the source starts");
         element.set_state(gst::State::Playing).expect("the element plays");
@@ -47,7 +52,7 @@ impl Feed {
         feed
     }
 
-    /// Goes on with other caps.
+    /// Continues with other caps.
     pub fn renegotiate(&mut self, caps: &gst::Caps) {
         let rate = caps
             .structure(0)
@@ -66,19 +71,19 @@ impl Feed {
             buffer.set_duration(interval);
         }
         self.pushed += 1;
-        self.source.push(buffer).expect("the element takes a frame");
+        self.source.push(buffer).expect("the element accepts the frame");
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        // A failing bench says why by itself.
+        // Nothing is left to do on failure.
         let _ = self.source.set_active(false);
         let _ = self.element.set_state(gst::State::Null);
     }
 }
 
-/// Caps of a raw video.
+/// Caps of raw video.
 pub fn caps(format: &str, width: usize, height: usize, fps: i32) -> gst::Caps {
     gst::Caps::builder("video/x-raw")
         .field("format", format)
@@ -88,9 +93,9 @@ pub fn caps(format: &str, width: usize, height: usize, fps: i32) -> gst::Caps {
         .build()
 }
 
-/// The pictures as buffers.
-pub fn buffers(pictures: &Pictures) -> Vec<gst::Buffer> {
-    (0..super::pictures::LOOP)
-        .map(|i| gst::Buffer::from_slice(pictures.bytes(i).to_vec()))
+/// The images as buffers.
+pub fn buffers(images: &Images) -> Vec<gst::Buffer> {
+    (0..LOOP)
+        .map(|i| gst::Buffer::from_slice(images.bytes(i).to_vec()))
         .collect()
 }

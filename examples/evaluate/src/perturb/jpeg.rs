@@ -1,11 +1,11 @@
-//! JPEG compression and decompression by the framework's own elements.
+//! JPEG compression and decompression with GStreamer's elements.
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
 
 use crate::clips::{Frame, fail_on_bus_error};
 
-/// A pipeline that gives one frame back for every frame put in.
+/// A pipeline with one output frame per input frame.
 pub struct JpegRoundTrip {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
@@ -23,7 +23,7 @@ impl JpegRoundTrip {
         let pipeline = gst::parse::launch(&description)
             .context("jpegenc and jpegdec (gstreamer1.0-plugins-good) are needed for jpeg:QUALITY")?
             .downcast::<gst::Pipeline>()
-            .map_err(|_| anyhow::anyhow!("the JPEG stage is no pipeline"))?;
+            .map_err(|_| anyhow::anyhow!("the JPEG stage is not a pipeline"))?;
         let by_name = |name| pipeline.by_name(name);
         let source = by_name("source")
             .and_then(|e| e.downcast().ok())
@@ -42,11 +42,11 @@ impl JpegRoundTrip {
         })
     }
 
-    /// Compresses and decompresses; caps stay as they were, the numbers in the planes were never converted.
+    /// Compresses and decompresses. The caps stay unchanged: the stage does not convert the sample values.
     pub fn apply(&mut self, frame: Frame) -> Result<Frame> {
         let caps = frame.sample.caps_owned().context("a frame without caps")?;
         let mut buffer = frame.sample.buffer_owned().context("a frame without a buffer")?;
-        // Clips start at zero anew; this stage sees one stream.
+        // Clips restart at zero, but this stage needs continuous times.
         buffer
             .make_mut()
             .set_pts(gst::ClockTime::from_mseconds(40) * self.frames);
@@ -55,7 +55,7 @@ impl JpegRoundTrip {
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
         self.source
             .push_sample(&sample)
-            .context("the JPEG stage takes no more frames")?;
+            .context("the JPEG stage rejected a frame")?;
         let Ok(decoded) = self.sink.pull_sample() else {
             fail_on_bus_error(&self.pipeline)?;
             anyhow::bail!("the JPEG stage ended");
@@ -68,7 +68,7 @@ impl JpegRoundTrip {
 
 impl Drop for JpegRoundTrip {
     fn drop(&mut self) {
-        // Going down cannot fail in a way that anybody could act on.
+        // Nothing can be done if stopping fails.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }

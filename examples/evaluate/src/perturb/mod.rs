@@ -1,4 +1,4 @@
-//! Disturbances of the video: what a real camera does to a clean recording.
+//! Disturbances of the video, as a real camera would cause them.
 
 mod jpeg;
 mod pixels;
@@ -12,29 +12,29 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::clips::Frame;
 use jpeg::JpegRoundTrip;
-use pixels::{NoiseTable, Picture};
+use pixels::{NoiseTable, Planes};
 
 /// One `--perturb`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Perturbation {
     /// Gaussian sensor noise on luma, standard deviation in 8-bit grey levels.
     Noise(f64),
-    /// Light multiplied by a factor.
+    /// Light intensity multiplied by a factor.
     Brightness(f64, From),
-    /// Camera shake: whole picture displaced by up to so many pixels in x and y, anew every frame.
+    /// Camera shake: every frame is displaced at random by up to this many pixels in x and y.
     Jitter(u32),
-    /// A flat dark rectangle over this share of the picture's area, lower left.
+    /// A dark rectangle over this share of the image area, lower left.
     Occlude(f64, From),
-    /// Share of the frames that is kept, evenly spread; the frame rate falls with it.
+    /// Share of the frames that is kept, evenly spread; the frame rate is reduced accordingly.
     Fps(f64),
     /// JPEG round trip at this quality.
     Jpeg(u32),
 }
 
-/// Begin of a disturbance: seconds after the first counted frame, `None` = always.
+/// Begin of a disturbance in seconds after the first evaluated frame; `None` = from the start.
 pub type From = Option<f64>;
 
-/// The set of `--robustness`; those with a begin start `half` seconds into the counted clips.
+/// The disturbances of `--robustness`; those with a begin start `half` seconds into the evaluated clips.
 pub fn standard_set(half: f64) -> Vec<Perturbation> {
     vec![
         Perturbation::Noise(10.0),
@@ -64,12 +64,14 @@ impl FromStr for Perturbation {
             "occlude" => Self::Occlude(number(text, value, 0.0, 1.0)?, from),
             "fps" => Self::Fps(number(text, value, 0.01, 1.0)?),
             "jpeg" => Self::Jpeg(number(text, value, 1.0, 100.0)? as u32),
-            _ => bail!("--perturb knows noise, brightness, jitter, occlude, fps and jpeg, got '{kind}'"),
+            _ => bail!(
+                "--perturb must be one of noise, brightness, jitter, occlude, fps and jpeg, got '{kind}'"
+            ),
         };
-        let may_start_late = matches!(result, Self::Brightness(..) | Self::Occlude(..));
+        let has_begin = matches!(result, Self::Brightness(..) | Self::Occlude(..));
         ensure!(
-            from.is_none() || may_start_late,
-            "--perturb {kind} cannot begin late, got '{text}'"
+            from.is_none() || has_begin,
+            "--perturb {kind} has no begin, got '{text}'"
         );
         Ok(result)
     }
@@ -78,7 +80,7 @@ impl FromStr for Perturbation {
 fn number(text: &str, value: &str, low: f64, high: f64) -> Result<f64> {
     match value.parse() {
         Ok(number) if (low..=high).contains(&number) => Ok(number),
-        _ if high == f64::MAX => bail!("--perturb {text}: begin must be seconds from 0 on, got '{value}'"),
+        _ if high == f64::MAX => bail!("--perturb {text}: begin must be at least 0 seconds, got '{value}'"),
         _ => bail!("--perturb {text}: value must be {low}..={high}, got '{value}'"),
     }
 }
@@ -103,27 +105,26 @@ impl fmt::Display for Perturbation {
     }
 }
 
-/// Applies perturbations in the order they were given; the same frames always get the same disturbance.
+/// Applies perturbations in the given order; deterministic per frame number.
 pub struct Perturber {
     list: Vec<Perturbation>,
     noise: NoiseTable,
     jpeg: Vec<(u32, JpegRoundTrip)>,
-    seen: u64,
+    frames: u64,
 }
 
 impl Perturber {
-    /// Ready for the first frame of a stream.
+    /// For a new stream.
     pub fn new(list: &[Perturbation]) -> Self {
         Self {
             list: list.to_vec(),
             noise: NoiseTable::new(),
             jpeg: Vec::new(),
-            seen: 0,
+            frames: 0,
         }
     }
 
-    /// The disturbed frame, or `None` where it is left out. `since` = time since the first counted frame,
-    /// `None` before it.
+    /// The disturbed frame, or `None` if it is dropped. `since`: time since the first evaluated frame, `None` before it.
     pub fn apply(
         &mut self,
         sample: &gst::Sample,
@@ -139,8 +140,8 @@ impl Perturber {
             sample: sample.clone(),
             info,
         };
-        let number = self.seen;
-        self.seen += 1;
+        let number = self.frames;
+        self.frames += 1;
         for position in 0..self.list.len() {
             let step = self.list[position];
             if let Perturbation::Fps(share) = step {
@@ -160,18 +161,18 @@ impl Perturber {
         if let Perturbation::Jpeg(quality) = step {
             return self.jpeg_stage(quality)?.apply(frame);
         }
-        let mut picture = Picture::copy_of(&frame)?;
+        let mut planes = Planes::copy_of(&frame)?;
         match step {
-            Perturbation::Noise(sigma) => picture.add_noise(sigma, &self.noise, rng),
-            Perturbation::Brightness(factor, _) => picture.scale_light(factor),
+            Perturbation::Noise(sigma) => planes.add_noise(sigma, &self.noise, rng),
+            Perturbation::Brightness(factor, _) => planes.scale_light(factor),
             Perturbation::Jitter(pixels) => {
-                let reach = pixels as i32;
-                picture.displace(rng.random_range(-reach..=reach), rng.random_range(-reach..=reach));
+                let range = -(pixels as i32)..=pixels as i32;
+                planes.displace(rng.random_range(range.clone()), rng.random_range(range));
             }
-            Perturbation::Occlude(share, _) => picture.cover(share),
+            Perturbation::Occlude(share, _) => planes.cover(share),
             Perturbation::Fps(_) | Perturbation::Jpeg(_) => {}
         }
-        picture.into_frame(&frame)
+        planes.into_frame(&frame)
     }
 
     fn jpeg_stage(&mut self, quality: u32) -> Result<&mut JpegRoundTrip> {
@@ -195,7 +196,7 @@ fn is_active(step: Perturbation, since: Option<gst::ClockTime>) -> bool {
     }
 }
 
-/// The same picture with `share` of the frame rate in its caps.
+/// The same image with `share` of the frame rate in its caps.
 fn with_frame_rate(mut frame: Frame, share: f64) -> Result<Frame> {
     let fps = frame.info.fps();
     if fps.numer() == 0 {
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn display_and_parse_round_trip() {
         for text in [
             "noise:10",
             "brightness:0.6@12.5",
@@ -244,16 +245,16 @@ mod tests {
         );
         assert_eq!(
             error("occlude:0.1@-1"),
-            "--perturb occlude:0.1@-1: begin must be seconds from 0 on, got '-1'"
+            "--perturb occlude:0.1@-1: begin must be at least 0 seconds, got '-1'"
         );
         assert!(
-            error("blur:1").contains("knows noise, brightness, jitter, occlude, fps and jpeg, got 'blur'")
+            error("blur:1").contains("one of noise, brightness, jitter, occlude, fps and jpeg, got 'blur'")
         );
-        assert!(error("noise:1@5").contains("cannot begin late"));
+        assert!(error("noise:1@5").contains("has no begin"));
     }
 
     #[test]
-    fn late_disturbances_wait_for_their_time() {
+    fn disturbances_with_a_begin_start_then() {
         let late = Perturbation::Occlude(0.1, Some(2.0));
         assert!(!is_active(late, None));
         assert!(!is_active(late, Some(gst::ClockTime::from_mseconds(1999))));

@@ -1,4 +1,4 @@
-//! Disturbances of the pixels of one 8-bit planar picture.
+//! Disturbances of the pixels of an 8-bit planar image.
 
 use anyhow::{Context, Result};
 use gst_video::VideoFrameExt;
@@ -8,10 +8,10 @@ use rand_xoshiro::rand_core::SeedableRng;
 
 use crate::clips::Frame;
 
-/// Grey of the covering rectangle.
+/// Luma of the covering rectangle.
 const COVER_LUMA: u8 = 60;
 
-/// Normal deviates to pick from: a picture needs millions.
+/// Precomputed normal deviates: an image needs millions.
 pub struct NoiseTable(Vec<f32>);
 
 impl NoiseTable {
@@ -35,14 +35,14 @@ struct Plane {
     pixels: Vec<u8>,
 }
 
-/// An own copy of a frame's planes: luma first, then chroma if any.
+/// A copy of a frame's planes: luma, then chroma if any.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
+pub struct Planes {
     planes: Vec<Plane>,
     full_range: bool,
 }
 
-impl Picture {
+impl Planes {
     /// Copies I420 or GRAY8.
     pub fn copy_of(frame: &Frame) -> Result<Self> {
         let mapped = frame.map()?;
@@ -71,7 +71,7 @@ impl Picture {
         Ok(Self { planes, full_range })
     }
 
-    /// The picture as a frame in the place of `original`.
+    /// The planes as a frame that replaces `original`.
     pub fn into_frame(self, original: &Frame) -> Result<Frame> {
         let info = gst_video::VideoInfo::from_caps(original.sample.caps().context("a frame without caps")?)?;
         let mut bytes = vec![0; info.size()];
@@ -104,7 +104,7 @@ impl Picture {
         }
     }
 
-    /// Multiplies the light (the R'G'B' values) by `factor`.
+    /// Multiplies the R'G'B' values by `factor`.
     pub fn scale_light(&mut self, factor: f64) {
         let black = if self.full_range { 0.0 } else { 16.0 };
         for (component, plane) in self.planes.iter_mut().enumerate() {
@@ -116,7 +116,7 @@ impl Picture {
         }
     }
 
-    /// Displaces the picture by luma pixels; edges are repeated.
+    /// Displaces the image by luma pixels; border pixels are repeated.
     pub fn displace(&mut self, dx: i32, dy: i32) {
         let (luma_width, luma_height) = (self.planes[0].width, self.planes[0].height);
         for plane in &mut self.planes {
@@ -136,13 +136,13 @@ impl Picture {
         }
     }
 
-    /// Covers `share` of the area, lower left, with a rectangle of the picture's own aspect.
+    /// Covers `share` of the area, lower left, with a rectangle of the image's aspect ratio.
     pub fn cover(&mut self, share: f64) {
-        let side = share.sqrt();
+        let scale = share.sqrt();
         for (component, plane) in self.planes.iter_mut().enumerate() {
             let value = if component == 0 { COVER_LUMA } else { 128 };
-            let width = (plane.width as f64 * side).round() as usize;
-            let height = (plane.height as f64 * side).round() as usize;
+            let width = (plane.width as f64 * scale).round() as usize;
+            let height = (plane.height as f64 * scale).round() as usize;
             for row in plane.pixels.chunks_mut(plane.width).skip(plane.height - height) {
                 row[..width].fill(value);
             }
@@ -154,13 +154,13 @@ impl Picture {
 mod tests {
     use super::*;
 
-    fn ramp(width: usize, height: usize) -> Picture {
+    fn ramp(width: usize, height: usize) -> Planes {
         let plane = |w: usize, h: usize| Plane {
             width: w,
             height: h,
             pixels: (0..w * h).map(|i| (i % 251) as u8).collect(),
         };
-        Picture {
+        Planes {
             planes: vec![
                 plane(width, height),
                 plane(width / 2, height / 2),
@@ -177,20 +177,20 @@ mod tests {
             height: 100,
             pixels: vec![128; 10_000],
         };
-        let mut picture = Picture {
+        let mut image = Planes {
             planes: vec![plane.clone(), plane.clone()],
             full_range: true,
         };
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        picture.add_noise(10.0, &NoiseTable::new(), &mut rng);
-        let deviations: Vec<f64> = picture.planes[0]
+        image.add_noise(10.0, &NoiseTable::new(), &mut rng);
+        let deviations: Vec<f64> = image.planes[0]
             .pixels
             .iter()
             .map(|&p| f64::from(p) - 128.0)
             .collect();
         let sigma = (deviations.iter().map(|d| d * d).sum::<f64>() / 10_000.0).sqrt();
         assert!((sigma - 10.0).abs() < 0.3, "sigma {sigma}");
-        assert_eq!(picture.planes[1], plane);
+        assert_eq!(image.planes[1], plane);
     }
 
     #[test]
@@ -200,13 +200,13 @@ mod tests {
             height: 1,
             pixels: vec![value],
         };
-        let mut limited = Picture {
+        let mut limited = Planes {
             planes: vec![plane(116), plane(78)],
             full_range: false,
         };
         limited.scale_light(0.5);
         assert_eq!(limited.planes, [plane(66), plane(103)]);
-        let mut full = Picture {
+        let mut full = Planes {
             planes: vec![plane(200)],
             full_range: true,
         };
@@ -219,7 +219,7 @@ mod tests {
         let before = ramp(8, 8);
         let mut after = before.clone();
         after.displace(2, -2);
-        let at = |p: &Picture, plane: usize, x: usize, y: usize| {
+        let at = |p: &Planes, plane: usize, x: usize, y: usize| {
             p.planes[plane].pixels[y * p.planes[plane].width + x]
         };
         assert_eq!(at(&after, 0, 5, 3), at(&before, 0, 3, 5));
@@ -229,16 +229,16 @@ mod tests {
 
     #[test]
     fn a_cover_takes_its_share_of_the_area() {
-        let mut picture = ramp(100, 100);
-        picture.planes[0].pixels.fill(255);
-        picture.cover(0.25);
-        let covered = picture.planes[0]
+        let mut image = ramp(100, 100);
+        image.planes[0].pixels.fill(255);
+        image.cover(0.25);
+        let covered = image.planes[0]
             .pixels
             .iter()
             .filter(|&&p| p == COVER_LUMA)
             .count();
         assert_eq!(covered, 2500);
-        assert_eq!(picture.planes[0].pixels[99 * 100], COVER_LUMA, "lower left");
-        assert_eq!(picture.planes[0].pixels[99], 255, "upper right");
+        assert_eq!(image.planes[0].pixels[99 * 100], COVER_LUMA, "lower left");
+        assert_eq!(image.planes[0].pixels[99], 255, "upper right");
     }
 }

@@ -10,13 +10,13 @@ const OURS: &str = "#1f5fa8";
 const NORMAL: &str = "#7f8fa3";
 const ANOMALOUS: &str = "#d9534f";
 const POINT: &str = "#c0392b";
-const RIVALS: [&str; 4] = ["#b08d57", "#7a9e7e", "#9d7bb0", "#6f8fa8"];
+const COMPETITORS: [&str; 4] = ["#b08d57", "#7a9e7e", "#9d7bb0", "#6f8fa8"];
 const BINS: usize = 40;
 
-/// Points on a curve that are enough for the eye.
-const MOST_POINTS: usize = 600;
+/// Maximum number of points of a curve.
+const MAX_POINTS: usize = 600;
 
-/// The ROC curve of one value for each frame of the stream, thinned.
+/// The ROC curve of a score, given one value per frame of the stream; thinned out.
 pub fn roc_curve(all: &[f64], counted: &Counted) -> Option<Vec<(f64, f64)>> {
     let labels = counted.labels.as_ref()?;
     let ranking = Ranking::new(&counted.pick(all), labels).ok()?;
@@ -29,14 +29,14 @@ pub fn roc_curve(all: &[f64], counted: &Counted) -> Option<Vec<(f64, f64)>> {
 }
 
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let step = points.len().div_ceil(MOST_POINTS).max(1);
+    let step = points.len().div_ceil(MAX_POINTS).max(1);
     let last = points.last().copied();
     let mut kept: Vec<_> = points.into_iter().step_by(step).collect();
     kept.extend(last);
     kept
 }
 
-/// Recall against false alarms, with every baseline; names and colours of the curves come along.
+/// ROC curves of the element and all baselines, with names and colours for a key.
 pub fn roc(evaluation: &Evaluation, run: &Run) -> Option<(String, Vec<(String, &'static str)>)> {
     let raw: Vec<f64> = run.pass.verdicts.iter().map(|v| v.raw_score).collect();
     let curve = roc_curve(&raw, &run.counted)?;
@@ -45,9 +45,9 @@ pub fn roc(evaluation: &Evaluation, run: &Run) -> Option<(String, Vec<(String, &
         .y_axis("anomalous frames flagged", 0.0, 1.0)
         .line("", [(0.0, 0.0), (1.0, 1.0)], "#c9d0d8");
     let mut key = vec![("vaeanomaly".to_owned(), OURS)];
-    for (rival, colour) in evaluation.baselines.iter().zip(RIVALS) {
-        chart = chart.line("", rival.roc.iter().copied(), colour);
-        key.push((rival.name.clone(), colour));
+    for (competitor, colour) in evaluation.baselines.iter().zip(COMPETITORS) {
+        chart = chart.line("", competitor.roc.iter().copied(), colour);
+        key.push((competitor.name.clone(), colour));
     }
     key.push(("chance".to_owned(), "#c9d0d8"));
     chart = chart.line("", curve, OURS);
@@ -76,7 +76,7 @@ pub fn precision_recall(run: &Run) -> Option<String> {
     let share = labels.iter().filter(|&&l| l).count() as f64 / labels.len().max(1) as f64;
     let mut chart = Chart::new("Precision and recall", 520, 430)
         .x_axis("recall: anomalous frames flagged", 0.0, 1.0)
-        .y_axis("precision: flagged frames that are right", 0.0, 1.0)
+        .y_axis("precision: flagged frames that are anomalous", 0.0, 1.0)
         .line("at random", [(0.0, share), (1.0, share)], "#c9d0d8")
         .line("vaeanomaly", thinned(points), OURS);
     let decisions = run.figures.decisions?;
@@ -86,7 +86,7 @@ pub fn precision_recall(run: &Run) -> Option<String> {
     Some(chart.svg())
 }
 
-/// How the raw scores of both kinds of frames are spread.
+/// Distribution of the raw scores of normal and anomalous frames.
 pub fn histogram(run: &Run) -> String {
     let verdicts = run.counted.pick(&run.pass.verdicts);
     let raw: Vec<f64> = verdicts.iter().map(|v| v.raw_score).collect();
@@ -104,12 +104,12 @@ pub fn histogram(run: &Run) -> String {
         quantile(0.998).max(threshold + 0.5),
     );
     let width = (high - low) / BINS as f64;
-    let bars = |wanted: Option<bool>| {
+    let bars = |class: Option<bool>| {
         let mut counts = [0usize; BINS];
         let mut total = 0usize;
         for (i, value) in raw.iter().enumerate() {
             let label = run.counted.labels.as_ref().map(|l| l[i]);
-            if label == wanted {
+            if label == class {
                 counts[(((value - low) / width).max(0.0) as usize).min(BINS - 1)] += 1;
                 total += 1;
             }
@@ -128,13 +128,13 @@ pub fn histogram(run: &Run) -> String {
     } else {
         vec![("frames", bars(None), NORMAL)]
     };
-    let top = series
+    let highest = series
         .iter()
         .flat_map(|(_, b, _)| b)
         .fold(1.0f64, |m, bar| m.max(bar.2));
     let mut chart = Chart::new("Scores of normal and anomalous frames", 1060, 330)
         .x_axis("raw score: deviations from the camera's own history", low, high)
-        .y_axis("% of the frames of a kind", 0.0, 1.1 * top);
+        .y_axis("% of normal or anomalous frames", 0.0, 1.1 * highest);
     for (label, bars, colour) in series {
         chart = chart.bars(label, bars, colour);
     }
@@ -144,7 +144,7 @@ pub fn histogram(run: &Run) -> String {
         .svg()
 }
 
-/// The score over the whole counted stream.
+/// The score over all evaluated frames.
 pub fn overview(run: &Run) -> String {
     let verdicts = run.counted.pick(&run.pass.verdicts);
     let begin = verdicts.first().map_or(0.0, |v| v.time);

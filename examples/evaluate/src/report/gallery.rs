@@ -1,4 +1,4 @@
-//! The most telling frames: what was found, what was a false alarm, what was missed.
+//! Example frames: hits, false alarms, misses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,15 +7,15 @@ use anyhow::Result;
 use gstvaeanomaly::metrics::runs;
 
 use super::html_escape;
-use super::picture::{data_uri, draw_box, heat, thumbnail};
+use super::thumbnail::{data_uri, draw_box, heat, thumbnail};
 use crate::core_pass;
 use crate::evaluation::{Run, Task};
 use crate::progress::Progress;
 
-/// Pictures of one kind.
-const MOST: usize = 6;
+/// Maximum number of cards of one kind.
+const MAX_CARDS: usize = 6;
 
-/// What a frame stands for.
+/// Outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Anomalous and flagged.
@@ -24,21 +24,21 @@ pub enum Kind {
     FalseAlarm,
     /// Anomalous but not flagged.
     Miss,
-    /// Flagged, nobody knows whether rightly.
-    Found,
+    /// Flagged, without ground truth.
+    Unlabelled,
 }
 
 impl Kind {
     fn class(self) -> &'static str {
         match self {
-            Self::Hit | Self::Found => "hit",
+            Self::Hit | Self::Unlabelled => "hit",
             Self::FalseAlarm => "alarm",
             Self::Miss => "miss",
         }
     }
 }
 
-/// The frame with the highest score of each of the strongest runs of a kind, as positions among the counted frames.
+/// For each kind, the highest-scoring frame of each of its strongest runs, as indices of the evaluated frames.
 pub fn choose(run: &Run) -> Vec<(Kind, usize)> {
     let verdicts = run.counted.pick(&run.pass.verdicts);
     let flagged: Vec<bool> = verdicts.iter().map(|v| v.flagged).collect();
@@ -46,10 +46,10 @@ pub fn choose(run: &Run) -> Vec<(Kind, usize)> {
     let Some(labels) = &run.counted.labels else {
         return peaks(&flagged, &raw, run)
             .into_iter()
-            .map(|i| (Kind::Found, i))
+            .map(|i| (Kind::Unlabelled, i))
             .collect();
     };
-    let where_both = |flag: bool, label: bool| -> Vec<bool> {
+    let outcome = |flag: bool, label: bool| -> Vec<bool> {
         flagged
             .iter()
             .zip(labels)
@@ -58,11 +58,11 @@ pub fn choose(run: &Run) -> Vec<(Kind, usize)> {
     };
     let mut chosen = Vec::new();
     for (kind, mask) in [
-        (Kind::Hit, where_both(true, true)),
-        (Kind::FalseAlarm, where_both(true, false)),
-        (Kind::Miss, where_both(false, true)),
+        (Kind::Hit, outcome(true, true)),
+        (Kind::FalseAlarm, outcome(true, false)),
+        (Kind::Miss, outcome(false, true)),
     ] {
-        // Of what was missed the lowest scores tell most.
+        // The clearest misses have the lowest scores.
         let sign = if kind == Kind::Miss { -1.0 } else { 1.0 };
         let value: Vec<f64> = raw.iter().map(|r| sign * r).collect();
         chosen.extend(peaks(&mask, &value, run).into_iter().map(|i| (kind, i)));
@@ -70,7 +70,7 @@ pub fn choose(run: &Run) -> Vec<(Kind, usize)> {
     chosen
 }
 
-/// The highest value of each run of `mask`, one a second, the highest first.
+/// The highest value of each run of `mask`, at most one per second, in descending order.
 fn peaks(mask: &[bool], values: &[f64], run: &Run) -> Vec<usize> {
     let highest = |frames: std::ops::Range<usize>| frames.max_by(|&a, &b| values[a].total_cmp(&values[b]));
     let mut found: Vec<usize> = runs(mask, &run.counted.ranges())
@@ -78,10 +78,10 @@ fn peaks(mask: &[bool], values: &[f64], run: &Run) -> Vec<usize> {
         .filter_map(highest)
         .collect();
     found.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
-    let apart = run.counted.frames_in(1.0);
+    let distance = run.counted.frames_in(1.0);
     let mut kept: Vec<usize> = Vec::new();
     for frame in found {
-        if kept.len() < MOST && kept.iter().all(|&k| k.abs_diff(frame) >= apart) {
+        if kept.len() < MAX_CARDS && kept.iter().all(|&k| k.abs_diff(frame) >= distance) {
             kept.push(frame);
         }
     }
@@ -92,18 +92,18 @@ fn peaks(mask: &[bool], values: &[f64], run: &Run) -> Vec<usize> {
 pub struct Card {
     kind: Kind,
     caption: String,
-    pictures: Vec<(&'static str, String)>,
+    images: Vec<(&'static str, String)>,
 }
 
-/// Streams everything through the core once more and takes pictures of the chosen frames. Also tells the
-/// largest difference between the core's and the element's raw scores, which should be 0.
-pub fn take_pictures(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result<(Vec<Card>, f64)> {
-    let wanted: BTreeMap<usize, Kind> = chosen
+/// Streams everything through the core again and renders a card for each chosen frame. Also returns the largest
+/// difference between the raw scores of core and element, which should be 0.
+pub fn render_cards(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result<(Vec<Card>, f64)> {
+    let chosen_kinds: BTreeMap<usize, Kind> = chosen
         .iter()
         .map(|&(kind, frame)| (run.counted.positions[frame], kind))
         .collect();
     let (config, tuning) = core_pass::mirror(&task.settings(run.seed))?;
-    let mut progress = Progress::new("pictures for the report");
+    let mut progress = Progress::new("images for the report");
     let mut cards = BTreeMap::new();
     let (mut position, mut deviation) = (0, 0.0f64);
     core_pass::run(
@@ -114,22 +114,22 @@ pub fn take_pictures(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result
             progress.step(&task.clips[frame.clip].name);
             let verdict = &run.pass.verdicts[position];
             deviation = deviation.max((verdict.raw_score - prediction.raw_score).abs());
-            if let Some(&kind) = wanted.get(&position) {
+            if let Some(&kind) = chosen_kinds.get(&position) {
                 let plain = thumbnail(frame)?;
                 let mut boxed = plain.clone();
                 let scale = f64::from(plain.width()) / f64::from(frame.info.width());
-                draw_box(&mut boxed, verdict.place, scale);
-                let mut pictures = vec![("frame, strongest place", data_uri(&boxed)?)];
-                pictures.push((
+                draw_box(&mut boxed, verdict.region, scale);
+                let mut images = vec![("frame, strongest region", data_uri(&boxed)?)];
+                images.push((
                     "anomaly map",
                     data_uri(&heat(&detector.anomaly_map(prediction.threshold), &plain))?,
                 ));
                 if let Some(expected) = reconstruction(detector) {
-                    pictures.push(("what the net expected", data_uri(&expected)?));
+                    images.push(("reconstruction", data_uri(&expected)?));
                 }
                 let name = html_escape(&task.clips[frame.clip].name);
                 let caption = format!(
-                    "<b>{name}</b>, frame {} · score {:.2} · {} decided",
+                    "<b>{name}</b>, frame {} · score {:.2} · cue {}",
                     frame.index, verdict.score, verdict.cue
                 );
                 cards.insert(
@@ -137,7 +137,7 @@ pub fn take_pictures(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result
                     Card {
                         kind,
                         caption,
-                        pictures,
+                        images,
                     },
                 );
             }
@@ -162,7 +162,7 @@ fn reconstruction(detector: &mut gstvaeanomaly::detector::Detector) -> Option<im
     ))
 }
 
-/// The cards of one kind under a heading, or a sentence where there are none.
+/// The cards of one kind under a heading, or a sentence if there are none.
 pub fn section(cards: &[Card], kind: Kind, heading: &str, how: &str, none: &str) -> String {
     let mut html = format!("<h3>{heading}</h3><p class=how>{how}</p>");
     let cards: Vec<&Card> = cards.iter().filter(|c| c.kind == kind).collect();
@@ -178,7 +178,7 @@ pub fn section(cards: &[Card], kind: Kind, heading: &str, how: &str, none: &str)
             kind.class(),
             card.caption
         );
-        for (caption, source) in &card.pictures {
+        for (caption, source) in &card.images {
             let _ = write!(
                 html,
                 "<figure><img src=\"{source}\" alt=\"{caption}\"><figcaption>{caption}</figcaption></figure>"

@@ -1,10 +1,10 @@
-//! One self-contained page from which a newcomer understands where the detector is right and wrong.
+//! The report: one self-contained HTML page that explains its figures.
 
 mod charts;
 mod gallery;
-mod picture;
 mod strips;
 mod tables;
+mod thumbnail;
 
 use std::fmt::Write as _;
 
@@ -19,10 +19,10 @@ use gstvaeanomaly::metrics::Confusion;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page. Streams the clips once more through the core for its pictures.
+/// The page. Streams the clips through the core again for its images.
 pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
-    let run = evaluation.runs.first().context("nothing was run")?;
-    let (cards, deviation) = gallery::take_pictures(task, run, &gallery::choose(run))?;
+    let run = evaluation.runs.first().context("there was no run")?;
+    let (cards, deviation) = gallery::render_cards(task, run, &gallery::choose(run))?;
     let mut page = format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>vaeanomaly: evaluation</title><style>{STYLE}</style></head><body><main>"
@@ -30,8 +30,8 @@ pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
     head(&mut page, evaluation, run);
     time(&mut page, task, run);
     curves(&mut page, evaluation, run);
-    pictures(&mut page, run, &cards, deviation);
-    page.push_str(&tables::rivals(evaluation, run));
+    images(&mut page, run, &cards, deviation);
+    page.push_str(&tables::competitors(evaluation, run));
     page.push_str(&tables::robustness(&evaluation.robustness));
     page.push_str(&tables::events(task, run));
     page.push_str(&tables::choices(&evaluation.choices));
@@ -43,15 +43,12 @@ pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
 fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
     let f = &run.figures;
     let seconds = f.frames as f64 / run.counted.frame_rate;
-    let _ = write!(
-        page,
-        "<h1>How well does <code>vaeanomaly</code> see what is unusual here?</h1>"
-    );
+    let _ = write!(page, "<h1>Evaluation of <code>vaeanomaly</code></h1>");
     let _ = write!(
         page,
         "<p class=lead>{}</p><p class=how>{} frames ({:.0} s of video) were streamed once through the element as one \
-         camera. Every frame was scored before anything was learnt from it; the detector never saw a label.</p>",
-        verdict(run),
+         camera. Every frame was scored before the element learnt from it, and the labels were used for the figures only.</p>",
+        result(run),
         f.frames,
         seconds
     );
@@ -61,17 +58,17 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
         (
             "AUROC",
             number(f.auroc),
-            "chance that an anomalous frame scores higher than a normal one; 0.5 is guessing, 1 is perfect",
+            "probability that an anomalous frame scores higher than a normal one; 0.5 is chance, 1 is perfect",
         ),
         (
             "events found",
             found(events),
-            "incidents with at least one flagged frame",
+            "events with at least one flagged frame",
         ),
         (
             "median delay",
             delay(run),
-            "from the begin of an incident to its first flagged frame",
+            "from the begin of an event to its first flagged frame",
         ),
         (
             "normal frames flagged",
@@ -81,7 +78,7 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
         (
             "F1",
             number(ratio(Confusion::f1)),
-            "one number for decisions on frames: high only if both precision and recall are",
+            "harmonic mean of precision and recall",
         ),
         (
             "precision / recall",
@@ -96,7 +93,7 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
     if f.decisions.is_none() {
         tiles.clear();
         tiles.push((
-            "frames flagged or near",
+            "frames kept",
             percent(f.flagged_share),
             "flagged frames and the two seconds after them",
         ));
@@ -105,18 +102,14 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
         tiles.push((
             "bytes kept",
             percent(kept.bytes),
-            "size of the encoded video with drop-normal, of the full recording",
+            "encoded size with drop-normal, as a share of the full recording",
         ));
     }
     let rate = run
         .pass
         .frames_per_second()
         .map_or_else(|| "-".into(), |r| format!("{r:.0}/s"));
-    tiles.push((
-        "frames",
-        rate,
-        "that the element gets through in a second of its own time",
-    ));
+    tiles.push(("frames", rate, "per second of the time spent in the element"));
     page.push_str("<div class=tiles>");
     for (name, value, meaning) in tiles {
         let _ = write!(
@@ -128,12 +121,12 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
 }
 
 /// The result in one sentence.
-fn verdict(run: &Run) -> String {
+fn result(run: &Run) -> String {
     let f = &run.figures;
     let (Some(events), Some(decisions)) = (&f.events, &f.decisions) else {
         let share = percent(f.flagged_share);
         return format!(
-            "No ground truth was given. {share} of the frames were flagged or followed one that was."
+            "There is no ground truth. {share} of the frames were flagged or followed a flagged frame within two seconds."
         );
     };
     let alarms = percent(decisions.false_alarm_share());
@@ -142,7 +135,7 @@ fn verdict(run: &Run) -> String {
         None => String::new(),
     };
     format!(
-        "It found {} of {} incidents{when}, and flagged {alarms} of the normal frames.",
+        "{} of {} events were found{when}; {alarms} of the normal frames were flagged.",
         events.detected(),
         events.events.len()
     )
@@ -165,21 +158,21 @@ fn time(page: &mut String, task: &Task, run: &Run) {
     let (strips, left_out) = strips::draw(task, run);
     let _ = write!(
         page,
-        "<section><h2>Score over time</h2><p class=how>How to read it: the blue line should be above the dashed \
-         threshold where the background is red (something unusual happens, says the ground truth) and below it \
-         elsewhere. The score is on a fixed scale: 0.5 is at the threshold.</p>{}",
+        "<section><h2>Score over time</h2><p class=how>The blue line should be above the dashed threshold where the \
+         background is red (anomalous according to the ground truth) and below it elsewhere. The scale is fixed: 0.5 \
+         is the threshold.</p>{}",
         charts::overview(run)
     );
     let _ = write!(
         page,
-        "<h3>Clip by clip</h3><p class=how>How to read it: the same, one row for each clip. The thin strip below each \
-         row says how the decisions came out: green is right, orange a false alarm, red a miss; no colour is a normal \
-         frame left in peace.</p>{}{strips}",
+        "<h3>Clip by clip</h3><p class=how>The same, with one row per clip. The thin strip below each row shows the \
+         decisions: green for a hit, orange for a false alarm, red for a miss, no colour for a normal frame that was not \
+         flagged.</p>{}{strips}",
         key(&[
-            ("unusual, says the ground truth", "#f6c7c3"),
-            ("rightly flagged", "#2e8b57"),
+            ("anomalous (ground truth)", "#f6c7c3"),
+            ("hit", "#2e8b57"),
             ("false alarm", "#e08a00"),
-            ("missed", "#c0392b"),
+            ("miss", "#c0392b"),
         ])
     );
     if left_out > 0 {
@@ -189,47 +182,45 @@ fn time(page: &mut String, task: &Task, run: &Run) {
 }
 
 fn curves(page: &mut String, evaluation: &Evaluation, run: &Run) {
-    page.push_str("<section><h2>How far apart are normal and anomalous frames?</h2>");
+    page.push_str("<section><h2>Separation of normal and anomalous frames</h2>");
     if let (Some((roc, names)), Some(pr)) = (charts::roc(evaluation, run), charts::precision_recall(run)) {
         let names: Vec<(&str, &str)> = names.iter().map(|(n, c)| (n.as_str(), *c)).collect();
         let _ = write!(
             page,
-            "<div class=pair><div>{roc}{}<p class=how>How to read it: every point is one threshold. The nearer a curve \
-             comes to the upper left corner, the more anomalies it finds for the same false alarms; the dot is the \
-             threshold as configured.</p></div><div>{pr}<p class=how>How to read it: going right, more of the \
-             anomalous frames are found; a curve that stays high does so without flagging normal ones. The grey line \
-             is what flagging at random would give.</p></div></div>",
+            "<div class=pair><div>{roc}{}<p class=how>Every point is one threshold. The closer a curve is to the upper left \
+             corner, the more anomalies are found for the same false alarms; the dot is the configured threshold.</p></div><div>{pr}<p class=how>Further right, more of the anomalous \
+             frames are found; the higher the curve, the fewer normal frames are flagged. The grey line is random \
+             flagging.</p></div></div>",
             key(&names)
         );
     }
     let _ = write!(
         page,
-        "{}<p class=how>How to read it: the less the two colours overlap, the better the detector tells them apart. \
-         What lies right of the threshold is flagged: grey there is a false alarm, red left of it a miss.</p></section>",
+        "{}<p class=how>The less the two colours overlap, the better. Frames right of the threshold are flagged: grey there \
+         is a false alarm, red left of it a miss.</p></section>",
         charts::histogram(run)
     );
 }
 
-fn pictures(page: &mut String, run: &Run, cards: &[Card], deviation: f64) {
+fn images(page: &mut String, run: &Run, cards: &[Card], deviation: f64) {
     page.push_str(
-        "<section><h2>What it saw</h2><p class=how>How to read it: left the frame with the strongest place marked; in \
-         the middle where the score comes from, from clear over yellow (at the threshold) to red; right the picture \
-         that the appearance net expected. What is in the frame but not in the expectation is what looks wrong to it. \
-         Motion is judged by another net, which expects speeds, not pictures.</p>",
+        "<section><h2>Examples</h2><p class=how>Left: the frame with its strongest region. Middle: the anomaly map, from \
+         transparent over yellow (the threshold) to red. Right: the reconstruction of the appearance net; what it \
+         lacks is what the net considers anomalous. Motion is scored by another net, which predicts speeds.</p>",
     );
     if run.counted.labels.is_some() {
         page.push_str(&gallery::section(
             cards,
             Kind::Hit,
             "Strongest hits",
-            "Incidents that were found, at the frame with the highest score.",
+            "Events that were found, at the frame with the highest score.",
             "Nothing anomalous was flagged.",
         ));
         page.push_str(&gallery::section(
             cards,
             Kind::FalseAlarm,
             "Strongest false alarms",
-            "Frames that are normal by the ground truth. Look whether it is wrong: labels often begin late or end early.",
+            "Frames that are normal according to the ground truth. Labels often begin late or end early.",
             "There are none.",
         ));
         page.push_str(&gallery::section(
@@ -242,20 +233,20 @@ fn pictures(page: &mut String, run: &Run, cards: &[Card], deviation: f64) {
     } else {
         page.push_str(&gallery::section(
             cards,
-            Kind::Found,
-            "Strongest finds",
+            Kind::Unlabelled,
+            "Strongest anomalies",
             "",
             "Nothing was flagged.",
         ));
     }
     let agreement = if deviation == 0.0 {
-        "its raw scores are exactly the element's".to_owned()
+        "its raw scores equal those of the element".to_owned()
     } else {
         format!("its raw scores differ from the element's by at most {deviation:.1e}")
     };
     let _ = write!(
         page,
-        "<p class=how>Maps and expectations come from a second pass of the same frames through the detector core; \
+        "<p class=how>Maps and reconstructions come from a second pass of the same frames through the detector core; \
          {agreement}.</p></section>"
     );
 }

@@ -1,4 +1,4 @@
-//! Every clip as a row: score, truth and decisions on one line of time.
+//! One row per clip: score, ground truth and decisions over time.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -11,22 +11,22 @@ const WIDTH: f64 = 1060.0;
 const LEFT: f64 = 150.0;
 const ROW: f64 = 58.0;
 const PLOT: f64 = 38.0;
-/// Long clips are broken into rows of about this many frames.
-const FRAMES_A_ROW: usize = 900;
-const MOST_ROWS: usize = 60;
+/// Long clips are split into rows of about this many frames.
+const FRAMES_PER_ROW: usize = 900;
+const MAX_ROWS: usize = 60;
 
-/// One drawing with a row for each clip (or part of one), and how many rows were left out.
+/// A drawing with one row per clip or part of one, and the number of rows left out.
 pub fn draw(task: &Task, run: &Run) -> (String, usize) {
     let verdicts = run.counted.pick(&run.pass.verdicts);
     let rows = rows(run);
     let longest = rows.iter().map(|(_, r)| r.len()).max().unwrap_or(1);
-    let shown = &rows[..rows.len().min(MOST_ROWS)];
-    let height = ROW * shown.len() as f64 + 6.0;
+    let drawn = &rows[..rows.len().min(MAX_ROWS)];
+    let height = ROW * drawn.len() as f64 + 6.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-size=\"12\" \
          font-family=\"DejaVu Sans, Verdana, sans-serif\">"
     );
-    for (i, (clip, frames)) in shown.iter().enumerate() {
+    for (i, (clip, frames)) in drawn.iter().enumerate() {
         let top = ROW * i as f64 + 4.0;
         let name = html_escape(&task.clips[*clip].name);
         let first = verdicts[frames.start].index;
@@ -49,14 +49,14 @@ pub fn draw(task: &Task, run: &Run) -> (String, usize) {
         );
     }
     svg.push_str("</svg>");
-    (svg, rows.len() - shown.len())
+    (svg, rows.len() - drawn.len())
 }
 
-/// Clips cut into parts of equal length, none much longer than the limit.
+/// Splits clips into parts of equal length near the limit.
 fn rows(run: &Run) -> Vec<(usize, Range<usize>)> {
     let mut rows = Vec::new();
     for (clip, range) in &run.counted.clips {
-        let parts = range.len().div_ceil(FRAMES_A_ROW).max(1);
+        let parts = range.len().div_ceil(FRAMES_PER_ROW).max(1);
         let step = range.len().div_ceil(parts);
         rows.extend(
             range

@@ -7,13 +7,13 @@ use gst::prelude::*;
 use gstvaeanomaly::metrics::Confusion;
 
 use super::html_escape;
-use crate::choose::Choice;
-use crate::evaluation::{Evaluation, Rival, Run, Task};
+use crate::evaluation::{Competitor, Evaluation, Run, Task};
 use crate::figures::Figures;
 use crate::stream;
 use crate::table::{found, number, percent};
+use crate::thresholds::Choice;
 
-/// Rows of cells; cells are HTML already. `ours` marks the row of the element itself.
+/// Rows of cells; cells are HTML already. `ours` is the row of the element itself.
 fn table(header: &[&str], rows: &[Vec<String>], ours: Option<usize>) -> String {
     let mut html = String::from("<table><tr>");
     for name in header {
@@ -43,63 +43,62 @@ fn figures_row(name: &str, f: &Figures) -> Vec<String> {
     ]
 }
 
-fn rival_row(rival: &Rival) -> Vec<String> {
-    let decisions = rival.decisions.as_ref();
+fn competitor_row(competitor: &Competitor) -> Vec<String> {
+    let decisions = competitor.decisions.as_ref();
     vec![
-        html_escape(&rival.name),
-        number(rival.auroc),
+        html_escape(&competitor.name),
+        number(competitor.auroc),
         number(decisions.and_then(Confusion::f1)),
-        found(rival.events.as_ref()),
+        found(competitor.events.as_ref()),
         percent(decisions.and_then(Confusion::false_alarm_share)),
     ]
 }
 
 const HEADER: [&str; 5] = ["", "AUROC", "F1", "events found", "normal frames flagged"];
 
-/// Baselines and ablations beside the element.
-pub fn rivals(evaluation: &Evaluation, run: &Run) -> String {
+/// Baselines and ablations.
+pub fn competitors(evaluation: &Evaluation, run: &Run) -> String {
     let mut html = String::new();
     if !evaluation.baselines.is_empty() {
         let mut rows = vec![figures_row("vaeanomaly", &run.figures)];
-        rows.extend(evaluation.baselines.iter().map(rival_row));
+        rows.extend(evaluation.baselines.iter().map(competitor_row));
         let _ = write!(
             html,
-            "<section><h2>Against simpler methods</h2><p class=how>How to read it: all saw the same frames in the same \
-             order, without labels. A dash means that the method has a score but no rule of its own when to flag.</p>{}\
+            "<section><h2>Baselines</h2><p class=how>All methods processed the same frames in the same order, without \
+             labels. A dash means that the method has a score but no decision rule.</p>{}\
              </section>",
             table(&HEADER, &rows, Some(0))
         );
     }
     if !evaluation.ablations.is_empty() {
-        let rows: Vec<_> = evaluation.ablations.iter().map(rival_row).collect();
+        let rows: Vec<_> = evaluation.ablations.iter().map(competitor_row).collect();
         let _ = write!(
             html,
-            "<section><h2>What each part adds</h2><p class=how>How to read it: each row is the detector with something \
-             taken away. A part earns its place where its row is worse than the full design; where it is not, this \
-             video does not need it. Run through the core at the recipe's settings, because the element has no such \
-             switches.</p>{}</section>",
+            "<section><h2>Ablations</h2><p class=how>Each row is the detector with a part removed. A part helps on this \
+             video if its row is worse than the full design. These runs use the core with default settings, because \
+             the element has no such switches.</p>{}</section>",
             table(&HEADER, &rows, Some(0))
         );
     }
     html
 }
 
-/// What is left under each disturbance.
+/// Figures under each disturbance.
 pub fn robustness(rows: &[(String, Figures)]) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let rows: Vec<_> = rows.iter().map(|(name, f)| figures_row(name, f)).collect();
     format!(
-        "<section><h2>Under disturbances</h2><p class=how>How to read it: the same video, made worse. A row near the \
-         first one means that the disturbance does not matter. noise = grey levels of sensor noise, brightness = light \
-         times this from the time after @ on, jitter = camera shake in pixels, occlude = share of the picture covered, \
-         fps = share of the frames kept, jpeg = quality.</p>{}</section>",
+        "<section><h2>Disturbances</h2><p class=how>The same video with a disturbance; the closer a row is to the \
+         first one, the more robust the detector. noise: standard deviation in grey levels; brightness: factor from the \
+         time after @ on; jitter: camera shake in pixels; occlude: share of the image covered; fps: share of the frames \
+         kept; jpeg: quality.</p>{}</section>",
         table(&HEADER, &rows, Some(0))
     )
 }
 
-/// Every incident with its delay and peak.
+/// Every event with its delay and peak.
 pub fn events(task: &Task, run: &Run) -> String {
     let Some(report) = &run.figures.events else {
         return String::new();
@@ -131,14 +130,14 @@ pub fn events(task: &Task, run: &Run) -> String {
         })
         .collect();
     format!(
-        "<section><h2>Every incident</h2><p class=how>How to read it: an incident is a run of frames that the ground \
-         truth calls anomalous. The delay counts from its first frame to the first flagged one.</p>{}</section>",
+        "<section><h2>Events</h2><p class=how>An event is a run of frames that are anomalous according to the ground \
+         truth. The delay is from its first frame to the first flagged one.</p>{}</section>",
         table(
             &[
                 "clip",
                 "frames",
                 "delay in frames",
-                "of it flagged",
+                "share flagged",
                 "peak score (cue)"
             ],
             &rows,
@@ -147,7 +146,7 @@ pub fn events(task: &Task, run: &Run) -> String {
     )
 }
 
-/// What other thresholds would have given.
+/// Results of other thresholds.
 pub fn choices(choices: &[Choice]) -> String {
     let rows: Vec<Vec<String>> = choices
         .iter()
@@ -174,16 +173,15 @@ pub fn choices(choices: &[Choice]) -> String {
         "bytes kept",
     ];
     format!(
-        "<section><h2>Which threshold to choose</h2><p class=how>How to read it: pick the row with the false alarms or \
-         the bandwidth you can live with; its setting goes into the pipeline, or its threshold into \
-         <code>threshold=</code>. Kept are flagged frames and two seconds after them; bytes are estimated from the \
-         sizes of these frames in the full recording. The rows with at most so many false alarms need the ground truth \
-         to be found, so expect a little less from them elsewhere.</p>{}</section>",
+        "<section><h2>Choosing a threshold</h2><p class=how>Pick the row with acceptable false alarms or bandwidth and \
+         use its setting, or its threshold as <code>threshold=</code>. Flagged frames and the two seconds after them \
+         are kept; bytes are estimated from the frame sizes of the full recording. The rows “at most N % false alarms” \
+         are derived from the ground truth, so expect slightly worse results on other video.</p>{}</section>",
         table(&header, &rows, None)
     )
 }
 
-/// Command line and properties, enough to repeat the run.
+/// Command line and properties.
 pub fn settings(task: &Task, evaluation: &Evaluation) -> Result<String> {
     let seed = evaluation.runs.first().map_or(0, |r| r.seed);
     let element = stream::make_element(&task.settings(seed))?;
@@ -203,13 +201,13 @@ pub fn settings(task: &Task, evaluation: &Evaluation) -> Result<String> {
     let command: Vec<String> = std::env::args().skip(1).map(|a| quoted(&a)).collect();
     let command = html_escape(&command.join(" "));
     Ok(format!(
-        "<section><h2>Settings</h2><p class=how>What it takes to repeat this run.</p>\
+        "<section><h2>Settings</h2><p class=how>The command and properties of this run.</p>\
          <p><code>cargo run --release -p evaluate -- {command}</code></p>{}</section>",
         table(&["property", "value"], &rows, None)
     ))
 }
 
-/// As a shell takes it.
+/// Quoted for a shell if necessary.
 fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@".contains(c);
     if argument.chars().all(plain) {

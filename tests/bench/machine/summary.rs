@@ -1,32 +1,32 @@
-//! The rows of the table and the summary's fields.
+//! The printed table and `summary.json`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-/// All that was measured.
+/// All results of a run.
 #[derive(Default)]
-pub struct Figures {
+pub struct Summary {
     rows: Vec<(String, String)>,
-    summary: Map<String, Value>,
+    fields: Map<String, Value>,
 }
 
-impl Figures {
+impl Summary {
     /// A heading in the table.
-    pub fn part(&mut self, title: &str) {
+    pub fn heading(&mut self, title: &str) {
         self.rows.push((title.to_owned(), String::new()));
     }
 
-    /// A row for people.
+    /// A row of the table.
     pub fn row(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.rows.push((name.into(), value.into()));
     }
 
-    /// A field of the summary; `None` where it could not be measured.
+    /// A field of `summary.json`; `None` if it could not be measured.
     pub fn field(&mut self, name: &str, value: Option<f64>) {
         let rounded = value.map(|v| (v * 1000.0).round() / 1000.0);
-        self.summary.insert(name.to_owned(), json!(rounded));
+        self.fields.insert(name.to_owned(), json!(rounded));
     }
 
     pub fn table(&self) -> String {
@@ -36,12 +36,12 @@ impl Figures {
                 true => writeln!(text, "\n{name}\n{}", "-".repeat(name.len())),
                 false => writeln!(text, "{name:58} {value:>18}"),
             };
-            line.expect("a String takes all");
+            line.expect("writing to a String cannot fail");
         }
         text
     }
 
-    /// Writes the summary to `target/bench/summary.json`.
+    /// Writes `target/bench/summary.json`.
     pub fn write(&self) -> std::io::Result<PathBuf> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
             || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target")),
@@ -50,7 +50,7 @@ impl Figures {
         let folder = target.join("bench");
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("summary.json");
-        std::fs::write(&file, serde_json::to_string_pretty(&self.summary)? + "\n")?;
+        std::fs::write(&file, serde_json::to_string_pretty(&self.fields)? + "\n")?;
         Ok(file)
     }
 }

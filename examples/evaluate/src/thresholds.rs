@@ -1,4 +1,4 @@
-//! What other thresholds would have given, so that a person can choose one.
+//! What other thresholds would have given, to help choose one.
 
 use std::collections::VecDeque;
 
@@ -8,12 +8,12 @@ use gstvaeanomaly::metrics::{Confusion, EventReport, Ranking, flagged_with_post_
 use crate::figures::{Counted, POST_ROLL_SECONDS};
 use crate::stream::Verdict;
 
-/// One row: a setting and its consequences on the counted frames.
+/// A setting and its result on the evaluated frames.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// How to set it, as `property=value`.
     pub setting: String,
-    /// The threshold on the raw score, where it is one number.
+    /// The threshold on the raw score, if it is constant.
     pub threshold: Option<f64>,
     /// Decisions on frames.
     pub decisions: Option<Confusion>,
@@ -21,7 +21,7 @@ pub struct Choice {
     pub events: Option<EventReport>,
     /// Share of frames that is flagged or in the post-roll.
     pub frames_kept: f64,
-    /// The same in bytes of the encoded video, estimated from the sizes of the frames in the full recording.
+    /// The same in bytes, estimated from the frame sizes of the full recording.
     pub bytes_kept: Option<f64>,
 }
 
@@ -30,7 +30,7 @@ const FALSE_ALARM_RATES: [f64; 5] = [0.001, 0.01, 0.02, 0.05, 0.1];
 const SIGMAS: [f64; 4] = [2.0, 3.0, 4.0, 5.0];
 const SIGMA_WINDOW: usize = 300;
 
-/// Every row of the table. `sizes` = encoded bytes of every frame of the stream.
+/// All rows of the table. `sizes`: encoded bytes of every frame of the stream.
 pub fn choices(verdicts: &[Verdict], counted: &Counted, sizes: Option<&[u64]>) -> Result<Vec<Choice>> {
     let raw: Vec<f64> = verdicts.iter().map(|v| v.raw_score).collect();
     let trusted: Vec<bool> = verdicts.iter().map(|v| v.trusted).collect();
@@ -55,7 +55,7 @@ pub fn choices(verdicts: &[Verdict], counted: &Counted, sizes: Option<&[u64]>) -
         let ranking = Ranking::new(&counted.pick(&raw), labels)?;
         for rate in FALSE_ALARM_RATES {
             if let Some(point) = ranking.at_false_positive_rate(rate) {
-                // "at least" becomes "above": the next smaller number.
+                // The ranking flags from its threshold on, `above` only above it.
                 let flagged = above(point.threshold.next_down());
                 let setting = format!("at most {} % false alarms", rate * 100.0);
                 rows.push(choice(setting, Some(point.threshold), &flagged, counted, sizes)?);
@@ -106,7 +106,7 @@ fn choice(
     })
 }
 
-/// Flags values more than `sigma` standard deviations above the mean of the window before them.
+/// Flags values more than `sigma` standard deviations above the mean of the preceding window.
 fn sigma_rule(values: &[f64], sigma: f64) -> Vec<bool> {
     let mut window: VecDeque<f64> = VecDeque::new();
     values
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sigma_rule_looks_back_only() {
+    fn the_sigma_rule_uses_past_values_only() {
         let mut values = [0.0, 1.0].repeat(20);
         values.push(3.1);
         values.push(0.5);

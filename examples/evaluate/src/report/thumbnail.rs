@@ -1,4 +1,4 @@
-//! Frames, maps and reconstructions as pictures for a page.
+//! Frames and anomaly maps as images for the page.
 
 use anyhow::{Context, Result};
 use gst_video::VideoFrameExt;
@@ -7,12 +7,12 @@ use image::{ImageEncoder, Rgb, RgbImage, imageops};
 
 use crate::clips::Frame;
 
-/// Width of the pictures in pixels.
+/// Width of the images in pixels.
 const WIDTH: u32 = 360;
 const JPEG_QUALITY: u8 = 82;
 const BOX_COLOUR: Rgb<u8> = Rgb([255, 214, 10]);
 
-/// The frame in colour, reduced.
+/// The frame in colour, scaled down.
 pub fn thumbnail(frame: &Frame) -> Result<RgbImage> {
     let full = to_rgb(frame)?;
     let width = WIDTH.min(full.width());
@@ -64,42 +64,42 @@ fn to_rgb(frame: &Frame) -> Result<RgbImage> {
     }))
 }
 
-/// Draws the frame of a rectangle; `scale` = pixels of `picture` for one pixel of the rectangle's picture.
-pub fn draw_box(picture: &mut RgbImage, [x, y, width, height]: [u32; 4], scale: f64) {
+/// Draws the outline of a rectangle; `scale`: pixels of `image` per pixel of the rectangle.
+pub fn draw_box(image: &mut RgbImage, [x, y, width, height]: [u32; 4], scale: f64) {
     let scaled = |v: u32| (f64::from(v) * scale).round() as u32;
-    let (right, bottom) = (picture.width() - 1, picture.height() - 1);
+    let (right, bottom) = (image.width() - 1, image.height() - 1);
     let (left, top) = (scaled(x).min(right), scaled(y).min(bottom));
     let (right, bottom) = (scaled(x + width).min(right), scaled(y + height).min(bottom));
     for thick in 0..2 {
         for px in left..=right {
             for py in [top + thick, bottom.saturating_sub(thick)] {
-                put(picture, px, py);
+                put(image, px, py);
             }
         }
         for py in top..=bottom {
             for px in [left + thick, right.saturating_sub(thick)] {
-                put(picture, px, py);
+                put(image, px, py);
             }
         }
     }
 }
 
-fn put(picture: &mut RgbImage, x: u32, y: u32) {
-    if x < picture.width() && y < picture.height() {
-        picture.put_pixel(x, y, BOX_COLOUR);
+fn put(image: &mut RgbImage, x: u32, y: u32) {
+    if x < image.width() && y < image.height() {
+        image.put_pixel(x, y, BOX_COLOUR);
     }
 }
 
-/// The map as heat over the grey picture: clear at 0, full at 1, the threshold at one half.
-pub fn heat(map: &AnomalyMap, picture: &RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
+/// The map as a heat map over the image in grey: transparent at 0, the threshold at 0.5.
+pub fn heat(map: &AnomalyMap, image: &RgbImage) -> RgbImage {
+    let (width, height) = image.dimensions();
     RgbImage::from_fn(width, height, |x, y| {
         let value = sample(
             map,
             f64::from(x) / f64::from(width),
             f64::from(y) / f64::from(height),
         );
-        let p = picture.get_pixel(x, y);
+        let p = image.get_pixel(x, y);
         let grey =
             0.55 * (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) + 40.0;
         let colour = heat_colour(value);
@@ -108,17 +108,17 @@ pub fn heat(map: &AnomalyMap, picture: &RgbImage) -> RgbImage {
     })
 }
 
-/// Bilinear look-up at a place of the unit square.
+/// Bilinear interpolation at a point of the unit square.
 fn sample(map: &AnomalyMap, u: f64, v: f64) -> f64 {
     if map.values.is_empty() {
         return 0.0;
     }
-    let place = |unit: f64, cells: usize| {
+    let neighbours = |unit: f64, cells: usize| {
         let at = (unit * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
         (at as usize, (at as usize + 1).min(cells - 1), at.fract())
     };
-    let (x0, x1, fx) = place(u, map.width);
-    let (y0, y1, fy) = place(v, map.height);
+    let (x0, x1, fx) = neighbours(u, map.width);
+    let (y0, y1, fy) = neighbours(v, map.height);
     let at = |x: usize, y: usize| f64::from(map.values[y * map.width + x]);
     let (upper, lower) = (
         at(x0, y0) * (1.0 - fx) + at(x1, y0) * fx,
@@ -137,36 +137,19 @@ fn heat_colour(value: f64) -> [f64; 3] {
     [0, 1, 2].map(|i| from[i] + (to[i] - from[i]) * t.clamp(0.0, 1.0))
 }
 
-/// An `img` element's source with the picture inside.
-pub fn data_uri(picture: &RgbImage) -> Result<String> {
+/// The image as a data URI.
+pub fn data_uri(image: &RgbImage) -> Result<String> {
     let mut bytes = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).write_image(
-        picture,
-        picture.width(),
-        picture.height(),
+        image,
+        image.width(),
+        image.height(),
         image::ExtendedColorType::Rgb8,
     )?;
-    Ok(format!("data:image/jpeg;base64,{}", base64(&bytes)))
-}
-
-/// RFC 4648 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, i| {
-            bits << 8 | u32::from(three.get(i).copied().unwrap_or(0))
-        });
-        for position in 0..4 {
-            let index = (bits >> (18 - 6 * position)) & 63;
-            text.push(if position <= three.len() {
-                char::from(ALPHABET[index as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
+    Ok(format!(
+        "data:image/jpeg;base64,{}",
+        gst::glib::base64_encode(&bytes)
+    ))
 }
 
 #[cfg(test)]
@@ -174,20 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_as_in_rfc_4648() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
-
-    #[test]
-    fn maps_are_read_between_their_cells() {
+    fn maps_are_interpolated_between_cells() {
         let map = AnomalyMap {
             width: 2,
             height: 1,
