@@ -25,6 +25,8 @@ use crate::detector::vae::VaeConfig;
 const FLIGHTS: usize = 2;
 /// Jobs of a launch: of scores so many at most.
 const SCORES: usize = 1024;
+/// Words of a kernel's counters.
+const QUEUE: usize = 4;
 /// Floats of a slab of nets, and of one of inputs and results.
 const SLOT_SLAB: usize = 8 << 20;
 const STAGING_SLAB: usize = 2 << 20;
@@ -59,6 +61,8 @@ struct Shared<D: Device> {
     device: Arc<D>,
     slots: Arc<Arena<D>>,
     staging: Arc<Arena<D>>,
+    /// Each kernel's counters.
+    queues: [Block<D>; 2],
     plans: Mutex<Vec<CachedPlan<D>>>,
     lanes: [Lane<D>; 2],
     failure: OnceLock<String>,
@@ -153,8 +157,17 @@ impl<D: Device> ServerHandle<D> {
     /// The same, with another patience.
     pub(super) fn start_with(device: D, patience: Duration) -> Result<Self, String> {
         let device = Arc::new(device);
+        let slots = Arena::new(device.clone(), Memory::Device, SLOT_SLAB);
+        let queue = || -> Result<Block<D>, DeviceError> {
+            let block = slots.allocate(QUEUE)?;
+            // SAFETY: the block is new and has as many words.
+            unsafe { device.upload(block.address(), &[0.0; QUEUE]) }?;
+            Ok(block)
+        };
+        let queues = [queue().map_err(|e| e.to_string())?, queue().map_err(|e| e.to_string())?];
         let shared = Arc::new(Shared {
-            slots: Arena::new(device.clone(), Memory::Device, SLOT_SLAB),
+            slots,
+            queues,
             staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB),
             device,
             plans: Mutex::default(),
@@ -219,6 +232,19 @@ impl<D: Device> ServerHandle<D> {
     /// Launches of both kernels so far.
     pub(super) fn launches(&self) -> usize {
         self.0.shared.launches.load(Ordering::Relaxed)
+    }
+
+    /// Time that the kernel's blocks have worked so far, over all of them.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub(super) fn busy(&self, kernel: Kernel) -> Result<Duration, String> {
+        let mut words = [0.0f32; QUEUE];
+        let queue = self.0.shared.queues[kernel as usize].address();
+        // SAFETY: the counters have as many words. A launch in flight may add to them meanwhile.
+        unsafe { self.device().download(queue, &mut words) }.map_err(|e| self.fail(&e))?;
+        let [_, _, low, high] = words.map(f32::to_bits);
+        Ok(Duration::from_nanos(u64::from(high) << 32 | u64::from(low)))
     }
 
     /// Fails where the server has, or where this is not its process.
@@ -416,8 +442,6 @@ struct Runner<D: Device> {
     most_jobs: usize,
     /// Job tables.
     tables: [Block<D>; FLIGHTS],
-    /// The kernel's counters.
-    queue: Block<D>,
     workspaces: Option<Workspaces<D>>,
     /// Entries of the launches in flight, oldest first, with their tables' indices.
     flights: VecDeque<(usize, Vec<Entry<D>>)>,
@@ -447,13 +471,9 @@ impl<D: Device> Runner<D> {
             // Some multiprocessors stay free for scores, and a launch has few jobs: its first ones wait for the last.
             Kernel::Step => (limits.blocks - limits.blocks / 8, 2 * limits.blocks),
         };
-        let queue = shared.slots.allocate(4)?;
-        // SAFETY: the block is new and has as many words.
-        unsafe { shared.device.upload(queue.address(), &[0.0; 4]) }?;
         let table = || shared.staging.allocate(JOB * most_jobs);
         Ok(Self {
             tables: [table()?, table()?],
-            queue,
             shared,
             kernel,
             blocks,
@@ -563,7 +583,7 @@ impl<D: Device> Runner<D> {
             pitch: workspaces.pitch,
             blocks: workspaces.blocks.min(count),
             shared,
-            queue: self.queue.address(),
+            queue: self.shared.queues[self.kernel as usize].address(),
             flight,
         };
         self.shared.launches.fetch_add(1, Ordering::Relaxed);
