@@ -13,6 +13,8 @@
 mod absent;
 #[cfg(any(feature = "cuda", test))]
 mod arena;
+#[cfg(feature = "cuda")]
+pub(crate) mod bench;
 #[cfg(any(feature = "cuda", test))]
 mod descriptor;
 #[cfg(any(feature = "cuda", test))]

@@ -164,7 +164,10 @@ impl<D: Device> ServerHandle<D> {
             unsafe { device.upload(block.address(), &[0.0; QUEUE]) }?;
             Ok(block)
         };
-        let queues = [queue().map_err(|e| e.to_string())?, queue().map_err(|e| e.to_string())?];
+        let queues = [
+            queue().map_err(|e| e.to_string())?,
+            queue().map_err(|e| e.to_string())?,
+        ];
         let shared = Arc::new(Shared {
             slots,
             queues,

@@ -42,7 +42,9 @@ fn apart(got: &[Vec<f32>], want: &[Vec<f32>]) -> f64 {
     let mut most = 0.0f64;
     for (got, want) in got.iter().zip(want) {
         assert_eq!(got.len(), want.len());
-        let largest = want.iter().fold(1e-30f64, |most, &v| most.max(f64::from(v).abs()));
+        let largest = want
+            .iter()
+            .fold(1e-30f64, |most, &v| most.max(f64::from(v).abs()));
         for (&got, &want) in got.iter().zip(want) {
             assert!(got.is_finite());
             most = most.max(f64::from(got - want).abs() / largest);
@@ -58,7 +60,13 @@ fn small_nets_on_a_gpu_agree_with_the_cpu() {
     let (size, images, dropout) = MOTION[1];
     assert_engine_agrees(server.engine(), &motion::vae_config(size), images, dropout, 2);
     for (arch, latent, size, images, dropout) in [APPEARANCE[2], APPEARANCE[7]] {
-        assert_engine_agrees(server.engine(), &appearance_net(arch, latent, size), images, dropout, 2);
+        assert_engine_agrees(
+            server.engine(),
+            &appearance_net(arch, latent, size),
+            images,
+            dropout,
+            2,
+        );
     }
 }
 
@@ -69,7 +77,13 @@ fn nets_of_any_shape_on_a_gpu_agree_with_the_cpu() {
         assert_engine_agrees(server.engine(), &motion::vae_config(size), images, dropout, 3);
     }
     for (arch, latent, size, images, dropout) in APPEARANCE {
-        assert_engine_agrees(server.engine(), &appearance_net(arch, latent, size), images, dropout, 3);
+        assert_engine_agrees(
+            server.engine(),
+            &appearance_net(arch, latent, size),
+            images,
+            dropout,
+            3,
+        );
     }
     for config in usual() {
         assert_engine_agrees(server.engine(), &config, 4, 0.1, 3);
@@ -86,13 +100,16 @@ fn with_the_same_weights_on_every_frame_a_gpu_scores_as_the_cpu() {
     for _ in 0..300 {
         camera.next(3, 0.1);
         let mut gpu = server.engine();
-        let create = |(config, &net): (&VaeConfig, _)| gpu.create(config, &cpu.checkpoint(net).unwrap()).unwrap();
+        let create =
+            |(config, &net): (&VaeConfig, _)| gpu.create(config, &cpu.checkpoint(net).unwrap()).unwrap();
         let there: Vec<_> = camera.configs.iter().zip(&here).map(create).collect();
         let got = gpu.infer(&camera.scores(&there)).unwrap();
         most = most.max(apart(&got, &cpu.infer(&camera.scores(&here)).unwrap()));
         cpu.train(&camera.steps(&here)).unwrap();
     }
-    say(format_args!("same weights on every one of 300 frames: maps within {most:.1e} of the CPU's"));
+    say(format_args!(
+        "same weights on every one of 300 frames: maps within {most:.1e} of the CPU's"
+    ));
     assert!(most <= 1e-4, "{most:.1e}");
 }
 
@@ -110,7 +127,9 @@ fn left_to_themselves_both_learn_the_same() {
         gpu.train(&camera.steps(&there)).unwrap();
         cpu.train(&camera.steps(&here)).unwrap();
         if frame % 100 == 0 {
-            say(format_args!("{frame} frames, each learnt from: maps within {most:.1e} of the CPU's"));
+            say(format_args!(
+                "{frame} frames, each learnt from: maps within {most:.1e} of the CPU's"
+            ));
         }
     }
     // Training multiplies every rounding; what it learns is the same.
@@ -136,7 +155,9 @@ fn a_camera_gets_the_same_bits_alone_and_among_hundreds() {
     let alone = [watch(0), watch(1)];
     let before = server.launches();
     let crowd: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..300u64).map(|seed| scope.spawn(move || watch(seed % 2))).collect();
+        let threads: Vec<_> = (0..300u64)
+            .map(|seed| scope.spawn(move || watch(seed % 2)))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for (seed, results) in crowd.iter().enumerate() {
@@ -150,7 +171,9 @@ fn a_camera_gets_the_same_bits_alone_and_among_hundreds() {
 fn the_try_out_measures_both_sides() {
     let Some(server) = gpu() else { return };
     let measured = try_out(server.engine()).unwrap();
-    say(format_args!("a step and a score of the default appearance net: {measured:?}"));
+    say(format_args!(
+        "a step and a score of the default appearance net: {measured:?}"
+    ));
 }
 
 #[test]
