@@ -24,7 +24,7 @@ impl Gpu {
     /// # Errors
     /// There is no usable device: what is missing.
     pub fn open() -> Result<Self> {
-        // Says in words what is missing.
+        // Its errors name what is missing.
         let device = DeviceChoice::Cuda(Some(0)).open()?;
         let context = CudaContext::new(0).context("CUDA device 0")?;
         let stream = context.new_stream()?;
@@ -35,7 +35,7 @@ impl Gpu {
         })
     }
 
-    /// The server stays for as long as this does.
+    /// The device that this opened.
     pub fn device(&self) -> Result<ComputeDevice> {
         Ok(self.device.clone())
     }

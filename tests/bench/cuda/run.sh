@@ -17,7 +17,7 @@ if [ "${1:-}" = soak ]; then
     exec ./vaeanomaly-bench-cuda soak "${2:-10}"
 fi
 
-# step NAME SECONDS COMMAND...: runs a command, and shows and keeps what it prints.
+# step NAME SECONDS COMMAND...: runs a command, prints its output and stores it.
 step() {
     name=$1 limit=$2
     shift 2

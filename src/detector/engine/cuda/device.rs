@@ -49,7 +49,7 @@ pub(crate) struct Limits {
     pub(crate) memory: usize,
 }
 
-/// A launch of one kernel; all addresses stay valid until [`Device::wait`].
+/// A launch of one kernel; all addresses are valid until [`Device::wait`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Launch {
     pub(crate) kernel: Kernel,
@@ -76,7 +76,7 @@ pub(crate) trait Device: fmt::Debug + Send + Sync + 'static {
     /// Memory for `bytes` bytes, aligned to 256.
     fn allocate(&self, memory: Memory, bytes: usize) -> Result<u64, DeviceError>;
 
-    /// Gives memory back.
+    /// Frees memory.
     ///
     /// # Safety
     /// `address` is one that `allocate` gave for this kind of memory, and no longer in use.

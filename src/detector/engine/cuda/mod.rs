@@ -6,7 +6,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "the driver's interface, addresses in descriptors and mapped memory; each use says why it is sound"
+    reason = "the driver's interface, addresses in descriptors and mapped memory; each use states why it is sound"
 )]
 
 #[cfg(not(feature = "cuda"))]

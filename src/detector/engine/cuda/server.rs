@@ -2,7 +2,7 @@
 //!
 //! Each kernel has a *lane*: a queue, and a thread that takes what is queued, launches it, and waits. An idle lane launches
 //! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
-//! device, and steps leave some of it free: a score never waits for steps.
+//! device, and some multiprocessors are reserved for scores: a score never waits for steps.
 //!
 //! Inputs and results are in mapped host memory, which the kernels read and write themselves: a launch needs no copies.
 
@@ -35,7 +35,7 @@ const WORKSPACES: usize = 512 << 20;
 const WORKSPACES_SHARE: usize = 16;
 /// How long a thread looks again and again for what is about to come, before it sleeps: waking up takes as long.
 const SPIN: Duration = Duration::from_micros(100);
-/// A device that does not answer for so long is given up.
+/// A device that does not answer for so long is considered lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client's way to the server, which ends with the last of them.
@@ -294,13 +294,13 @@ impl<D: Device> ServerHandle<D> {
         self.wait(&ticket)
     }
 
-    /// Hands jobs over; their tickets say when they are done.
+    /// Queues jobs; their tickets report when they are done.
     ///
     /// # Safety
     /// The addresses of each job are in its blocks and plan, and nothing else uses them until it is done.
     ///
     /// # Errors
-    /// The server has failed; nothing was handed over.
+    /// The server has failed; nothing was queued.
     pub(super) unsafe fn submit(
         &self,
         kernel: Kernel,
@@ -329,7 +329,7 @@ impl<D: Device> ServerHandle<D> {
         Ok(())
     }
 
-    /// Waits for jobs that were handed over.
+    /// Waits for queued jobs.
     ///
     /// # Errors
     /// They failed, or the device does not answer.
@@ -349,7 +349,7 @@ impl<D: Device> ServerHandle<D> {
         }
     }
 
-    /// Says that the device failed in a call of a client.
+    /// Reports that the device failed in a call of a client; the message.
     pub(super) fn fail(&self, error: &DeviceError) -> String {
         match error {
             DeviceError::OutOfMemory { .. } => error.to_string(),
@@ -390,8 +390,8 @@ impl<D: Device> Shared<D> {
         }
     }
 
-    /// Gives the device up, with its memory: after a fault nothing on it can be freed, or trusted. The first reason given
-    /// stays; queued jobs fail with it, those in flight when their lane returns.
+    /// Abandons the device and its memory: after a fault nothing on it can be freed or trusted. The first reason counts:
+    /// queued jobs fail with it, and those in flight when their lane returns.
     fn fail(&self, error: &DeviceError) -> String {
         let reason = self.failure.get_or_init(|| error.to_string()).clone();
         self.slots.abandon();
@@ -471,7 +471,8 @@ impl<D: Device> Runner<D> {
         let limits = shared.device.limits();
         let (blocks, most_jobs) = match kernel {
             Kernel::Score => (limits.blocks, SCORES),
-            // Some multiprocessors stay free for scores, and a launch has few jobs: its first ones wait for the last.
+            // An eighth of the multiprocessors is reserved for scores. A launch has few jobs, because the first of
+            // them are reported together with the last.
             Kernel::Step => (limits.blocks - limits.blocks / 8, 2 * limits.blocks),
         };
         let table = || shared.staging.allocate(JOB * most_jobs);
@@ -590,7 +591,7 @@ impl<D: Device> Runner<D> {
             flight,
         };
         self.shared.launches.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the entries hold all that the jobs point to, and stay until the launch is waited for.
+        // SAFETY: the entries hold all that the jobs point to, and are dropped after the launch has been waited for.
         let launched = unsafe { self.shared.device.launch(&launch) };
         self.flights.push_back((flight, entries));
         if let Err(error) = launched {
@@ -598,7 +599,7 @@ impl<D: Device> Runner<D> {
         }
     }
 
-    /// Waits for the oldest launch, and says so to its clients.
+    /// Waits for the oldest launch, and completes its jobs.
     fn finish_oldest(&mut self) {
         let Some(&(flight, _)) = self.flights.front() else {
             return;

@@ -1,4 +1,4 @@
-//! The engine on a GPU. Without a usable one the tests say so and do nothing.
+//! The engine on a GPU. Without a usable one the tests report that and do nothing.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ fn gpu() -> Option<ServerHandle<Gpu>> {
     match open(None) {
         Ok((_, server)) => Some(server),
         Err(reason) => {
-            say(format_args!("skipped, no CUDA device: {reason}"));
+            report(format_args!("skipped, no CUDA device: {reason}"));
             None
         }
     }
 }
 
-fn say(text: std::fmt::Arguments<'_>) {
+fn report(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -107,7 +107,7 @@ fn with_the_same_weights_on_every_frame_a_gpu_scores_as_the_cpu() {
         most = most.max(apart(&got, &cpu.infer(&camera.scores(&here)).unwrap()));
         cpu.train(&camera.steps(&here)).unwrap();
     }
-    say(format_args!(
+    report(format_args!(
         "same weights on every one of 300 frames: maps within {most:.1e} of the CPU's"
     ));
     assert!(most <= 1e-4, "{most:.1e}");
@@ -127,7 +127,7 @@ fn left_to_themselves_both_learn_the_same() {
         gpu.train(&camera.steps(&there)).unwrap();
         cpu.train(&camera.steps(&here)).unwrap();
         if frame % 100 == 0 {
-            say(format_args!(
+            report(format_args!(
                 "{frame} frames, each learnt from: maps within {most:.1e} of the CPU's"
             ));
         }
@@ -164,14 +164,14 @@ fn a_camera_gets_the_same_bits_alone_and_among_hundreds() {
         assert!(*results == alone[seed % 2], "camera {seed}");
     }
     let launches = server.launches() - before;
-    say(format_args!("{} jobs in {launches} launches", 300 * 4 * 4));
+    report(format_args!("{} jobs in {launches} launches", 300 * 4 * 4));
 }
 
 #[test]
 fn the_try_out_measures_both_sides() {
     let Some(server) = gpu() else { return };
     let measured = try_out(server.engine()).unwrap();
-    say(format_args!(
+    report(format_args!(
         "a step and a score of the default appearance net: {measured:?}"
     ));
 }
@@ -194,7 +194,7 @@ fn a_full_gpu_is_an_error_and_others_go_on() {
     }
     let large = appearance_net("[(256,3,1),(256,7,1)]", 16, (64, 64));
     let error = message(server.engine().create(&large, &initial(&large, 1)).unwrap_err());
-    say(format_args!("on a full GPU: {error}"));
+    report(format_args!("on a full GPU: {error}"));
     assert!(error.contains("MB of memory left"), "{error}");
     assert_eq!(engine.infer(&camera.scores(&nets)).unwrap(), before);
     for block in blocks {
@@ -242,7 +242,7 @@ fn a_faulting_kernel_moves_every_camera_to_the_cpu() {
         engine.train(&camera.steps(nets)).unwrap();
     }
     let error = fault(&server);
-    say(format_args!("after a fault: {error}"));
+    report(format_args!("after a fault: {error}"));
     for (engine, nets) in engines.iter_mut().zip(&nets) {
         assert_eq!(engine.infer(&camera.scores(nets)).unwrap().len(), 2);
         engine.train(&camera.steps(nets)).unwrap();
@@ -253,5 +253,5 @@ fn a_faulting_kernel_moves_every_camera_to_the_cpu() {
     drop(engines);
     drop(server);
     let error = open(None).unwrap_err();
-    say(format_args!("opened again: {error}"));
+    report(format_args!("opened again: {error}"));
 }

@@ -245,11 +245,11 @@ fn a_gradient_that_is_too_long_is_clipped_alike() {
         motion::vae_config((7, 5)),
         appearance_net("[(12,3,2),(24,3,2)]", 8, (16, 8)),
     ] {
-        let loud = VaeConfig {
+        let heavy = VaeConfig {
             reconstruction_weight: 60.0,
             ..config
         };
-        assert_agree(&loud, 2, 0.0, 3, 28_000, false);
+        assert_agree(&heavy, 2, 0.0, 3, 28_000, false);
     }
 }
 
@@ -315,7 +315,7 @@ fn a_checkpoint_passes_through_the_device_unchanged() {
 }
 
 #[test]
-fn every_parameter_has_a_place_of_its_own() {
+fn every_parameter_has_an_offset_of_its_own() {
     for config in [
         motion::vae_config((6, 5)),
         appearance_net("[(5,3,2),(6,1,1)]", 3, (8, 4)),

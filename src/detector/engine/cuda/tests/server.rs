@@ -224,7 +224,7 @@ fn assert_survives(cameras: u64, arm: impl Fn(&Controls) + Sync) {
             .all(|reason| reason.starts_with("injected fault in ")),
         "{failed:?}"
     );
-    // New clients are turned away at once.
+    // New clients get an error at once.
     let error = message(
         server
             .engine()
@@ -351,16 +351,16 @@ fn blocks_of_an_arena_never_overlap_and_all_memory_goes_back() {
             unsafe { block.values_mut() }.fill(i as f32);
             blocks.push((i, block));
         } else {
-            let (mark, block) = blocks.swap_remove(rng.random_range(0..blocks.len()));
+            let (value, block) = blocks.swap_remove(rng.random_range(0..blocks.len()));
             // SAFETY: as above.
             assert!(
-                unsafe { block.values() }.iter().all(|&v| v == mark as f32),
-                "block {mark}"
+                unsafe { block.values() }.iter().all(|&v| v == value as f32),
+                "block {value}"
             );
         }
     }
     blocks.clear();
-    // One empty slab stays.
+    // One empty slab is kept.
     assert_eq!(controls.allocated(), 4 * 4096);
     controls.memory.store(4 * 4096, Ordering::Relaxed);
     let _most = arena.allocate(4000).unwrap();
