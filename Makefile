@@ -19,6 +19,8 @@ PACKAGES := gcc libc6-dev pkg-config \
 # Only for `make bench`: PyTorch in a virtual environment, and motioncells to compare with.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
+# Only for tests: the CUDA engine's kernels are compiled as C++ for them.
+TEST_PACKAGES := g++
 # Only for `make cuda` and what builds on it: NVIDIA's compiler comes as Python packages.
 CUDA_PACKAGES := g++ python3 python3-pip
 # Runs a command with that compiler in its environment.
@@ -27,7 +29,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
 .PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory test test-loading \
-	test-cuda check check-cuda clean
+	test-cuda sanitize-cuda check check-cuda clean
 
 help:
 	@echo "make demo                 learn a street scene, find its anomalies, keep only those"
@@ -47,6 +49,7 @@ help:
 	@echo "                          to build it needs neither a GPU nor CUDA, and it loads where there is none"
 	@echo "make test                 format, lints and all tests"
 	@echo "make test-cuda            all tests with the feature cuda; those of the GPU are skipped where there is none"
+	@echo "make sanitize-cuda        the CUDA engine's kernels, compiled as C++, under the sanitizers of GCC"
 	@echo "make deps                 install the Debian packages that are missing"
 
 # Installs only what is missing; asks nothing when root.
@@ -111,6 +114,8 @@ bench-cuda: deps
 bench-memory: deps
 	$(CARGO) bench --bench memory -- --frames 100000
 
+check test: PACKAGES += $(TEST_PACKAGES)
+
 # Without --release: CI has two cores, and one profile is enough.
 check: deps
 	$(CARGO) fmt --all --check
@@ -137,6 +142,11 @@ test-loading: deps
 check-cuda: PACKAGES += $(CUDA_PACKAGES)
 check-cuda: deps
 	$(TOOLKIT) $(CARGO) clippy --workspace --all-targets --features cuda -- -D warnings
+
+# The CUDA engine's kernels, compiled as C++, under GCC's sanitizers.
+sanitize-cuda: PACKAGES += $(TEST_PACKAGES)
+sanitize-cuda: deps
+	CARGO='$(CARGO)' sh tests/emulated_kernels/sanitize.sh
 
 # All tests with the feature: those of the CPU, and, where there is a GPU, those that need one.
 test-cuda: PACKAGES += $(CUDA_PACKAGES)

@@ -9,6 +9,9 @@ use super::nn::Rng;
 use super::vae::{Checkpoint, VaeConfig};
 use super::{ComputeDevice, ImageView, NetArch, Result, Tuning};
 
+#[cfg(feature = "cuda")]
+pub use super::engine::cuda::bench::{Counters, NetPair, Sample, counters};
+
 /// The first stage: from a frame to its two small images.
 #[derive(Debug)]
 pub struct Preprocessor {

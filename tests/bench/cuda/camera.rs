@@ -1,21 +1,25 @@
-//! Cameras: detectors on the GPU that are shown moving pictures of 1920 x 1080.
+//! Cameras: detectors that process moving images of 1920 x 1080.
 
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Barrier, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use gstvaeanomaly::detector::bench_support::launches;
-use gstvaeanomaly::detector::{Config, Detector, DeviceChoice, Tuning};
-use nix::sys::resource::{UsageWho, getrusage};
+use anyhow::{Result, bail};
+use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, Tuning};
 
 use crate::gpu::Gpu;
-use crate::images::Images;
+use crate::pictures::Pictures;
+use crate::process_time;
 
 const SIZE: (usize, usize) = (1920, 1080);
 /// At ten frames a second every frame can be trained on.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Frames before anything is measured: the nets train, buffers have their sizes.
-const WARM_UP: usize = 60;
+const WARM_UP: usize = 40;
+/// Time of one figure.
+const TIME: Duration = Duration::from_secs(2);
+/// Cameras in one process.
+const CROWDS: [usize; 3] = [1, 16, 64];
 
 /// On which frames a training step of both nets is made.
 #[derive(Clone, Copy)]
@@ -29,7 +33,6 @@ pub enum Cadence {
 #[derive(Default)]
 pub struct Run {
     pub frames: u64,
-    pub launches: u64,
     pub reduce: Duration,
     pub score: Duration,
     pub learn: Duration,
@@ -47,34 +50,33 @@ impl Run {
     }
 }
 
-/// A detector and its pictures.
+/// A detector and its images.
 pub struct Camera {
     detector: Detector,
-    shown: u32,
+    frames: u32,
 }
 
 impl Camera {
-    /// Opens a stream of its own on the GPU; warmed up.
-    pub fn new(seed: u64) -> Result<Self> {
+    /// Warmed up.
+    pub fn new(device: &ComputeDevice, seed: u64) -> Result<Self> {
         let config = Config {
             seed,
             ..Config::default()
         };
-        let device = DeviceChoice::Cuda(Some(0)).open()?;
         let mut camera = Self {
-            detector: Detector::on(device, config, SIZE)?,
-            shown: 0,
+            detector: Detector::on(device.clone(), config, SIZE)?,
+            frames: 0,
         };
         for _ in 0..WARM_UP {
-            camera.show(Cadence::Every(1), &mut Run::default())?;
+            camera.process(Cadence::Every(1), &mut Run::default())?;
         }
         Ok(camera)
     }
 
-    fn show(&mut self, cadence: Cadence, run: &mut Run) -> Result<()> {
-        static IMAGES: OnceLock<Images> = OnceLock::new();
-        let images = IMAGES.get_or_init(|| Images::new(SIZE.0, SIZE.1, 0));
-        let i = self.shown as usize;
+    fn process(&mut self, cadence: Cadence, run: &mut Run) -> Result<()> {
+        static PICTURES: OnceLock<Pictures> = OnceLock::new();
+        let pictures = PICTURES.get_or_init(|| Pictures::new(SIZE.0, SIZE.1, 0));
+        let i = self.frames as usize;
         let tuning = Tuning {
             train: match cadence {
                 Cadence::Never => false,
@@ -82,14 +84,14 @@ impl Camera {
             },
             ..Tuning::default()
         };
-        let (_, report) = images.with_view(i, |view| {
+        let (_, report) = pictures.with_view(i, |view| {
             self.detector
-                .process(view, Some(INTERVAL * self.shown), None, &tuning)
+                .process(view, Some(INTERVAL * self.frames), None, &tuning)
         })?;
         if let Some(reason) = report.device_failure {
             bail!("the GPU failed: {reason}");
         }
-        self.shown += 1;
+        self.frames += 1;
         run.frames += 1;
         run.reduce += report.timings.preprocess;
         run.score += report.timings.score;
@@ -97,65 +99,101 @@ impl Camera {
         Ok(())
     }
 
-    /// Shows frames for as long as `least`.
+    /// Processes frames for as long as `least`.
     pub fn run(&mut self, cadence: Cadence, least: Duration) -> Result<Run> {
-        let (mut run, launched, started) = (Run::default(), launches(), Instant::now());
+        let (mut run, started) = (Run::default(), Instant::now());
         while started.elapsed() < least {
-            self.show(cadence, &mut run)?;
+            self.process(cadence, &mut run)?;
         }
         run.wall = started.elapsed();
-        run.launches = launches() - launched;
         Ok(run)
     }
 }
 
 /// What cameras that run beside each other get.
-pub struct Share {
-    pub frames_per_second: f64,
+struct Share {
+    frames_per_second: f64,
     /// Time of all of the process's threads on processors, a frame.
-    pub cpu_milliseconds: f64,
+    cpu_milliseconds: f64,
     /// Memory in use on the GPU while they run.
-    pub used_mb: f64,
+    used_mb: f64,
 }
 
 /// `count` cameras at once for `least`, each in a thread of its own.
-pub fn crowd(gpu: &Gpu, count: usize, least: Duration) -> Result<Share> {
-    let ready = Arc::new(Barrier::new(count + 1));
-    let threads: Vec<_> = (0..count)
-        .map(|seed| {
-            let ready = ready.clone();
-            std::thread::spawn(move || {
-                let camera = Camera::new(seed as u64);
+fn crowd(gpu: &Gpu, device: &ComputeDevice, count: usize, least: Duration) -> Result<Share> {
+    let (ready, go) = (Barrier::new(count + 1), Barrier::new(count + 1));
+    thread::scope(|scope| {
+        let start = |seed| {
+            let (ready, go) = (&ready, &go);
+            scope.spawn(move || {
+                let camera = Camera::new(device, seed as u64);
                 ready.wait();
-                // Nobody's frames count while others still get ready.
-                let mut camera = camera?;
-                camera.run(Cadence::Every(5), least)
+                go.wait();
+                camera?.run(Cadence::Every(5), least)
             })
-        })
-        .collect();
-    ready.wait();
-    let (spent, started) = (process_time()?, Instant::now());
-    std::thread::sleep(least / 2);
-    let used_mb = gpu.used_mb()?;
-    let mut frames = 0;
-    for thread in threads {
-        match thread.join() {
-            Ok(run) => frames += run?.frames,
-            Err(_) => bail!("a camera's thread panicked"),
+        };
+        let threads: Vec<_> = (0..count).map(start).collect();
+        ready.wait();
+        let (spent, started) = (process_time()?, Instant::now());
+        go.wait();
+        thread::sleep(least / 2);
+        let used_mb = gpu.used_mb()?;
+        let mut frames = 0;
+        for thread in threads {
+            match thread.join() {
+                Ok(run) => frames += run?.frames,
+                Err(_) => bail!("a camera's thread panicked"),
+            }
         }
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(Share {
-        frames_per_second: frames as f64 / seconds,
-        cpu_milliseconds: 1e3 * (process_time()? - spent).as_secs_f64() / frames as f64,
-        used_mb,
+        Ok(Share {
+            frames_per_second: frames as f64 / started.elapsed().as_secs_f64(),
+            cpu_milliseconds: 1e3 * (process_time()? - spent).as_secs_f64() / frames as f64,
+            used_mb,
+        })
     })
 }
 
-fn process_time() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).context("the system counts")?;
-    let microseconds = |t: nix::sys::time::TimeVal| t.tv_sec() as u64 * 1_000_000 + t.tv_usec() as u64;
-    Ok(Duration::from_micros(
-        microseconds(usage.user_time()) + microseconds(usage.system_time()),
-    ))
+/// Prints the part.
+pub fn measure(gpu: &Gpu) -> Result<()> {
+    let devices = [("GPU", gpu.device()?), ("CPU", ComputeDevice::cpu())];
+    println!(
+        "{:32} {:>8} {:>8} {:>8} {:>8} {:>10}",
+        "one camera: milliseconds a frame", "reduce", "score", "learn", "all", "frames/s"
+    );
+    for (name, device) in &devices {
+        let mut camera = Camera::new(device, 0)?;
+        for (what, cadence) in [
+            ("scoring only", Cadence::Never),
+            ("a step every 5th frame", Cadence::Every(5)),
+            ("a step on every frame", Cadence::Every(1)),
+        ] {
+            let run = camera.run(cadence, TIME / 2)?;
+            println!(
+                "{:32} {:8.3} {:8.3} {:8.3} {:8.3} {:10.0}",
+                format!("  {name}, {what}"),
+                run.milliseconds(run.reduce),
+                run.milliseconds(run.score),
+                run.milliseconds(run.learn),
+                run.milliseconds(run.wall),
+                run.frames_per_second(),
+            );
+        }
+    }
+    println!(
+        "{:>12} {:>12} {:>16} {:>22} {:>20}",
+        "cameras", "frames/s", "frames/s each", "CPU ms a frame", "GPU memory, MB"
+    );
+    for (name, device) in &devices {
+        for count in CROWDS {
+            let share = crowd(gpu, device, count, TIME)?;
+            println!(
+                "{count:8} {name} {:12.0} {:16.1} {:22.2} {:20.1}",
+                share.frames_per_second,
+                share.frames_per_second / count as f64,
+                share.cpu_milliseconds,
+                share.used_mb
+            );
+        }
+    }
+    Ok(())
 }

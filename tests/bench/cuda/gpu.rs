@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use candle_core::cuda::cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
 use candle_core::cuda::cudarc::driver::{CudaContext, CudaModule, CudaSlice, CudaStream, LaunchConfig};
-use gstvaeanomaly::detector::DeviceChoice;
+use gstvaeanomaly::detector::{ComputeDevice, DeviceChoice};
+
+use crate::row;
 
 /// A kernel that does nothing.
 const NOTHING: &str = ".version 6.4\n.target sm_75\n.address_size 64\n.visible .entry nothing() { ret; }\n";
 
 /// The first CUDA device, beside the detectors that use it.
 pub struct Gpu {
+    device: ComputeDevice,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
 }
@@ -20,11 +24,32 @@ impl Gpu {
     /// # Errors
     /// There is no usable device: what is missing.
     pub fn open() -> Result<Self> {
-        // Says in words what is missing.
-        DeviceChoice::Cuda(Some(0)).open()?;
+        // Its errors name what is missing.
+        let device = DeviceChoice::Cuda(Some(0)).open()?;
         let context = CudaContext::new(0).context("CUDA device 0")?;
         let stream = context.new_stream()?;
-        Ok(Self { context, stream })
+        Ok(Self {
+            device,
+            context,
+            stream,
+        })
+    }
+
+    /// The device that this opened.
+    pub fn device(&self) -> Result<ComputeDevice> {
+        Ok(self.device.clone())
+    }
+
+    pub fn multiprocessors(&self) -> Result<i32> {
+        Ok(self.context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?)
+    }
+
+    /// Prints the part.
+    pub fn measure(&self) -> Result<()> {
+        row("an empty launch, us", format!("{:.2}", self.launch_us()?));
+        let bandwidth = self.bandwidth()? / 1e9;
+        row("copies inside the GPU's memory, GB/s", format!("{bandwidth:.0}"));
+        Ok(())
     }
 
     pub fn name(&self) -> Result<String> {
@@ -44,12 +69,12 @@ impl Gpu {
     }
 
     /// Waits for all that this process has asked for.
-    pub fn wait(&self) -> Result<()> {
+    fn wait(&self) -> Result<()> {
         Ok(self.context.synchronize()?)
     }
 
     /// Microseconds of a launch, one behind the other.
-    pub fn launch_us(&self) -> Result<f64> {
+    fn launch_us(&self) -> Result<f64> {
         const LAUNCHES: u32 = 20_000;
         let module: Arc<CudaModule> = self.context.load_module(NOTHING.into())?;
         let nothing = module.load_function("nothing")?;
@@ -72,7 +97,7 @@ impl Gpu {
     }
 
     /// Bytes a second that are read and written by copies inside the device's memory.
-    pub fn bandwidth(&self) -> Result<f64> {
+    fn bandwidth(&self) -> Result<f64> {
         const BYTES: usize = 256 << 20;
         const COPIES: usize = 20;
         let from: CudaSlice<u8> = self.stream.alloc_zeros(BYTES)?;

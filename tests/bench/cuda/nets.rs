@@ -1,86 +1,110 @@
-//! The two nets alone, beside the same nets and step in PyTorch.
+//! The two nets of one camera, beside the same nets and step in PyTorch, and on the CPU.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use gstvaeanomaly::detector::bench_support::NetSteps;
-use gstvaeanomaly::detector::{DeviceChoice, Error};
+use gstvaeanomaly::detector::bench_support::{Counters, NetPair, NetSteps, Sample, counters};
+use gstvaeanomaly::detector::{ComputeDevice, DeviceChoice, Error};
 use serde_json::Value;
 
-use crate::gpu::Gpu;
-use crate::{part, row};
+use crate::row;
 
-/// Heights of the small pictures of a 4:3 camera, as `torch_cuda.py` has them.
+/// Heights of the small images of a 4:3 camera, as `torch_cuda.py` has them.
 pub const GREY_HEIGHT: usize = 132;
 pub const COLOUR_HEIGHT: usize = 40;
-const TURN: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_millis(1500);
 
-/// Milliseconds of both nets together.
-pub struct Costs {
-    pub train: f64,
-    pub score: f64,
-}
-
-/// Milliseconds of one call, called one behind the other.
-fn milliseconds(gpu: &Gpu, mut work: impl FnMut() -> Result<(), Error>) -> Result<f64> {
+/// Milliseconds of one call, called one behind the other, and the calls.
+fn milliseconds(mut work: impl FnMut() -> Result<(), Error>) -> Result<(f64, u32)> {
     for _ in 0..20 {
         work()?;
     }
-    gpu.wait()?;
     let (mut calls, started) = (0u32, Instant::now());
-    while started.elapsed() < TURN {
+    while started.elapsed() < TIME {
         work()?;
         calls += 1;
     }
-    gpu.wait()?;
-    Ok(1e3 * started.elapsed().as_secs_f64() / f64::from(calls))
+    Ok((
+        1e3 * started.elapsed().as_secs_f64() / f64::from(calls),
+        calls + 20,
+    ))
+}
+
+/// Milliseconds of a training step and of scoring.
+#[derive(Clone, Copy)]
+struct Cost {
+    step: f64,
+    score: f64,
+}
+
+fn print(name: &str, Cost { step, score }: Cost) {
+    row(name, format!("{step:.3}  {score:.3}"));
+}
+
+fn pair(device: &ComputeDevice) -> Result<Cost> {
+    let sample = Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?;
+    let mut pair = NetPair::new(device, &sample)?;
+    Ok(Cost {
+        step: milliseconds(|| pair.train())?.0,
+        score: milliseconds(|| pair.score())?.0,
+    })
+}
+
+/// On the device alone, from the kernels' own clock.
+fn on_device(net: &mut NetSteps) -> Result<Cost> {
+    let busy = |of: fn(Counters) -> Duration, work: &mut dyn FnMut() -> Result<(), Error>| -> Result<f64> {
+        let before = of(counters()?);
+        let (_, calls) = milliseconds(&mut *work)?;
+        let after = of(counters()?);
+        Ok(1e3 * (after - before).as_secs_f64() / f64::from(calls))
+    };
+    let step = busy(|c| c.steps, &mut || net.train())?;
+    // The last step ends before the first score.
+    net.score()?;
+    let score = busy(|c| c.scores, &mut || net.score())?;
+    Ok(Cost { step, score })
 }
 
 /// Prints the part; `torch` is the file that `torch_cuda.py` wrote.
-pub fn measure(gpu: &Gpu, torch: Option<&str>) -> Result<Costs> {
+pub fn measure(torch: Option<&str>) -> Result<()> {
     let device = DeviceChoice::Cuda(Some(0)).open()?;
-    let mut motion = NetSteps::motion(&device, GREY_HEIGHT)?;
-    let mut appearance = NetSteps::appearance(&device, COLOUR_HEIGHT)?;
-    let nets = [
-        [
-            milliseconds(gpu, || motion.train())?,
-            milliseconds(gpu, || motion.score())?,
-        ],
-        [
-            milliseconds(gpu, || appearance.train())?,
-            milliseconds(gpu, || appearance.score())?,
-        ],
-    ];
-    part("The nets alone: milliseconds of a training step, of scoring");
-    for (name, [train, score]) in ["motion", "appearance"].iter().zip(nets) {
-        row(name, format!("{train:.3}  {score:.3}"));
-    }
-    let costs = Costs {
-        train: nets[0][0] + nets[1][0],
-        score: nets[0][1] + nets[1][1],
+    row("", "step  score");
+    let both = pair(&device)?;
+    print("both nets through the server, as the detector calls it", both);
+    let motion = on_device(&mut NetSteps::motion(&device, GREY_HEIGHT)?)?;
+    print("  on the device alone: motion", motion);
+    let appearance = on_device(&mut NetSteps::appearance(&device, COLOUR_HEIGHT)?)?;
+    print("  on the device alone: appearance", appearance);
+    let slower = Cost {
+        step: motion.step.max(appearance.step),
+        score: motion.score.max(appearance.score),
     };
-    row("both", format!("{:.3}  {:.3}", costs.train, costs.score));
+    print("  on the device alone: both, beside each other", slower);
     match torch {
-        Some(file) => compare(&costs, file)?,
+        Some(file) => compare(both, slower, file)?,
         None => row("PyTorch", "not found"),
     }
-    Ok(costs)
+    print(
+        "both nets on one of this machine's processors",
+        pair(&ComputeDevice::cpu())?,
+    );
+    Ok(())
 }
 
-fn compare(ours: &Costs, file: &str) -> Result<()> {
+fn compare(ours: Cost, device: Cost, file: &str) -> Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| file.to_owned())?;
-    let told: Value = serde_json::from_str(&text).with_context(|| file.to_owned())?;
+    let report: Value = serde_json::from_str(&text).with_context(|| file.to_owned())?;
     for (key, name) in [("eager", "PyTorch, eager"), ("graphs", "PyTorch, CUDA graphs")] {
-        let both = &told[key];
-        let (Some(train), Some(score)) = (both["train"].as_f64(), both["score"].as_f64()) else {
+        let both = &report[key];
+        let (Some(step), Some(score)) = (both["train"].as_f64(), both["score"].as_f64()) else {
             row(name, "not measured");
             continue;
         };
-        row(name, format!("{train:.3}  {score:.3}"));
-        row(
-            "  times as fast as that",
-            format!("{:.2}  {:.2}", train / ours.train, score / ours.score),
-        );
+        print(name, Cost { step, score });
+        for (what, ours) in [("through the server", ours), ("on the device", device)] {
+            let ratio = format!("{:.2}  {:.2}", step / ours.step, score / ours.score);
+            row(&format!("  times as long as ours {what}"), ratio);
+        }
     }
     Ok(())
 }

@@ -19,10 +19,11 @@ strip -o "$pack/tests-parts" "$(program '"cdylib","rlib"')"
 strip -o "$pack/tests-whole" "$(program '"test"')"
 rm "$pack/messages"
 cp tests/bench/cuda/run.sh tests/bench/torch_nets.py tests/bench/torch_cuda.py "$pack"
+du -h "$pack"/*
 
 if ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1'; then
     exec sh "$pack/run.sh"
 fi
 echo "There is no NVIDIA driver here. Copy $pack to a machine that has one and run there:"
 echo "    sh run.sh            # tests, and the table"
-echo "    sh run.sh soak 10    # ten minutes of one camera: does the GPU's memory stay where it is?"
+echo "    sh run.sh soak 10    # ten minutes of one camera: does the GPU's memory grow?"

@@ -1,37 +1,58 @@
 #!/bin/sh
-# Runs what `make bench-cuda` packed, on a machine with an NVIDIA GPU: the tests of the GPU's side, PyTorch's nets, and
-# the table. It needs the driver, CUDA's cublas and curand (those of a PyTorch with CUDA will do), no cargo, no GStreamer.
+# Runs what `make bench-cuda` packed, on a machine with an NVIDIA GPU: the tests of the GPU's side, PyTorch's nets, the
+# table, and NVIDIA's sanitizers where they are installed. It needs the driver, no cargo and no GStreamer, and takes less
+# than four minutes. A step that fails or takes too long is reported, and the others run.
 #
-#     sh run.sh               tests and table; the table is also in table.txt
+#     sh run.sh               everything; logs go to the folder that OUT names, or to logs/
 #     sh run.sh soak 10       ten minutes of one camera, and the GPU's memory
 #
 # TORCH_PYTHON names a Python that has PyTorch with CUDA; without one the table lacks the ratios to it.
-set -eu
-cd "$(dirname "$0")"
-python=${TORCH_PYTHON:-python3}
-
-# Where PyTorch's packages keep NVIDIA's libraries.
-libraries=$("$python" - 2>/dev/null <<'PYTHON' || true
-import glob, os, site, sys
-places = site.getsitepackages() + [site.getusersitepackages()]
-found = [d for p in places for d in glob.glob(os.path.join(p, "nvidia", "*", "lib"))]
-print(":".join(found))
-PYTHON
-)
-export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:-}${libraries:+:$libraries}"
+set -u
+cd "$(dirname "$0")" || exit
+logs=${OUT:-$PWD/logs}
+mkdir -p "$logs"
+failed=''
 
 if [ "${1:-}" = soak ]; then
     exec ./vaeanomaly-bench-cuda soak "${2:-10}"
 fi
 
-./tests-parts cuda placed --nocapture --test-threads 1
-./tests-whole --nocapture --test-threads 1
-if "$python" torch_cuda.py >torch.json; then
-    set -- torch.json
+# step NAME SECONDS COMMAND...: runs a command, prints its output and stores it.
+step() {
+    name=$1 limit=$2
+    shift 2
+    echo
+    echo "=== $name: $*"
+    start=$(date +%s)
+    timeout "$limit" "$@" >"$logs/$name.txt" 2>&1
+    status=$?
+    cat "$logs/$name.txt"
+    echo "=== $name: status $status after $(($(date +%s) - start)) s"
+    [ $status = 0 ] || failed="$failed $name"
+    return $status
+}
+
+step machine 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,pcie.link.gen.max,pcie.link.width.max --format=csv
+step gpu-tests 90 ./tests-parts engine::cuda::tests::gpu --nocapture --test-threads 1
+python=${TORCH_PYTHON:-python3}
+set --
+if step torch 60 sh -c "'$python' torch_cuda.py --seconds 0.7 >'$logs/torch.json' && cat '$logs/torch.json'"; then
+    set -- "$logs/torch.json"
 else
     echo "No PyTorch with CUDA in $python: the table lacks the ratios to it." >&2
-    set --
 fi
-# The status of the program, not of tee.
-./vaeanomaly-bench-cuda table "$@" >table.txt || { status=$?; cat table.txt; exit $status; }
-cat table.txt
+step table 130 ./vaeanomaly-bench-cuda table "$@"
+step detector-tests 60 ./tests-whole --nocapture --test-threads 4
+step full-memory 40 ./tests-parts a_full_gpu --ignored --nocapture
+step faulting-kernel 40 ./tests-parts a_faulting_kernel --ignored --nocapture
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+if [ -n "$sanitizer" ]; then
+    for tool in memcheck racecheck; do
+        step $tool 60 "$sanitizer" --tool $tool --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
+    done
+else
+    echo "compute-sanitizer is not installed: no memcheck, no racecheck."
+fi
+echo
+if [ -n "$failed" ]; then echo "=== FAILED:$failed"; else echo "=== all steps passed"; fi
+[ -z "$failed" ]

@@ -10,7 +10,7 @@ use super::device::{Device, DeviceError, Memory};
 /// Floats that every block is rounded up to: 256 bytes.
 const GRAIN: usize = 64;
 
-/// Locks what no panic can leave half changed.
+/// Locks data that a panic cannot leave inconsistent.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -128,7 +128,7 @@ impl<D: Device> Arena<D> {
         };
         let slab = &mut slabs[index];
         slab.give_back((address - slab.address) as usize / 4, floats);
-        // One empty slab stays for the next block; blocks that need a slab of their own are rare and large.
+        // One empty slab is kept for the next block. Blocks that need a slab of their own are rare and large.
         let empty = slabs.iter().filter(|slab| slab.is_empty()).count();
         if slabs[index].is_empty() && (empty > 1 || slabs[index].floats > self.slab) {
             let slab = slabs.swap_remove(index);

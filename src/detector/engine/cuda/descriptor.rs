@@ -552,8 +552,7 @@ impl Partials {
     }
 }
 
-/// Gives the weights of convolutions their places in `limit` floats of shared memory, the smallest first; how many are
-/// used.
+/// Assigns the weights of convolutions to `limit` floats of shared memory, the smallest first; the floats used.
 fn stage(net: &mut Net, sized: &[Sized<'_>], limit: usize) -> usize {
     let mut order: Vec<usize> = (0..sized.len()).filter(|&i| !sized[i].layer.dense).collect();
     order.sort_by_key(|&i| sized[i].staged());

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Kinds of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
+pub(crate) enum Memory {
     /// The device's own.
     Device,
     /// The host's, page-locked and mapped: host and device use the same address.
@@ -13,7 +13,7 @@ pub(super) enum Memory {
 
 /// The two kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kernel {
+pub(crate) enum Kernel {
     /// Scores images.
     Score,
     /// Makes training steps.
@@ -21,12 +21,12 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    pub(super) const ALL: [Self; 2] = [Self::Score, Self::Step];
+    pub(crate) const ALL: [Self; 2] = [Self::Score, Self::Step];
 }
 
 /// Why a device did not do something.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(super) enum DeviceError {
+pub(crate) enum DeviceError {
     /// There is no memory left; nothing else has changed.
     #[error("the GPU has no {} MB of memory left", .bytes.div_ceil(1_000_000))]
     OutOfMemory {
@@ -40,43 +40,43 @@ pub(super) enum DeviceError {
 
 /// A device's limits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Floats of shared memory that a block may use for staged weights.
-    pub(super) shared: usize,
+    pub(crate) shared: usize,
     /// Blocks of each kernel that run at a time.
-    pub(super) blocks: usize,
+    pub(crate) blocks: usize,
     /// Bytes of device memory.
-    pub(super) memory: usize,
+    pub(crate) memory: usize,
 }
 
-/// A launch of one kernel; all addresses stay valid until [`Device::wait`].
+/// A launch of one kernel; all addresses are valid until [`Device::wait`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Launch {
-    pub(super) kernel: Kernel,
+pub(crate) struct Launch {
+    pub(crate) kernel: Kernel,
     /// Host memory: an array of [`Job`](super::descriptor::Job)s.
-    pub(super) jobs: u64,
-    pub(super) count: usize,
+    pub(crate) jobs: u64,
+    pub(crate) count: usize,
     /// Device memory: a workspace of `pitch` floats for each block.
-    pub(super) workspaces: u64,
-    pub(super) pitch: usize,
-    pub(super) blocks: usize,
+    pub(crate) workspaces: u64,
+    pub(crate) pitch: usize,
+    pub(crate) blocks: usize,
     /// Floats of shared memory of a block.
-    pub(super) shared: usize,
+    pub(crate) shared: usize,
     /// Device memory: the kernel's `Queue`, four words that were zero at first.
-    pub(super) queue: u64,
+    pub(crate) queue: u64,
     /// Which of the two launches of the kernel that may be in flight.
-    pub(super) flight: usize,
+    pub(crate) flight: usize,
 }
 
 /// A GPU. All methods may be called from any thread.
-pub(super) trait Device: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Device: fmt::Debug + Send + Sync + 'static {
     /// The device's limits.
     fn limits(&self) -> Limits;
 
     /// Memory for `bytes` bytes, aligned to 256.
     fn allocate(&self, memory: Memory, bytes: usize) -> Result<u64, DeviceError>;
 
-    /// Gives memory back.
+    /// Frees memory.
     ///
     /// # Safety
     /// `address` is one that `allocate` gave for this kind of memory, and no longer in use.

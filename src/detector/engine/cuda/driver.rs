@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_void};
 use std::fmt;
 use std::hint::spin_loop;
+use std::mem::ManuallyDrop;
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,11 @@ use super::try_out::{Measured, try_out};
 use crate::cuda_link;
 
 /// Made by the build script: machine code for some compute capabilities, and PTX for every one from 7.5 on.
-const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
+static KERNELS: &Image<[u8]> = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
+/// Aligned as the driver expects.
+#[repr(C, align(64))]
+struct Image<T: ?Sized>(T);
+
 /// Floats of shared memory for staged weights: with more, too little of it is left as cache of the activations.
 const STAGED: usize = 28_000;
 /// How long a launch is waited for without sleeping: most take no longer, and waking up would double that.
@@ -127,7 +132,8 @@ fn name(error: DriverError) -> String {
 
 /// A device with the kernels loaded.
 pub(crate) struct Gpu {
-    context: Arc<CudaContext>,
+    /// Dropped by hand: a lost context cannot be released, and a forked process has none.
+    context: ManuallyDrop<Arc<CudaContext>>,
     module: sys::CUmodule,
     functions: [sys::CUfunction; 2],
     /// One for each kernel, that of scores with priority.
@@ -175,7 +181,7 @@ impl Gpu {
         let _before = Current::before().map_err(setup)?;
         let context = CudaContext::new(number).map_err(setup)?;
         // SAFETY: the image is a whole fat binary.
-        let module = unsafe { module::load_data(KERNELS.as_ptr().cast()) }.map_err(|e| {
+        let module = unsafe { module::load_data(KERNELS.0.as_ptr().cast()) }.map_err(|e| {
             let needs = "which need compute capability 7.5 and a driver not older than their compiler";
             format!("does not take this build's kernels, {needs}: {}", name(e))
         })?;
@@ -271,7 +277,7 @@ impl Gpu {
             copies: make_stream(greatest)?,
             events: [[make_event()?, make_event()?], [make_event()?, make_event()?]],
             limits,
-            context,
+            context: ManuallyDrop::new(context),
             lost: AtomicBool::new(false),
             process: process::id(),
         })
@@ -330,7 +336,7 @@ impl Device for Gpu {
             // SAFETY: the caller's.
             Memory::Host => unsafe { result::free_host(address as *mut c_void) },
         });
-        // What cannot be freed stays.
+        // Memory that cannot be freed is leaked.
         let _ = freed;
     }
 
@@ -400,12 +406,10 @@ impl Device for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // A lost context cannot be released, and a forked process has none.
         if self.lost.load(Ordering::Relaxed) || self.process != process::id() {
-            std::mem::forget(self.context.clone());
             return;
         }
-        let Ok(_current) = self.current() else { return };
+        let Ok(_before) = self.current() else { return };
         // SAFETY: all handles are this device's, and nothing uses them any more.
         unsafe {
             for &event in self.events.as_flattened() {
@@ -416,6 +420,8 @@ impl Drop for Gpu {
                 let _ = stream::destroy(stream);
             }
             let _ = module::unload(self.module);
+            // Releasing it makes it current once more.
+            ManuallyDrop::drop(&mut self.context);
         }
     }
 }

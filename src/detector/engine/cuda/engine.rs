@@ -310,7 +310,7 @@ impl<D: Device> Engine for CudaEngine<D> {
                     target: block.at(target),
                     condition: block.at(condition),
                     output: block.at(map),
-                    // Of several images of a net, the last one's is kept.
+                    // Of several images of a net, the last one's prediction is stored.
                     prediction: if last { shared.prediction } else { 0 },
                     batch: 1,
                     ..shared
@@ -320,8 +320,8 @@ impl<D: Device> Engine for CudaEngine<D> {
                 ticket: ticket.clone(),
             });
         }
-        // SAFETY: all addresses are in the slots and the block; no step of these nets is in flight, and none can be handed
-        // over before the jobs are done.
+        // SAFETY: all addresses are in the slots and the block; no step of these nets is in flight, and none can be queued
+        // before the jobs are done.
         unsafe { self.server.submit(Kernel::Score, queued) }.map_err(Error::msg)?;
         self.server.wait(&ticket).map_err(Error::msg)?;
         // SAFETY: the jobs are done.
@@ -376,8 +376,8 @@ impl<D: Device> Engine for CudaEngine<D> {
             .map(|(net, job)| (*net, job.ticket.clone()))
             .collect();
         let queued = queued.into_iter().map(|(_, job)| job);
-        // SAFETY: all addresses are in the jobs' blocks, nothing of these nets is in flight, and nothing is handed over
-        // or read before their steps have been waited for.
+        // SAFETY: all addresses are in the jobs' blocks, nothing of these nets is in flight, and nothing is queued or
+        // read before their steps have been waited for.
         unsafe { self.server.submit(Kernel::Step, queued) }.map_err(Error::msg)?;
         for (net, ticket) in tickets {
             self.net(net)?.pending = Some(ticket);

@@ -6,13 +6,15 @@
 
 #![allow(
     unsafe_code,
-    reason = "the driver's interface, addresses in descriptors and mapped memory; each use says why it is sound"
+    reason = "the driver's interface, addresses in descriptors and mapped memory; each use states why it is sound"
 )]
 
 #[cfg(not(feature = "cuda"))]
 mod absent;
 #[cfg(any(feature = "cuda", test))]
 mod arena;
+#[cfg(feature = "cuda")]
+pub(crate) mod bench;
 #[cfg(any(feature = "cuda", test))]
 mod descriptor;
 #[cfg(any(feature = "cuda", test))]

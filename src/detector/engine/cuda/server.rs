@@ -2,7 +2,7 @@
 //!
 //! Each kernel has a *lane*: a queue, and a thread that takes what is queued, launches it, and waits. An idle lane launches
 //! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
-//! device, and steps leave some of it free: a score never waits for steps.
+//! device, and some multiprocessors are reserved for scores: a score never waits for steps.
 //!
 //! Inputs and results are in mapped host memory, which the kernels read and write themselves: a launch needs no copies.
 
@@ -25,6 +25,8 @@ use crate::detector::vae::VaeConfig;
 const FLIGHTS: usize = 2;
 /// Jobs of a launch: of scores so many at most.
 const SCORES: usize = 1024;
+/// Words of a kernel's counters.
+const QUEUE: usize = 4;
 /// Floats of a slab of nets, and of one of inputs and results.
 const SLOT_SLAB: usize = 8 << 20;
 const STAGING_SLAB: usize = 2 << 20;
@@ -33,7 +35,7 @@ const WORKSPACES: usize = 512 << 20;
 const WORKSPACES_SHARE: usize = 16;
 /// How long a thread looks again and again for what is about to come, before it sleeps: waking up takes as long.
 const SPIN: Duration = Duration::from_micros(100);
-/// A device that does not answer for so long is given up.
+/// A device that does not answer for so long is considered lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client's way to the server, which ends with the last of them.
@@ -59,6 +61,8 @@ struct Shared<D: Device> {
     device: Arc<D>,
     slots: Arc<Arena<D>>,
     staging: Arc<Arena<D>>,
+    /// Each kernel's counters.
+    queues: [Block<D>; 2],
     plans: Mutex<Vec<CachedPlan<D>>>,
     lanes: [Lane<D>; 2],
     failure: OnceLock<String>,
@@ -153,8 +157,20 @@ impl<D: Device> ServerHandle<D> {
     /// The same, with another patience.
     pub(super) fn start_with(device: D, patience: Duration) -> Result<Self, String> {
         let device = Arc::new(device);
+        let slots = Arena::new(device.clone(), Memory::Device, SLOT_SLAB);
+        let queue = || -> Result<Block<D>, DeviceError> {
+            let block = slots.allocate(QUEUE)?;
+            // SAFETY: the block is new and has as many words.
+            unsafe { device.upload(block.address(), &[0.0; QUEUE]) }?;
+            Ok(block)
+        };
+        let queues = [
+            queue().map_err(|e| e.to_string())?,
+            queue().map_err(|e| e.to_string())?,
+        ];
         let shared = Arc::new(Shared {
-            slots: Arena::new(device.clone(), Memory::Device, SLOT_SLAB),
+            slots,
+            queues,
             staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB),
             device,
             plans: Mutex::default(),
@@ -221,6 +237,19 @@ impl<D: Device> ServerHandle<D> {
         self.0.shared.launches.load(Ordering::Relaxed)
     }
 
+    /// Time that the kernel's blocks have worked so far, over all of them.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub(super) fn busy(&self, kernel: Kernel) -> Result<Duration, String> {
+        let mut words = [0.0f32; QUEUE];
+        let queue = self.0.shared.queues[kernel as usize].address();
+        // SAFETY: the counters have as many words. A launch in flight may add to them meanwhile.
+        unsafe { self.device().download(queue, &mut words) }.map_err(|e| self.fail(&e))?;
+        let [_, _, low, high] = words.map(f32::to_bits);
+        Ok(Duration::from_nanos(u64::from(high) << 32 | u64::from(low)))
+    }
+
     /// Fails where the server has, or where this is not its process.
     ///
     /// # Errors
@@ -265,13 +294,13 @@ impl<D: Device> ServerHandle<D> {
         self.wait(&ticket)
     }
 
-    /// Hands jobs over; their tickets say when they are done.
+    /// Queues jobs; their tickets report when they are done.
     ///
     /// # Safety
     /// The addresses of each job are in its blocks and plan, and nothing else uses them until it is done.
     ///
     /// # Errors
-    /// The server has failed; nothing was handed over.
+    /// The server has failed; nothing was queued.
     pub(super) unsafe fn submit(
         &self,
         kernel: Kernel,
@@ -300,7 +329,7 @@ impl<D: Device> ServerHandle<D> {
         Ok(())
     }
 
-    /// Waits for jobs that were handed over.
+    /// Waits for queued jobs.
     ///
     /// # Errors
     /// They failed, or the device does not answer.
@@ -320,7 +349,7 @@ impl<D: Device> ServerHandle<D> {
         }
     }
 
-    /// Says that the device failed in a call of a client.
+    /// Reports that the device failed in a call of a client; the message.
     pub(super) fn fail(&self, error: &DeviceError) -> String {
         match error {
             DeviceError::OutOfMemory { .. } => error.to_string(),
@@ -361,8 +390,8 @@ impl<D: Device> Shared<D> {
         }
     }
 
-    /// Gives the device up, with its memory: after a fault nothing on it can be freed, or trusted. The first reason given
-    /// stays; queued jobs fail with it, those in flight when their lane returns.
+    /// Abandons the device and its memory: after a fault nothing on it can be freed or trusted. The first reason counts:
+    /// queued jobs fail with it, and those in flight when their lane returns.
     fn fail(&self, error: &DeviceError) -> String {
         let reason = self.failure.get_or_init(|| error.to_string()).clone();
         self.slots.abandon();
@@ -416,8 +445,6 @@ struct Runner<D: Device> {
     most_jobs: usize,
     /// Job tables.
     tables: [Block<D>; FLIGHTS],
-    /// The kernel's counters.
-    queue: Block<D>,
     workspaces: Option<Workspaces<D>>,
     /// Entries of the launches in flight, oldest first, with their tables' indices.
     flights: VecDeque<(usize, Vec<Entry<D>>)>,
@@ -444,16 +471,13 @@ impl<D: Device> Runner<D> {
         let limits = shared.device.limits();
         let (blocks, most_jobs) = match kernel {
             Kernel::Score => (limits.blocks, SCORES),
-            // Some multiprocessors stay free for scores, and a launch has few jobs: its first ones wait for the last.
+            // An eighth of the multiprocessors is reserved for scores. A launch has few jobs, because the first of
+            // them are reported together with the last.
             Kernel::Step => (limits.blocks - limits.blocks / 8, 2 * limits.blocks),
         };
-        let queue = shared.slots.allocate(4)?;
-        // SAFETY: the block is new and has as many words.
-        unsafe { shared.device.upload(queue.address(), &[0.0; 4]) }?;
         let table = || shared.staging.allocate(JOB * most_jobs);
         Ok(Self {
             tables: [table()?, table()?],
-            queue,
             shared,
             kernel,
             blocks,
@@ -563,11 +587,11 @@ impl<D: Device> Runner<D> {
             pitch: workspaces.pitch,
             blocks: workspaces.blocks.min(count),
             shared,
-            queue: self.queue.address(),
+            queue: self.shared.queues[self.kernel as usize].address(),
             flight,
         };
         self.shared.launches.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the entries hold all that the jobs point to, and stay until the launch is waited for.
+        // SAFETY: the entries hold all that the jobs point to, and are dropped after the launch has been waited for.
         let launched = unsafe { self.shared.device.launch(&launch) };
         self.flights.push_back((flight, entries));
         if let Err(error) = launched {
@@ -575,7 +599,7 @@ impl<D: Device> Runner<D> {
         }
     }
 
-    /// Waits for the oldest launch, and says so to its clients.
+    /// Waits for the oldest launch, and completes its jobs.
     fn finish_oldest(&mut self) {
         let Some(&(flight, _)) = self.flights.front() else {
             return;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::arena::lock;
 
-/// Jobs that were handed over together. They are done when all are.
+/// Jobs that were queued together. They are done when all are.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket(Arc<Jobs>);
 

@@ -1,5 +1,5 @@
-// Backward passes of the layers. The gradient of a layer's sums (before its activation) is where its output was; the pass
-// of a layer turns its input into the gradient of the layer before.
+// Backward passes of the layers. The gradient of a layer's sums (before its activation) overwrites its output; the pass
+// of a layer overwrites its input with the gradient of the layer before.
 //
 // A layer on an upsampled image never sees that image here. An input pixel meets tap (ky, kx) at `upsample`^2 neighbouring
 // outputs, so both gradients need the sum of the output's gradient over a box of that side. Boxes that start at every row

@@ -54,7 +54,7 @@ DEVICE void window_row(float* acc, const float* row, int pitch, int x0, unsigned
     }
 }
 
-// Kernel K, stride S, without upsampling: what a window reads stays in registers for all taps of a row.
+// Kernel K, stride S, without upsampling: the inputs of a window are in registers for all taps of a row.
 template <int K, int S, int P> DEVICE void conv_window(const Layer& L, const float* w, const float* bias, float* work, int batch) {
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, tap = inputs * outputs;
     const int tiles = (L.output_width + P - 1) / P, quads = L.output_quads;
@@ -126,9 +126,9 @@ template <int P> DEVICE void conv_any(const Layer& L, const float* w, const floa
 
 // ---- kernel 3 on an image that is upsampled by 2 -------------------------------------------------------------------
 // An output of even (odd) row sees two input rows: the kernel's rows that fall on the same one are added up first, columns
-// alike, which leaves 4 of 9 products. Staged: [row parity][input row][kx][input][output], then the taps of the condition.
+// alike: 4 of 9 products remain. Staged: [row parity][input row][kx][input][output], then the taps of the condition.
 
-// Floats in shared memory; `descriptor.rs` has the same.
+// `Sized::staged` in `descriptor.rs` has the same condition.
 DEVICE bool is_upsample2(const Layer& L) { return L.kernel == 3 && L.upsample == 2 && L.stride == 1; }
 
 DEVICE void stage_upsample2(const Layer& L, const float* w, float* shared) {
@@ -232,9 +232,9 @@ DEVICE void dense_forward(const Layer& L, const float* w, const float* bias, flo
     }
 }
 
-// Whether tiles of WIDE positions still give three quarters of the threads a task.
+// Whether tiles of WIDE positions make enough tasks for three quarters of the threads.
 DEVICE bool fills_wide(int tasks, int width) { return tasks * ((width + WIDE - 1) / WIDE) * 4 >= THREADS * 3; }
-// Whether tiles of four positions still give half of them one.
+// Whether tiles of four positions make enough for half of them.
 DEVICE bool fills_four(int tasks, int width) { return tasks * ((width + 3) / 4) * 2 >= THREADS; }
 
 // One layer on `batch` images; `weights` are those of the slot, `shared` the staged ones.

@@ -4,7 +4,7 @@
 // # Layout
 // All images are channels-last, their channels filled up with zeros to a multiple of four: every inner loop works on four
 // inputs by four outputs. "Quads" counts channels in fours. A weight is [tap (y, x)][input][output], filled up alike; the
-// filling starts at zero and stays there, since its gradient is zero. Offsets count floats.
+// filling is zero and remains so, since its gradient is zero. Offsets count floats.
 
 #pragma once
 
@@ -53,7 +53,7 @@ struct Net {
     int noise, mask;
     // Offset of the base image in each array of the slot; -1 without one.
     int base_image;
-    // Whether the moving average of the weights is kept, and scores.
+    // Whether there is a moving average of the weights, which then scores.
     int moving_average;
     int score_map, score_box;
     float kl_share;

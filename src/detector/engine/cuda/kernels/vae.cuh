@@ -94,7 +94,7 @@ DEVICE void sample_latent_grad(const Net& n, float* work, int batch, float kl_sh
 }
 
 // Negative log-likelihood 2 log(1 + r^2 / (3 scale^2)) of the residuals, a Student t distribution's with three degrees of
-// freedom. Adds its logarithms to `sum`; its gradient takes the prediction's place, and summed over the batch it is that
+// freedom. Adds its logarithms to `sum`; its gradient overwrites the prediction, and summed over the batch it is that
 // of the base image.
 DEVICE void student_t_grad(const Net& n, const float* weights, float* work, int batch, double& sum, double& squares) {
     const Layer& last = n.layer[n.layers - 1];
@@ -153,7 +153,7 @@ DEVICE void adam(const Net& n, const Job& job, const float* grad, float clip, fl
     }
 }
 
-// One step of the optimiser. Where a value is not finite, the slot stays as it was.
+// One step of the optimiser. Where a value is not finite, the slot does not change.
 DEVICE void training_job(const Net& n, const Job& job, float* shared, float* work) {
     const int batch = job.batch;
     double squares = 0.0, likelihood = 0.0, kl = 0.0;
@@ -258,7 +258,7 @@ DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work
         FOR_EACH(t, n.cells * dims) work[n.latent + t] = t % dims < n.latent_dim ? heads[t / dims * 2 * dims + t % dims] : 0.0f;
         BARRIER();
         if (n.score_map != LEVEL) continue;
-        // Each cell's divergence takes the place of its first mean.
+        // Each cell's divergence overwrites its first mean.
         FOR_EACH(cell, n.cells) {
             float* mean = heads + 2 * dims * cell;
             float sum = 0.0f;

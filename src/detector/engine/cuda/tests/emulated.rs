@@ -74,7 +74,7 @@ impl Controls {
     }
 }
 
-/// Runs a launch when it is waited for, as late as can be: what is reused too early shows.
+/// Runs a launch when it is waited for, as late as possible: memory that is reused too early changes results.
 #[derive(Debug)]
 pub(super) struct Emulated {
     controls: Arc<Controls>,
@@ -107,7 +107,7 @@ impl Emulated {
         let jobs = unsafe { std::slice::from_raw_parts(launch.jobs as *const Job, launch.count) };
         let mut shared = Floats::new(launch.shared + 4);
         for (i, job) in jobs.iter().enumerate() {
-            // SAFETY: the descriptor stays as long as the table.
+            // SAFETY: the descriptor is valid as long as the table.
             let net = unsafe { &*(job.net as *const Net) };
             assert!(net.parameters > 0, "a descriptor");
             shared.poison();
@@ -116,7 +116,7 @@ impl Emulated {
             let floats = unsafe { std::slice::from_raw_parts_mut(work as *mut f32, launch.pitch) };
             floats.fill(f32::NAN);
             let train = launch.kernel == Kernel::Step;
-            // SAFETY: the job's memory is this process's, and the descriptor says how much it needs.
+            // SAFETY: the job's memory is this process's, and the descriptor has the sizes it needs.
             unsafe {
                 emulated_kernels::run(
                     train,

@@ -12,7 +12,7 @@ use crate::detector::nn::Rng;
 use crate::detector::vae::{Checkpoint, DecoderStage, EncoderStage, Latent, ScoreMap, VaeConfig};
 use rand::{Rng as _, SeedableRng};
 
-fn appearance_net(arch: &str, latent: usize, size: (usize, usize)) -> VaeConfig {
+pub(super) fn appearance_net(arch: &str, latent: usize, size: (usize, usize)) -> VaeConfig {
     appearance::vae_config(&arch.parse().unwrap(), latent, size)
 }
 
@@ -33,10 +33,21 @@ fn assert_near(what: &str, got: &[f32], want: &[f32], tolerance: f64) {
 
 /// Steps and scores of one net on both engines, from the same weights.
 fn assert_agree(config: &VaeConfig, images: usize, dropout: f64, steps: usize, shared: usize, reverse: bool) {
-    let name = format!("{config:?}, {images} images");
     let (device, controls) = Emulated::with_shared(shared);
     controls.reverse.store(reverse, Ordering::Relaxed);
-    let (mut gpu, mut cpu) = (engine(device), CpuEngine::default());
+    assert_engine_agrees(engine(device), config, images, dropout, steps);
+}
+
+/// The same for any engine.
+pub(super) fn assert_engine_agrees(
+    mut gpu: impl Engine,
+    config: &VaeConfig,
+    images: usize,
+    dropout: f64,
+    steps: usize,
+) {
+    let name = format!("{config:?}, {images} images");
+    let mut cpu = CpuEngine::default();
     let mut camera = Camera::new(&[config.clone()], 7);
     let (there, here) = (camera.nets(&mut gpu), camera.nets(&mut cpu));
     let mut reports = Vec::new();
@@ -97,15 +108,40 @@ fn assert_same_report(name: &str, got: crate::detector::StepReport, want: crate:
     }
 }
 
+/// Size of the motion grid, images of a step, dropout.
+pub(super) const MOTION: [((usize, usize), usize, f64); 5] = [
+    ((6, 5), 2, 0.0),
+    ((8, 6), 2, 0.3),
+    ((7, 4), 1, 0.0),
+    ((3, 2), 3, 0.2),
+    ((2, 1), 2, 0.0),
+];
+
+/// Architecture, latent values, size, images of a step, dropout.
+pub(super) type Appearance = (&'static str, usize, (usize, usize), usize, f64);
+
+pub(super) const APPEARANCE: [Appearance; 10] = [
+    ("[(12,3,2),(24,3,2),(32,3,2)]", 16, (16, 8), 4, 0.0),
+    ("[(12,3,2),(24,3,2),(32,3,2)]", 16, (16, 8), 1, 0.3),
+    ("[(4,3,2),(6,3,2)]", 3, (8, 4), 4, 0.2),
+    ("[(32,5,2),(8,3,2)]", 16, (16, 16), 2, 0.0),
+    ("[(4,7,3),(6,1,1)]", 5, (12, 9), 3, 0.2),
+    ("[(4,3,4)]", 16, (16, 4), 4, 0.0),
+    ("[(4,3,1)]", 16, (16, 7), 2, 0.0),
+    ("[(5,1,2),(7,5,3)]", 7, (12, 6), 4, 0.1),
+    ("[(9,7,2),(3,3,4),(2,1,1)]", 2, (16, 8), 5, 0.0),
+    (
+        "[(3,3,1),(3,3,1),(4,3,2),(4,3,1),(5,3,1),(6,3,2)]",
+        4,
+        (8, 8),
+        2,
+        0.0,
+    ),
+];
+
 #[test]
 fn motion_nets_train_and_score_as_on_the_cpu() {
-    for (size, images, dropout) in [
-        ((6, 5), 2, 0.0),
-        ((8, 6), 2, 0.3),
-        ((7, 4), 1, 0.0),
-        ((3, 2), 3, 0.2),
-        ((2, 1), 2, 0.0),
-    ] {
+    for (size, images, dropout) in MOTION {
         for reverse in [false, true] {
             assert_agree(&motion::vae_config(size), images, dropout, 3, 28_000, reverse);
         }
@@ -115,24 +151,7 @@ fn motion_nets_train_and_score_as_on_the_cpu() {
 
 #[test]
 fn appearance_nets_of_any_architecture_train_and_score_as_on_the_cpu() {
-    for (arch, latent, size, images, dropout) in [
-        ("[(12,3,2),(24,3,2),(32,3,2)]", 16, (16, 8), 4, 0.0),
-        ("[(12,3,2),(24,3,2),(32,3,2)]", 16, (16, 8), 1, 0.3),
-        ("[(4,3,2),(6,3,2)]", 3, (8, 4), 4, 0.2),
-        ("[(32,5,2),(8,3,2)]", 16, (16, 16), 2, 0.0),
-        ("[(4,7,3),(6,1,1)]", 5, (12, 9), 3, 0.2),
-        ("[(4,3,4)]", 16, (16, 4), 4, 0.0),
-        ("[(4,3,1)]", 16, (16, 7), 2, 0.0),
-        ("[(5,1,2),(7,5,3)]", 7, (12, 6), 4, 0.1),
-        ("[(9,7,2),(3,3,4),(2,1,1)]", 2, (16, 8), 5, 0.0),
-        (
-            "[(3,3,1),(3,3,1),(4,3,2),(4,3,1),(5,3,1),(6,3,2)]",
-            4,
-            (8, 8),
-            2,
-            0.0,
-        ),
-    ] {
+    for (arch, latent, size, images, dropout) in APPEARANCE {
         let config = appearance_net(arch, latent, size);
         for reverse in [false, true] {
             assert_agree(&config, images, dropout, 3, 28_000, reverse);
@@ -226,11 +245,11 @@ fn a_gradient_that_is_too_long_is_clipped_alike() {
         motion::vae_config((7, 5)),
         appearance_net("[(12,3,2),(24,3,2)]", 8, (16, 8)),
     ] {
-        let loud = VaeConfig {
+        let heavy = VaeConfig {
             reconstruction_weight: 60.0,
             ..config
         };
-        assert_agree(&loud, 2, 0.0, 3, 28_000, false);
+        assert_agree(&heavy, 2, 0.0, 3, 28_000, false);
     }
 }
 
@@ -296,7 +315,7 @@ fn a_checkpoint_passes_through_the_device_unchanged() {
 }
 
 #[test]
-fn every_parameter_has_a_place_of_its_own() {
+fn every_parameter_has_an_offset_of_its_own() {
     for config in [
         motion::vae_config((6, 5)),
         appearance_net("[(5,3,2),(6,1,1)]", 3, (8, 4)),

@@ -1,6 +1,8 @@
 //! The CUDA engine without a GPU: the same kernels compiled as C++, behind the real server.
 
 mod emulated;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod kernels;
 mod server;
 

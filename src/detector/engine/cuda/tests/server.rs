@@ -10,6 +10,7 @@ use super::super::descriptor::Purpose;
 use super::super::device::{DeviceError, Kernel, Memory};
 use super::super::engine::CudaEngine;
 use super::super::server::ServerHandle;
+use super::super::ticket::Ticket;
 use super::super::try_out::try_out;
 use super::emulated::{Controls, Emulated};
 use super::{Camera, initial};
@@ -223,7 +224,7 @@ fn assert_survives(cameras: u64, arm: impl Fn(&Controls) + Sync) {
             .all(|reason| reason.starts_with("injected fault in ")),
         "{failed:?}"
     );
-    // New clients are turned away at once.
+    // New clients get an error at once.
     let error = message(
         server
             .engine()
@@ -280,13 +281,12 @@ fn a_forked_process_fails_at_once_and_harms_nothing() {
     // SAFETY: the child only calls what is tested, and ends without running anything of the parent's.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
-            let failed = engine
-                .infer(&camera.scores(&nets))
-                .is_err_and(|e| e.to_string().contains("forked"));
-            let trained = engine.train(&camera.steps(&nets)).is_ok();
+            // Not through the engine: its errors may take backtraces, and with them locks that other tests held.
+            let failed = |result: Result<(), String>| result.is_err_and(|reason| reason.contains("forked"));
+            let all = failed(server.check()) && failed(server.wait(&Ticket::new(1)));
             drop((engine, server));
             // SAFETY: ends the process.
-            unsafe { nix::libc::_exit(if failed && !trained { 0 } else { 1 }) }
+            unsafe { nix::libc::_exit(if all { 0 } else { 1 }) }
         }
         ForkResult::Parent { child } => {
             assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
@@ -351,16 +351,16 @@ fn blocks_of_an_arena_never_overlap_and_all_memory_goes_back() {
             unsafe { block.values_mut() }.fill(i as f32);
             blocks.push((i, block));
         } else {
-            let (mark, block) = blocks.swap_remove(rng.random_range(0..blocks.len()));
+            let (value, block) = blocks.swap_remove(rng.random_range(0..blocks.len()));
             // SAFETY: as above.
             assert!(
-                unsafe { block.values() }.iter().all(|&v| v == mark as f32),
-                "block {mark}"
+                unsafe { block.values() }.iter().all(|&v| v == value as f32),
+                "block {value}"
             );
         }
     }
     blocks.clear();
-    // One empty slab stays.
+    // One empty slab is kept.
     assert_eq!(controls.allocated(), 4 * 4096);
     controls.memory.store(4 * 4096, Ordering::Relaxed);
     let _most = arena.allocate(4000).unwrap();

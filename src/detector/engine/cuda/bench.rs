@@ -1,0 +1,171 @@
+//! What the benches use of the engine; no part of the API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::Error;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::device::Kernel;
+use super::driver::open;
+use crate::detector::cue::{appearance, motion};
+use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
+use crate::detector::frame::GREY_CELL;
+use crate::detector::nn::Rng;
+use crate::detector::vae::{Checkpoint, VaeConfig};
+use crate::detector::{ComputeDevice, NetArch, Result, Tuning};
+
+/// What the first GPU has done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// Launches of both kernels.
+    pub launches: usize,
+    /// Time that multiprocessors have worked on scores, over all of them.
+    pub scores: Duration,
+    /// The same for training steps.
+    pub steps: Duration,
+}
+
+/// Reads the counters.
+///
+/// # Errors
+/// There is no usable GPU.
+pub fn counters() -> Result<Counters> {
+    let (_, server) = open(Some(0)).map_err(Error::msg)?;
+    Ok(Counters {
+        launches: server.launches(),
+        scores: server.busy(Kernel::Score).map_err(Error::msg)?,
+        steps: server.busy(Kernel::Step).map_err(Error::msg)?,
+    })
+}
+
+/// Both nets of a camera, with random frames; cameras may share it.
+#[derive(Debug)]
+pub struct Sample {
+    nets: [Net; 2],
+}
+
+#[derive(Debug)]
+struct Net {
+    config: VaeConfig,
+    checkpoint: Checkpoint,
+    target: Vec<f32>,
+    condition: Vec<f32>,
+    /// Two images for the motion net, four for the appearance net.
+    batch: TrainingBatch,
+}
+
+impl Net {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            target: &self.target,
+            condition: &self.condition,
+        }
+    }
+}
+
+impl Sample {
+    /// For grey images of 180 x `grey_height` and colour images of 64 x `colour_height`.
+    ///
+    /// # Errors
+    /// The nets cannot be made.
+    pub fn new(grey_height: usize, colour_height: usize, seed: u64) -> Result<Arc<Self>> {
+        let mut rng = Rng::seed_from_u64(seed);
+        let motion = motion::vae_config((180 / GREY_CELL, grey_height / GREY_CELL));
+        let appearance = appearance::vae_config(&NetArch::default(), 16, (64, colour_height));
+        let mut net = |config: VaeConfig, replayed: usize| -> Result<Net> {
+            let mut random = |count: usize| {
+                (0..count)
+                    .map(|_| rng.random_range(-2.0..2.0))
+                    .collect::<Vec<f32>>()
+            };
+            let (target, condition) = (random(config.target_values()), random(config.condition_values()));
+            let tuning = Tuning::default();
+            let mut batch = TrainingBatch {
+                replayed_target: random(replayed * config.target_values()),
+                replayed_condition: random(replayed * config.condition_values()),
+                kl_weight: tuning.kl_weight,
+                learning_rate: tuning.learning_rate,
+                average_rate: 0.01,
+                ..TrainingBatch::default()
+            };
+            batch.draw(&config, 0.0, &mut rng);
+            let checkpoint = Checkpoint::initial(&config, seed, Some(&target))?;
+            Ok(Net {
+                config,
+                checkpoint,
+                target,
+                condition,
+                batch,
+            })
+        };
+        Ok(Arc::new(Self {
+            nets: [net(motion, 1)?, net(appearance, 3)?],
+        }))
+    }
+}
+
+/// A camera without its video: both nets on a device.
+#[derive(Debug)]
+pub struct NetPair {
+    engine: Box<dyn Engine>,
+    nets: [NetId; 2],
+    sample: Arc<Sample>,
+}
+
+impl NetPair {
+    /// # Errors
+    /// The device has no room for the nets.
+    pub fn new(device: &ComputeDevice, sample: &Arc<Sample>) -> Result<Self> {
+        let mut engine = device.engine();
+        let [motion, appearance] = &sample.nets;
+        let nets = [
+            engine.create(&motion.config, &motion.checkpoint)?,
+            engine.create(&appearance.config, &appearance.checkpoint)?,
+        ];
+        let mut pair = Self {
+            engine,
+            nets,
+            sample: sample.clone(),
+        };
+        pair.check_device()?;
+        Ok(pair)
+    }
+
+    /// Scores a frame with both nets.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn score(&mut self) -> Result<()> {
+        let sample = self.sample.clone();
+        let jobs = [0, 1].map(|i| InferenceJob {
+            net: self.nets[i],
+            inputs: sample.nets[i].inputs(),
+        });
+        self.engine.infer(&jobs)?;
+        self.check_device()
+    }
+
+    /// Makes a training step of both nets. On a GPU nothing waits for it.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn train(&mut self) -> Result<()> {
+        let sample = self.sample.clone();
+        let jobs = [0, 1].map(|i| TrainingJob {
+            net: self.nets[i],
+            inputs: sample.nets[i].inputs(),
+            batch: &sample.nets[i].batch,
+        });
+        self.engine.train(&jobs)?;
+        self.check_device()
+    }
+
+    /// Fails where the engine has moved to the CPU.
+    fn check_device(&mut self) -> Result<()> {
+        match self.engine.take_failure() {
+            Some(reason) => Err(Error::msg(reason).into()),
+            None => Ok(()),
+        }
+    }
+}

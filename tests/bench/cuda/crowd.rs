@@ -1,0 +1,113 @@
+//! How many frames the nets of many cameras get through, on the GPU and on the CPU.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use gstvaeanomaly::detector::bench_support::{NetPair, Sample, counters};
+use gstvaeanomaly::detector::{ComputeDevice, DeviceChoice};
+
+use crate::gpu::Gpu;
+use crate::nets::{COLOUR_HEIGHT, GREY_HEIGHT};
+use crate::process_time;
+
+const ON_GPU: [usize; 5] = [1, 16, 64, 256, 1024];
+const ON_CPU: [usize; 3] = [1, 16, 64];
+const TIME: Duration = Duration::from_secs(2);
+pub const STACK: usize = 512 << 10;
+
+/// What cameras that run beside each other get.
+struct Share {
+    frames_per_second: f64,
+    cpu_milliseconds: f64,
+    used_mb: f64,
+    launches: f64,
+}
+
+fn run(device: &ComputeDevice, gpu: Option<&Gpu>, sample: &Arc<Sample>, count: usize) -> Result<Share> {
+    let (ready, go) = (Barrier::new(count + 1), Barrier::new(count + 1));
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for _ in 0..count {
+            let (ready, go) = (&ready, &go);
+            let work = move || -> Result<u64> {
+                let pair = NetPair::new(device, sample);
+                ready.wait();
+                go.wait();
+                let mut pair = pair?;
+                let (mut frames, started) = (0u64, Instant::now());
+                while started.elapsed() < TIME {
+                    pair.score()?;
+                    if frames.is_multiple_of(5) {
+                        pair.train()?;
+                    }
+                    frames += 1;
+                }
+                Ok(frames)
+            };
+            threads.push(
+                thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)?,
+            );
+        }
+        ready.wait();
+        let launches = || -> Result<usize> { Ok(if gpu.is_some() { counters()?.launches } else { 0 }) };
+        let (launched, spent, started) = (launches()?, process_time()?, Instant::now());
+        go.wait();
+        thread::sleep(TIME / 2);
+        let used_mb = gpu.map_or(Ok(0.0), Gpu::used_mb)?;
+        let mut frames = 0;
+        for thread in threads {
+            match thread.join() {
+                Ok(run) => frames += run?,
+                Err(_) => bail!("a camera's thread panicked"),
+            }
+        }
+        let frames = frames as f64;
+        Ok(Share {
+            frames_per_second: frames / started.elapsed().as_secs_f64(),
+            cpu_milliseconds: 1e3 * (process_time()? - spent).as_secs_f64() / frames,
+            used_mb,
+            launches: (launches()? - launched) as f64 / frames,
+        })
+    })
+}
+
+/// Prints the part.
+pub fn measure(gpu: &Gpu) -> Result<()> {
+    let sample = Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?;
+    let device = DeviceChoice::Cuda(Some(0)).open()?;
+    println!(
+        "{:>14} {:>12} {:>14} {:>14} {:>16} {:>14}",
+        "cameras", "frames/s", "frames/s each", "CPU ms/frame", "launches/frame", "GPU MB"
+    );
+    let before = gpu.used_mb()?;
+    let mut first = None;
+    for count in ON_GPU {
+        let share = run(&device, Some(gpu), &sample, count)?;
+        print(count, "GPU", &share);
+        let (few, used) = *first.get_or_insert((count, share.used_mb));
+        if count > few {
+            let each = (share.used_mb - used) / (count - few) as f64;
+            println!("{:>70} {each:14.2} a camera more", "");
+        }
+    }
+    println!("{:>70} {before:14.1} in use before, by all processes", "");
+    for count in ON_CPU {
+        print(count, "CPU", &run(&ComputeDevice::cpu(), None, &sample, count)?);
+    }
+    Ok(())
+}
+
+fn print(count: usize, device: &str, share: &Share) {
+    println!(
+        "{count:10} {device} {:12.0} {:14.1} {:14.3} {:16.3} {:14.1}",
+        share.frames_per_second,
+        share.frames_per_second / count as f64,
+        share.cpu_milliseconds,
+        share.launches,
+        share.used_mb,
+    );
+}
