@@ -120,3 +120,20 @@ fn a_viewer_beside_a_recording_is_not_delayed() {
     );
     pipeline.set_state(gst::State::Null).expect("it stops");
 }
+
+/// The followed branch blocks in its sink until both sinks have a frame; the gate receives no more frames meanwhile.
+#[test]
+fn verdicts_that_arrive_after_the_frames_release_them() {
+    let pipeline = gated::pipeline(
+        "videotestsrc num-buffers=300 ! video/x-raw,width=64,height=64,framerate=30/1 ! tee name=t \
+         t. ! queue ! identity name=eye sleep-time=20000 ! fakesink \
+         t. ! queue ! jpegenc ! vaeanomalygate name=gate follow=eye keepalive-interval=0 ! fakesink",
+    );
+    gated::label_frames(&pipeline, "eye", |frame| match frame {
+        0..10 => Label::Unknown,
+        _ => Label::Normal,
+    });
+    let after = gated::watch_pad(&pipeline, "gate", "src");
+    gated::play(&pipeline);
+    assert_eq!(after.lock().unwrap().len(), 10);
+}

@@ -64,6 +64,8 @@ pub enum Output<T> {
 #[derive(Debug, Clone)]
 struct Entry<T> {
     frame: Option<FrameInfo>,
+    /// [`Gate::elapsed`] when it came.
+    elapsed: Duration,
     item: T,
 }
 
@@ -76,6 +78,9 @@ struct GroupState {
     /// Start of the next key frame, or else the end of the last frame in presentation order.
     end: Duration,
 }
+
+/// A step between two frames counts up to this for the hold of a frame, unless steps of this stream are longer.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
 
 /// Holds frames back in decoding order and outputs, for every event, all from the key frame at or before its pre-roll to
 /// the end of its post-roll. Anomalous frames that form no event are normal frames here.
@@ -107,6 +112,10 @@ pub struct Gate<T> {
     /// Start of the kept frame that is presented last.
     last_presented: Duration,
     newest: Duration,
+    /// Time that passed while frames came: the sum of the steps between them, without gaps.
+    elapsed: Duration,
+    /// The last step between two frames.
+    step: Duration,
     /// No later frame is presented before this, less `reorder`.
     floor: Duration,
     /// How far frames were presented before the floor so far.
@@ -129,6 +138,8 @@ impl<T> Default for Gate<T> {
             kept_until: Duration::ZERO,
             last_presented: Duration::ZERO,
             newest: Duration::ZERO,
+            elapsed: Duration::ZERO,
+            step: Duration::ZERO,
             floor: Duration::ZERO,
             reorder: Duration::ZERO,
             longest_hold: Duration::ZERO,
@@ -158,17 +169,25 @@ impl<T> Gate<T> {
         let start = frame.span.start;
         self.reorder = self.reorder.max(self.floor.saturating_sub(start));
         self.floor = self.floor.max(frame.decode.unwrap_or(frame.span.end));
+        let step = start.saturating_sub(self.newest);
+        self.elapsed += step.min(LONGEST_STEP.max(self.step).max(frame.span.duration()));
+        self.step = step;
         self.newest = self.newest.max(start);
         self.bytes += frame.bytes;
         self.queue.push_back(Entry {
             frame: Some(frame),
+            elapsed: self.elapsed,
             item,
         });
     }
 
     /// Adds something other than a frame, which keeps its position.
     pub fn push_other(&mut self, item: T) {
-        self.queue.push_back(Entry { frame: None, item });
+        self.queue.push_back(Entry {
+            frame: None,
+            elapsed: self.elapsed,
+            item,
+        });
     }
 
     /// The newest item, while it is held.
@@ -199,7 +218,10 @@ impl<T> Gate<T> {
         let (undecodable, dropped_last) = (self.undecodable, self.dropped_last);
         let mut filter = std::mem::take(&mut self.filter);
         filter.start_over();
+        let mut timeline = std::mem::take(&mut self.timeline);
+        timeline.start_over();
         self.restart();
+        self.timeline = timeline;
         (self.undecodable, self.dropped_last) = (undecodable, dropped_last);
         self.filter = filter;
     }
@@ -214,7 +236,7 @@ impl<T> Gate<T> {
         self.queue.iter().filter(|entry| entry.frame.is_some()).count()
     }
 
-    /// The longest time that any frame was held back so far, in stream time.
+    /// The longest time that any frame was held back so far, in stream time without gaps.
     pub fn longest_hold(&self) -> Duration {
         self.longest_hold
     }
@@ -236,14 +258,14 @@ impl<T> Gate<T> {
 
     /// The next output, if there can be one yet.
     pub fn next(&mut self, policy: &GatePolicy) -> Option<Output<T>> {
-        let Some(frame) = self.queue.front()?.frame else {
+        let front = self.queue.front()?;
+        let held = self.elapsed.saturating_sub(front.elapsed);
+        let Some(frame) = front.frame else {
             return self.queue.pop_front().map(|entry| Output::Pass(entry.item));
         };
         let decision = self.decide(policy, &frame);
         if decision.is_none() {
-            self.longest_hold = self
-                .longest_hold
-                .max(self.newest.saturating_sub(frame.span.start));
+            self.longest_hold = self.longest_hold.max(held);
         }
         let decision = decision?;
         let entry = self.queue.pop_front()?;

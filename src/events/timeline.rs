@@ -134,10 +134,21 @@ impl Timeline {
         };
     }
 
+    /// Clears all times when time goes back; an open event and an open protection last on.
+    pub fn start_over(&mut self) {
+        let from_start = |open: Option<Duration>| open.map(|_| Duration::ZERO);
+        *self = Timeline {
+            open_event: from_start(self.open_event),
+            open_protection: from_start(self.open_protection),
+            report_delay: self.report_delay,
+            ..Self::default()
+        };
+    }
+
     /// Adds the verdict on one frame.
     pub fn add_verdict(&mut self, verdict: &FrameVerdict) {
         if verdict.span.jump {
-            self.restart();
+            self.start_over();
         }
         let interval = Interval::of(verdict.span);
         if verdict.protected {
@@ -386,6 +397,20 @@ mod tests {
             ms(300),
             "the report delay survives a jump in time"
         );
+    }
+
+    #[test]
+    fn an_open_event_lasts_on_when_time_goes_back() {
+        let mut timeline = Timeline::new();
+        timeline.begin_event(ms(9000));
+        timeline.add_verdict(&FrameVerdict::normal(Span {
+            jump: true,
+            ..Span::new(ms(500), ms(100))
+        }));
+        assert_eq!(timeline.reason(ms(500), ms(0), ms(0)), Some(KeepReason::Event));
+        timeline.end_event(ms(700));
+        assert_eq!(timeline.reason(ms(699), ms(0), ms(0)), Some(KeepReason::Event));
+        assert_eq!(timeline.reason(ms(700), ms(0), ms(0)), None);
     }
 
     #[test]

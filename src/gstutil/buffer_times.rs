@@ -8,11 +8,15 @@ use crate::events::{FrameClock, Span};
 
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
-/// A decoding time that goes back by more than this is a new start.
-const JUMP: Duration = Duration::from_secs(1);
+/// A time this close to the end of the last frame continues the stream.
+const CONTINUES: Duration = Duration::from_secs(1);
 
 /// Assumed maximum reordering of frames without decoding times.
 const REORDER: Duration = Duration::from_millis(200);
+
+/// Maximum plausible time from decoding to presentation, and the same in frames.
+const MAX_REORDER: Duration = Duration::from_secs(10);
+const REORDER_FRAMES: u32 = 16;
 
 /// When a buffer's frame is presented and decoded, in running time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +38,9 @@ pub(crate) struct BufferTimes {
     /// The segment before, until the first buffer of the current one.
     previous: Option<Segment>,
     frame_duration: Option<gst::ClockTime>,
-    last_decode: Option<Duration>,
+    decode_clock: FrameClock,
+    /// From decoding to presentation of the last frame whose times are plausible.
+    delay: Option<Duration>,
 }
 
 impl BufferTimes {
@@ -43,8 +49,11 @@ impl BufferTimes {
         let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
             return false;
         };
-        if *segment != self.segment {
-            let old = std::mem::replace(&mut self.segment, segment.clone());
+        let mut segment = segment.clone();
+        // Elements track their position in the segment there.
+        segment.set_position(self.segment.position());
+        if segment != self.segment {
+            let old = std::mem::replace(&mut self.segment, segment);
             self.previous.get_or_insert(old);
         }
         true
@@ -80,35 +89,54 @@ impl BufferTimes {
 
     /// The times of the next buffer.
     pub(crate) fn next(&mut self, buffer: &gst::BufferRef) -> BufferTime {
-        if !self.is_of_previous_segment(buffer) {
-            self.previous = None;
+        if !self.is_of_previous_segment(buffer) && self.previous.take().is_some() {
+            self.clock.start_segment();
+            self.decode_clock.start_segment();
         }
         let segment = self.previous.as_ref().unwrap_or(&self.segment);
         let duration = self.duration(buffer);
-        let decode = buffer.dts().and_then(|dts| running_time(segment, dts));
-        let presented = buffer
-            .pts()
-            .or(buffer.dts())
-            .and_then(|position| running_span(segment, position, duration));
-        let stretched = duration.map(|duration| stretched(segment, duration));
-        let mut span = match presented {
-            Some((start, duration)) => self.clock.span(Some(start), Some(duration)),
-            None => self.clock.span(None, stretched),
+        let length = duration.map(|duration| stretched(segment, duration));
+        let start = buffer.pts().and_then(|pts| start_time(segment, pts, duration));
+        let Some(decode) = buffer.dts().and_then(|dts| running_time(segment, dts)) else {
+            return BufferTime {
+                span: self.clock.span(start, length),
+                decode: None,
+            };
         };
-        if let Some(decode) = decode {
-            // Frames of long duration are reordered by more than a second; decoding times only grow.
-            span.jump = self
-                .last_decode
-                .is_some_and(|last| decode.saturating_add(JUMP) < last);
-            self.last_decode = Some(decode);
+        // Frames of long duration are reordered by more than a second; decoding times only grow.
+        let decoded = self.decode_clock.span(Some(decode), length);
+        let limit = MAX_REORDER.max(REORDER_FRAMES * length.unwrap_or_default());
+        let delay = start
+            .map(|start| start.saturating_sub(decode))
+            .filter(|delay| !self.decode_clock.is_suspect() && *delay <= limit);
+        let delay = match (start, delay) {
+            (None, _) => Duration::ZERO,
+            (_, Some(delay)) => *self.delay.insert(delay),
+            (_, None) => self.delay.unwrap_or_default(),
+        };
+        let span = Span {
+            jump: decoded.jump,
+            ..Span::new(decoded.start.saturating_add(delay), length.unwrap_or_default())
+        };
+        self.clock.set(span);
+        BufferTime {
+            span,
+            decode: Some(decoded.start),
         }
-        BufferTime { span, decode }
+    }
+
+    /// Whether the last buffer had implausible times and got the expected ones.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.clock.is_suspect() || self.decode_clock.is_suspect()
     }
 
     /// The time that a GAP event covers.
-    pub(crate) fn gap(&self, start: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<Span> {
-        let (start, duration) = running_span(&self.segment, start, duration)?;
-        Some(Span::new(start, duration))
+    pub(crate) fn gap(&mut self, start: gst::ClockTime, duration: Option<gst::ClockTime>) -> Option<Span> {
+        let length = stretched(&self.segment, duration.unwrap_or_default());
+        let span = Span::new(start_time(&self.segment, start, duration)?, length);
+        self.clock.skip(span);
+        self.decode_clock.skip(span);
+        Some(span)
     }
 
     /// The position in the segment at this running time.
@@ -126,14 +154,14 @@ impl BufferTimes {
     }
 
     fn is_of_previous_segment(&self, buffer: &gst::BufferRef) -> bool {
-        let expected = self.last_decode.or_else(|| self.clock.last_end());
+        let expected = self.decode_clock.last_end().or_else(|| self.clock.last_end());
         let (Some(previous), Some(expected), Some(position)) =
             (&self.previous, expected, buffer.dts_or_pts())
         else {
             return false;
         };
         let time = |segment| running_time(segment, position);
-        let continues = |time: Duration| time.abs_diff(expected) <= JUMP;
+        let continues = |time: Duration| time.abs_diff(expected) <= CONTINUES;
         // Decoding times only grow; frames without them may be reordered.
         let follows = |time: Duration| time.saturating_add(REORDER) >= expected && continues(time);
         time(previous).is_some_and(follows) && !time(&self.segment).is_some_and(continues)
@@ -145,20 +173,18 @@ fn running_time(segment: &Segment, position: gst::ClockTime) -> Option<Duration>
     Some(Duration::from(running_time.positive().unwrap_or_default()))
 }
 
-/// Start and duration in running time, also in a segment of negative rate.
-fn running_span(
+/// Start of a frame in running time, also in a segment of negative rate.
+fn start_time(
     segment: &Segment,
     position: gst::ClockTime,
     duration: Option<gst::ClockTime>,
-) -> Option<(Duration, Duration)> {
-    let length = stretched(segment, duration.unwrap_or_default());
+) -> Option<Duration> {
     let time = running_time(segment, position)?;
-    let start = if segment.rate() < 0.0 {
-        time.saturating_sub(length)
+    if segment.rate() < 0.0 {
+        Some(time.saturating_sub(stretched(segment, duration.unwrap_or_default())))
     } else {
-        time
-    };
-    Some((start, length))
+        Some(time)
+    }
 }
 
 fn stretched(segment: &Segment, duration: gst::ClockTime) -> Duration {
@@ -236,7 +262,50 @@ mod tests {
         let mut times = times(|_| ());
         assert!(!times.next(&buffer(Some(9000), Some(1000), Some(2000))).span.jump);
         assert!(!times.next(&buffer(Some(3000), Some(3000), Some(2000))).span.jump);
-        assert!(times.next(&buffer(Some(100), Some(100), Some(2000))).span.jump);
+        assert!(!times.next(&buffer(Some(100), Some(100), Some(2000))).span.jump);
+        assert!(!times.next(&buffer(Some(2100), Some(2100), Some(2000))).span.jump);
+        assert!(times.next(&buffer(Some(4100), Some(4100), Some(2000))).span.jump);
+    }
+
+    #[test]
+    fn one_frame_with_wrong_times_gets_the_expected_ones() {
+        for wrong in [
+            (0, 0),
+            (36_000_000, 36_000_000),
+            (36_000_000, 5200),
+            (5400, 36_000_000),
+        ] {
+            let mut times = times(|_| ());
+            for index in 0..2 {
+                times.next(&buffer(
+                    Some(5200 + 100 * index),
+                    Some(5000 + 100 * index),
+                    Some(100),
+                ));
+            }
+            let outlier = times.next(&buffer(Some(wrong.0), Some(wrong.1), Some(100)));
+            assert_eq!(outlier.decode, Some(ms(5200)), "{wrong:?}");
+            assert_eq!(outlier.span, Span::new(ms(5400), ms(100)), "{wrong:?}");
+            let next = times.next(&buffer(Some(5500), Some(5300), Some(100)));
+            assert_eq!(
+                (next.span.start, next.decode),
+                (ms(5500), Some(ms(5300))),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_segment_with_another_position_is_the_same() {
+        let mut times = times(|_| ());
+        for index in 0..3 {
+            times.next(&buffer(Some(100 * index), None, Some(100)));
+            let mut same = Segment::default();
+            same.set_position(gst::ClockTime::from_mseconds(100 * index));
+            times.set_segment(same.upcast_ref());
+        }
+        times.next(&buffer(Some(36_000_000), None, Some(100)));
+        assert!(times.is_suspect());
     }
 
     #[test]

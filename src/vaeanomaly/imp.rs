@@ -148,6 +148,11 @@ impl BaseTransformImpl for VaeAnomaly {
         match event.view() {
             gst::EventView::Eos(_) => self.finish(),
             gst::EventView::Segment(_) => self.lateness.reset(),
+            gst::EventView::Gap(gap) => {
+                if let Some(state) = lock(&self.state).as_mut() {
+                    state.skip(gap);
+                }
+            }
             gst::EventView::FlushStop(_) => {
                 self.finish();
                 if let Some(state) = lock(&self.state).as_mut() {

@@ -16,7 +16,7 @@ use crate::gstutil::{BufferTimes, to_clock_time};
 pub(super) struct Times {
     /// The buffer's own timestamp.
     pub(super) pts: Option<gst::ClockTime>,
-    /// The timestamp, or the position of its running time for a buffer without one.
+    /// The timestamp, or the position of its running time for a buffer with an implausible one or without one.
     pub(super) position: Option<gst::ClockTime>,
     /// The buffer's own duration or the nominal one, in the segment.
     pub(super) duration: Option<gst::ClockTime>,
@@ -119,12 +119,19 @@ impl StreamState {
     ) -> Times {
         self.times.set_segment(segment.upcast_ref());
         let span = self.times.next(buffer).span;
+        let plausible = buffer.pts().filter(|_| !self.times.is_suspect());
         Times {
             pts: buffer.pts(),
-            position: buffer.pts().or_else(|| self.times.position(span.start)),
+            position: plausible.or_else(|| self.times.position(span.start)),
             duration: self.times.duration(buffer),
             span,
         }
+    }
+
+    /// No frame comes for a time.
+    pub(super) fn skip(&mut self, gap: &gst::event::Gap) {
+        let (start, duration) = gap.get();
+        self.times.gap(start, duration);
     }
 
     /// Scores a frame, learns from it, and decides whether it is kept.
@@ -206,6 +213,7 @@ impl StreamState {
         level: LoadLevel,
         settings: &Settings,
     ) -> Result<(Prediction, FrameReport), String> {
+        let time = times.pts.and(times.position);
         let nominal = self.times.frame_duration().map(Duration::from);
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
             format!(
@@ -219,7 +227,7 @@ impl StreamState {
         };
         view::with_view(&frame, |view| {
             self.detector
-                .process(view, times.pts.map(Duration::from), nominal, &tuning)
+                .process(view, time.map(Duration::from), nominal, &tuning)
         })
     }
 

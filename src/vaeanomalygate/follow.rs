@@ -5,6 +5,7 @@ use std::thread::ThreadId;
 
 use gst::prelude::*;
 
+use super::imp::CAT;
 use super::remote::read_verdict;
 use crate::events::FrameVerdict;
 use crate::gstutil::{BufferTimes, lock};
@@ -23,6 +24,8 @@ pub(super) enum Update {
 #[derive(Debug, Default)]
 struct Shared {
     updates: Vec<Update>,
+    /// Number of updates so far.
+    count: u64,
     times: BufferTimes,
     writer: Option<ThreadId>,
     closed: bool,
@@ -41,11 +44,16 @@ impl Mailbox {
         std::mem::take(&mut lock(&self.shared).updates)
     }
 
-    /// Waits for an update. Returns `false` if there will be none: the mailbox is closed, or the followed branch runs in
-    /// this very thread.
-    pub(super) fn wait(&self) -> bool {
+    /// Number of updates so far.
+    pub(super) fn count(&self) -> u64 {
+        lock(&self.shared).count
+    }
+
+    /// Waits for more updates than `count`. Returns `false` if there will be none: the mailbox is closed, or the followed
+    /// branch runs in this very thread.
+    pub(super) fn wait(&self, count: u64) -> bool {
         let mut shared = lock(&self.shared);
-        while shared.updates.is_empty() && !shared.closed {
+        while shared.count == count && !shared.closed {
             if shared.writer == Some(std::thread::current().id()) {
                 return false;
             }
@@ -69,6 +77,7 @@ impl Mailbox {
             gst::PadProbeData::Event(event) => shared.add_event(event),
             _ => {}
         }
+        shared.count += 1;
         drop(shared);
         self.changed.notify_all();
     }
@@ -109,11 +118,19 @@ pub(super) struct Follower {
     pad: gst::Pad,
     probe: Option<gst::PadProbeId>,
     mailbox: Arc<Mailbox>,
+    /// Runs after every update.
+    task: gst::Task,
 }
 
 impl Follower {
-    /// Finds the element `name` in the pipeline of `gate` and watches its source pad.
-    pub(super) fn new(gate: &gst::Element, name: &str) -> Result<Self, gst::ErrorMessage> {
+    /// Finds the element `name` in the pipeline of `gate` and watches its source pad. After updates, `react` runs in a
+    /// thread of its own with `lock` held: the gate may have to output frames while it receives none.
+    pub(super) fn new(
+        gate: &gst::Element,
+        name: &str,
+        lock: &gst::TaskLock,
+        mut react: impl FnMut() + Send + 'static,
+    ) -> Result<Self, gst::ErrorMessage> {
         let error = |what: &str| gst::error_msg!(gst::ResourceError::NotFound, ["follow: {what}"]);
         let element = pipeline_of(gate)
             .and_then(|pipeline| pipeline.by_name(name))
@@ -126,16 +143,35 @@ impl Follower {
             | gst::PadProbeType::BUFFER_LIST
             | gst::PadProbeType::EVENT_DOWNSTREAM
             | gst::PadProbeType::EVENT_FLUSH;
+        let task = gst::Task::builder(move |task: &gst::Task| {
+            // An update from here on starts the task again.
+            if task.pause().is_ok() {
+                react();
+            }
+        })
+        .lock(lock)
+        .build();
         let receiver: Weak<Mailbox> = Arc::downgrade(&mailbox);
-        let probe = pad.add_probe(mask, move |_, info| {
+        let starter = task.downgrade();
+        let probe = pad.add_probe(mask, move |pad, info| {
             if let Some(mailbox) = receiver.upgrade()
                 && let Some(data) = &info.data
             {
                 mailbox.receive(data);
+                if let Some(task) = starter.upgrade()
+                    && let Err(error) = task.start()
+                {
+                    gst::error!(CAT, obj = pad, "Cannot start the task: {error}");
+                }
             }
             gst::PadProbeReturn::Ok
         });
-        Ok(Follower { pad, probe, mailbox })
+        Ok(Follower {
+            pad,
+            probe,
+            mailbox,
+            task,
+        })
     }
 
     /// Where the updates arrive.
@@ -149,6 +185,9 @@ impl Drop for Follower {
         if let Some(probe) = self.probe.take() {
             self.pad.remove_probe(probe);
         }
+        // Both fail only if the thread could not be started.
+        let _ = self.task.stop();
+        let _ = self.task.join();
     }
 }
 

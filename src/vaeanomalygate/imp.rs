@@ -15,7 +15,7 @@ use super::{
 };
 use crate::gstutil::lock;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "vaeanomalygate",
         gst::DebugColorFlags::empty(),
@@ -32,6 +32,10 @@ pub struct VaeAnomalyGate {
     /// `None` when stopped.
     state: Mutex<Option<StreamState>>,
     follower: Mutex<Option<Follower>>,
+    /// Held while frames are output: by the streaming thread, and with `follow` by the follower's task.
+    output: gst::TaskLock,
+    /// What downstream returned to the follower's task.
+    task_flow: Mutex<Result<(), gst::FlowError>>,
 }
 
 #[glib::object_subclass]
@@ -68,6 +72,8 @@ impl ObjectSubclass for VaeAnomalyGate {
             settings: Mutex::default(),
             state: Mutex::default(),
             follower: Mutex::default(),
+            output: gst::TaskLock::new(),
+            task_flow: Mutex::new(Ok(())),
         }
     }
 }
@@ -164,8 +170,16 @@ impl VaeAnomalyGate {
         let element = self.obj();
         let follower = settings
             .follow
-            .map(|name| Follower::new(element.upcast_ref(), &name))
+            .map(|name| {
+                let gate = element.downgrade();
+                Follower::new(element.upcast_ref(), &name, &self.output, move || {
+                    if let Some(gate) = gate.upgrade() {
+                        gate.imp().react();
+                    }
+                })
+            })
             .transpose()?;
+        *lock(&self.task_flow) = Ok(());
         *lock(&self.state) = Some(StreamState::new(follower.is_some()));
         *lock(&self.follower) = follower;
         Ok(())
@@ -183,6 +197,7 @@ impl VaeAnomalyGate {
 
     fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
+        (*lock(&self.task_flow))?;
         let time = self.with_state(|state| state.next_time(&buffer))?;
         if time.is_some_and(|time| time.span.jump) {
             gst::info!(CAT, imp = self, "Time jumps back, starting over");
@@ -207,13 +222,16 @@ impl VaeAnomalyGate {
         buffer: &gst::BufferRef,
     ) -> Result<(), gst::FlowError> {
         let policy = settings.policy();
-        while self.with_state(|state| state.should_wait(&policy, buffer))? {
-            if self.is_live() || !mailbox.wait() {
-                break;
-            }
+        loop {
+            let count = mailbox.count();
             self.proceed(settings, Some(mailbox))?;
+            if !self.with_state(|state| state.should_wait(&policy, buffer))? {
+                return Ok(());
+            }
+            if self.is_live() || !mailbox.wait(count) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -224,9 +242,12 @@ impl VaeAnomalyGate {
                 gst::Pad::event_default(pad, Some(&*self.obj()), event)
             }
             gst::EventView::FlushStop(_) => {
+                let output = self.output.lock();
                 if let Some(state) = &mut *lock(&self.state) {
                     state.restart();
                 }
+                *lock(&self.task_flow) = Ok(());
+                drop(output);
                 self.set_mailbox_closed(false);
                 gst::Pad::event_default(pad, Some(&*self.obj()), event)
             }
@@ -268,8 +289,12 @@ impl VaeAnomalyGate {
     fn drain(&self, settings: &Settings) -> Result<(), gst::FlowError> {
         let mailbox = self.mailbox();
         if let Some(mailbox) = &mailbox {
-            while !self.with_state(|state| state.is_labelled())? && mailbox.wait() {
+            loop {
+                let count = mailbox.count();
                 self.proceed(settings, Some(mailbox))?;
+                if self.with_state(|state| state.is_labelled())? || !mailbox.wait(count) {
+                    break;
+                }
             }
         }
         self.with_state(StreamState::finish)?;
@@ -278,8 +303,25 @@ impl VaeAnomalyGate {
         end.map_or(Ok(()), |action| self.perform(action))
     }
 
+    /// Outputs what updates of the followed branch make due, in the follower's task.
+    fn react(&self) {
+        let settings = lock(&self.settings).clone();
+        let Err(error) = self.proceed(&settings, self.mailbox().as_deref()) else {
+            return;
+        };
+        *lock(&self.task_flow) = Err(error);
+        if !matches!(error, gst::FlowError::Flushing | gst::FlowError::Eos) {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ["Streaming stopped, reason {error}"]
+            );
+        }
+    }
+
     /// Applies the updates of the followed branch and performs all actions that are due.
     fn proceed(&self, settings: &Settings, mailbox: Option<&Mailbox>) -> Result<(), gst::FlowError> {
+        let _output = self.output.lock();
         let updates = mailbox.map(Mailbox::take).unwrap_or_default();
         let actions = self.with_state(|state| {
             updates.iter().for_each(|update| state.update(update));

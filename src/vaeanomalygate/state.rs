@@ -172,7 +172,9 @@ impl StreamState {
     /// Without frames there is no anomaly: a gap counts as normal.
     fn add_gap(&mut self, (start, duration): (gst::ClockTime, Option<gst::ClockTime>)) {
         let labelled = matches!(self.source, VerdictSource::Metadata(_) | VerdictSource::Events);
-        if let Some(span) = self.times.gap(start, duration).filter(|_| labelled) {
+        if let Some(span) = self.times.gap(start, duration)
+            && labelled
+        {
             self.gate.add_verdict(&FrameVerdict::normal(span));
         }
     }
@@ -204,7 +206,7 @@ impl StreamState {
         }
     }
 
-    /// Clears the timeline before a buffer whose time goes back; the frames held were output. Keeps segment and source.
+    /// Clears all times before a buffer whose time goes back; the frames held were output. Keeps segment and source.
     pub(super) fn start_over(&mut self) {
         self.gate.start_over();
         self.now = Duration::ZERO;
