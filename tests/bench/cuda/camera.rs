@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, Tuning};
 
 use crate::gpu::Gpu;
-use crate::pictures::Pictures;
+use crate::images::Images;
 use crate::process_time;
 
 const SIZE: (usize, usize) = (1920, 1080);
@@ -74,8 +74,8 @@ impl Camera {
     }
 
     fn process(&mut self, cadence: Cadence, run: &mut Run) -> Result<()> {
-        static PICTURES: OnceLock<Pictures> = OnceLock::new();
-        let pictures = PICTURES.get_or_init(|| Pictures::new(SIZE.0, SIZE.1, 0));
+        static IMAGES: OnceLock<Images> = OnceLock::new();
+        let images = IMAGES.get_or_init(|| Images::new(SIZE.0, SIZE.1, 0));
         let i = self.frames as usize;
         let tuning = Tuning {
             train: match cadence {
@@ -84,7 +84,7 @@ impl Camera {
             },
             ..Tuning::default()
         };
-        let (_, report) = pictures.with_view(i, |view| {
+        let (_, report) = images.with_view(i, |view| {
             self.detector
                 .process(view, Some(INTERVAL * self.frames), None, &tuning)
         })?;

@@ -7,11 +7,11 @@
 mod camera;
 mod crowd;
 mod gpu;
+#[path = "../support/images.rs"]
+#[allow(dead_code, reason = "a camera uses views only")]
+mod images;
 mod live;
 mod nets;
-#[path = "../support/pictures.rs"]
-#[allow(dead_code, reason = "a camera uses views only")]
-mod pictures;
 
 use std::time::{Duration, Instant};
 
