@@ -4,8 +4,9 @@ use candle_core::Shape;
 
 use super::geometry::ConvGeometry;
 use super::op::Op;
-use super::scratch::{PaddedImage, Scratch, add_columns, with_scratch};
+use super::scratch::{PaddedImage, Scratch, add_columns, sized, with_scratch};
 use super::simd::vectorized;
+use super::tensor::add;
 use super::{plain_conv, upsample_conv};
 
 /// `act(weight * x + bias)`, where `*` is the convolution of a [`ConvGeometry`].
@@ -57,10 +58,14 @@ impl Op<3> for ConvOp {
                 }
             }
             if let Some(dx) = dx {
+                let mut buffer = std::mem::take(&mut scratch.input_grad);
+                let part = sized(&mut buffer, dx.len());
                 match geometry.upsample {
-                    1 => plain_conv::input_grad(geometry, weight, dx, scratch),
-                    _ => upsample_conv::input_grad(geometry, weight, dx, scratch),
+                    1 => plain_conv::input_grad(geometry, weight, part, scratch),
+                    _ => upsample_conv::input_grad(geometry, weight, part, scratch),
                 }
+                add(dx, part);
+                scratch.input_grad = buffer;
             }
         });
     }

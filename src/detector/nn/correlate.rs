@@ -71,9 +71,8 @@ impl Cells {
     }
 }
 
-/// `out[cell, n] = act(bias[n] + sum over inputs and k of window(cell)[k] * weights[k, n])`; with `ADD` this is added to
-/// `out`.
-pub(super) struct Correlate<'a, const ADD: bool> {
+/// `out[cell, n] = act(bias[n] + sum over inputs and k of window(cell)[k] * weights[k, n])`
+pub(super) struct Correlate<'a> {
     /// Windows with their weights, `[window, ld]`.
     pub(super) inputs: &'a [(Windows<'a>, &'a [f32])],
     /// Values from one row of weights to the next: a multiple of the lanes, or the exact outputs.
@@ -89,7 +88,7 @@ pub(super) struct Correlate<'a, const ADD: bool> {
     pub(super) cells: Cells,
 }
 
-impl<const ADD: bool> WithSimd for Correlate<'_, ADD> {
+impl WithSimd for Correlate<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -113,7 +112,7 @@ impl<const ADD: bool> WithSimd for Correlate<'_, ADD> {
     }
 }
 
-impl<const ADD: bool> Correlate<'_, ADD> {
+impl Correlate<'_> {
     /// Panics unless all that [`Correlate::column`] touches is inside its slices.
     fn check(&self, padded: usize) {
         let last = [self.rows - 1, self.cols - 1];
@@ -156,7 +155,6 @@ impl<const ADD: bool> Correlate<'_, ADD> {
         while done < count {
             // The last tile computes its last cell several times over.
             let mut cells = [[row, col]; M];
-            let valid = M.min(count - done);
             for (m, cell) in cells.iter_mut().enumerate() {
                 *cell = [row, col];
                 if done + m + 1 < count {
@@ -175,9 +173,6 @@ impl<const ADD: bool> Correlate<'_, ADD> {
                 sums = accumulate(simd, windows, weights, (self.ld, column), at, sums);
             }
             for m in 0..M {
-                if ADD && m >= valid {
-                    break;
-                }
                 let at = self.cells.at(cells[m]);
                 let out = &mut self.out[at..at + self.outputs];
                 for n in 0..N {
@@ -185,17 +180,11 @@ impl<const ADD: bool> Correlate<'_, ADD> {
                     for more in &sums[1..] {
                         sum = simd.add(sum, more[m][n]);
                     }
-                    let mut value = simd.max(sum, simd.mul(sum, negative_slope));
+                    let value = simd.max(sum, simd.mul(sum, negative_slope));
                     let out = &mut out[column + n * S::LANES..];
                     if out.len() >= S::LANES {
-                        if ADD {
-                            value = simd.add(simd.load(out), value);
-                        }
                         simd.store(out, value);
                     } else {
-                        if ADD {
-                            value = simd.add(simd.load_part(out), value);
-                        }
                         simd.store_part(out, value);
                     }
                 }

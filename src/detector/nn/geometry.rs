@@ -1,4 +1,4 @@
-//! Sizes of a convolution, and which positions of its input and output meet.
+//! Sizes of a convolution, and which inputs contribute to which outputs.
 
 use super::correlate::{Cells, Windows};
 use super::scratch::PaddedImage;
@@ -137,7 +137,7 @@ impl ConvGeometry {
     pub(super) fn stride_phase(&self, axis: usize, phase: usize) -> StridePhase {
         let taps = self.kernel.saturating_sub(phase).div_ceil(self.stride);
         let first = (phase + self.stride - self.padding % self.stride) % self.stride;
-        // Input i = stride * q + phase - padding is met by outputs q, q - 1, ... with taps phase, phase + stride, ...
+        // Input i = stride * q + phase - padding contributes to outputs q, q - 1, ... by taps phase, phase + stride, ...
         let q = (first + self.padding - phase) / self.stride;
         StridePhase {
             taps,
@@ -187,7 +187,7 @@ impl ConvGeometry {
     }
 }
 
-/// Inputs of one axis that the same taps of a strided convolution meet.
+/// Inputs of one axis that the same taps of a strided convolution are applied to.
 pub(super) struct StridePhase {
     /// Number of those taps.
     pub(super) taps: usize,
@@ -198,7 +198,7 @@ pub(super) struct StridePhase {
     pub(super) window: usize,
 }
 
-/// Outputs of one axis whose windows over an upsampled image meet its inputs in the same way.
+/// Outputs of one axis whose windows over an upsampled image cover its inputs in the same way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutputPhase {
     /// First output and how many there are, every second one.
@@ -237,7 +237,7 @@ impl InputPhase {
         self.kernel + self.copies - 1
     }
 
-    /// The taps of the window that meet the kernel's tap `t`, one for each copy.
+    /// The taps of the window that the kernel's tap `t` is added to, one for each copy.
     pub(super) fn window_taps(&self, t: usize) -> std::ops::Range<usize> {
         let first = self.kernel - 1 - t;
         first..first + self.copies

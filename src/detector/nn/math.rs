@@ -34,7 +34,7 @@ pub(super) fn ln(x: f32) -> f32 {
     rest + f + exponent * LN_2.0 + 0.0 * x
 }
 
-/// Exponential of a number from -87 to 88 (beyond: as of the nearer end), within 2 units of the last place;
+/// Exponential of a number, which is limited to -87..=88 first, within 2 units of the last place;
 /// NaN of NaN. Branch-free, as [`ln`] (Cephes, `expf`).
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {

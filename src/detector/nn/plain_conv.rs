@@ -48,7 +48,7 @@ fn forward_many_outputs(
     };
     for (b, out) in output.chunks_exact_mut(g.output_len()).enumerate() {
         let windows = g.windows(image, &values[b * image.len()..], [0, 0], g.stride);
-        dispatch(Correlate::<false> {
+        dispatch(Correlate {
             inputs: &[(windows, weights)],
             ld,
             bias,
@@ -181,19 +181,23 @@ fn weight_grad_few_outputs(
     }
 }
 
-/// Adds the gradient of the input to `sums`, given the padded gradient in `scratch.grad`: its correlation with the
-/// mirrored kernel. With a stride, input rows (and columns) fall into as many phases, each of which meets only every
+/// Writes the gradient of the input, given the padded gradient of the output in `scratch.grad`: its correlation with the
+/// mirrored kernel. With a stride, input rows (and columns) fall into as many phases, each of which uses only every
 /// `stride`-th tap.
-pub(super) fn input_grad(g: &ConvGeometry, weight: &[f32], sums: &mut [f32], scratch: &mut Scratch) {
+pub(super) fn input_grad(g: &ConvGeometry, weight: &[f32], grad: &mut [f32], scratch: &mut Scratch) {
     let image = g.padded_grad();
     let width = g.input[1];
+    if g.kernel < g.stride {
+        // Some inputs contribute to no output.
+        grad.fill(0.0);
+    }
     for (py, px) in (0..g.stride).flat_map(|y| (0..g.stride).map(move |x| (y, x))) {
         let (y, x) = (g.stride_phase(0, py), g.stride_phase(1, px));
         if y.taps * y.count * x.taps * x.count == 0 {
             continue;
         }
         let (weights, ld) = mirrored_weights(g, weight, (py, y.taps), (px, x.taps), &mut scratch.weights);
-        for (b, out) in sums.chunks_exact_mut(g.input_len()).enumerate() {
+        for (b, out) in grad.chunks_exact_mut(g.input_len()).enumerate() {
             let windows = Windows {
                 values: &scratch.grad[b * image.len()..],
                 start: y.window * image.pitch() + x.window * g.outputs,
@@ -202,7 +206,7 @@ pub(super) fn input_grad(g: &ConvGeometry, weight: &[f32], sums: &mut [f32], scr
                 run: x.taps * g.outputs,
                 pitch: image.pitch(),
             };
-            dispatch(Correlate::<true> {
+            dispatch(Correlate {
                 inputs: &[(windows, weights)],
                 ld,
                 bias: &[],

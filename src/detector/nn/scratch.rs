@@ -20,6 +20,7 @@ pub(super) struct Scratch {
     pub(super) extra: Vec<f32>,
     /// Gradient of the output before the activation.
     pub(super) grad: Vec<f32>,
+    pub(super) input_grad: Vec<f32>,
     pub(super) weights: Vec<f32>,
     pub(super) bias: Vec<f32>,
     pub(super) kernel: Vec<f32>,

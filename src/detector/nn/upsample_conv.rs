@@ -1,10 +1,10 @@
 //! Nearest-neighbour upsampling by two, cropping, and a convolution of stride 1, as one operation.
 //!
-//! The upsampled image is never made. Each output row (and column) meets pairs of equal rows, so taps that fall onto the
-//! same input row are added up first: a 3x3 kernel becomes four 2x2 kernels, one for each parity of row and column, with
-//! 4/9 of the products. In the gradients, each input meets the output through a kernel one larger than the layer's, at
-//! every second position. Where the upsampled image was cropped to an odd size, the last rows lack one tap and have
-//! kernels of their own.
+//! The upsampled image is never computed. The window of each output covers pairs of equal rows (and columns), so taps that
+//! fall onto the same input are summed first: a 3x3 kernel becomes four 2x2 kernels, one for each parity of row and column,
+//! with 4/9 of the products. The gradient of an input is a correlation of the output's gradient with a kernel one larger
+//! than the layer's, at every second position. Where the upsampled image was cropped to an odd size, the last rows lack one
+//! tap and have kernels of their own.
 
 use super::correlate::{Cells, Correlate, OuterProducts, Windows};
 use super::geometry::{ConvGeometry, InputPhase, OutputPhase, pairs};
@@ -40,7 +40,7 @@ pub(super) fn forward(
             let windows = phase_windows(image, &inputs[b * image.len()..], (&y, &x));
             let first = [y.first, x.first];
             let extra_windows = g.windows(extra_image, &extras[b * extra_image.len()..], first, 2);
-            dispatch(Correlate::<false> {
+            dispatch(Correlate {
                 inputs: &[(windows, kernel), (extra_windows, extra_kernel)][..1 + usize::from(g.extra > 0)],
                 ld,
                 bias,
@@ -123,7 +123,7 @@ fn grad_windows<'a>(
     }
 }
 
-/// The window's taps that meet one of the kernel's, as indices of its `taps * taps`.
+/// The taps of the window that one of the kernel's is added to, as indices of its `taps * taps`.
 fn window_taps((y, x): (InputPhase, InputPhase), (ty, tx): (usize, usize)) -> impl Iterator<Item = usize> {
     y.window_taps(ty)
         .flat_map(move |wy| x.window_taps(tx).map(move |wx| wy * x.taps() + wx))
@@ -211,10 +211,10 @@ fn extra_weight_grad(g: &ConvGeometry, extra: &[f32], sums: &mut [f32], scratch:
     }
 }
 
-/// Adds the gradient of the input to `sums`, given the padded gradient in `scratch.grad`.
-pub(super) fn input_grad(g: &ConvGeometry, weight: &[f32], sums: &mut [f32], scratch: &mut Scratch) {
+/// Writes the gradient of the input, given the padded gradient of the output in `scratch.grad`.
+pub(super) fn input_grad(g: &ConvGeometry, weight: &[f32], grad: &mut [f32], scratch: &mut Scratch) {
     let Scratch {
-        grad,
+        grad: output_grad,
         weights,
         kernel: buffer,
         ..
@@ -236,9 +236,12 @@ pub(super) fn input_grad(g: &ConvGeometry, weight: &[f32], sums: &mut [f32], scr
                 add(&mut kernel[i * block..][..block], from);
             }
         }
-        for (b, out) in sums.chunks_exact_mut(g.input_len()).enumerate() {
-            dispatch(Correlate::<true> {
-                inputs: &[(grad_windows(image, &grad[b * image.len()..], (&y, &x)), kernel)],
+        for (b, out) in grad.chunks_exact_mut(g.input_len()).enumerate() {
+            dispatch(Correlate {
+                inputs: &[(
+                    grad_windows(image, &output_grad[b * image.len()..], (&y, &x)),
+                    kernel,
+                )],
                 ld,
                 bias: &[],
                 negative_slope: 1.0,
@@ -332,7 +335,7 @@ fn forward_packed(
             run: x.taps * g.inputs,
             pitch: image.pitch(),
         };
-        dispatch(Correlate::<false> {
+        dispatch(Correlate {
             inputs: &[(windows, kernel)],
             ld,
             bias: packed_bias,
