@@ -3,9 +3,9 @@
 //! Kernels are generic over [`Simd`] and always inlined; [`dispatch`] compiles one copy for each instruction set and picks
 //! one at run time, so that the crate can be built for the plainest target.
 //!
-//! `pulp` 0.22 offers the same, and with its vectors behind this trait the nets' convolutions give the same bits, but take
-//! 3 to 6 % longer with AVX-512, and 3 to 9 times as long on x86-64 without AVX2, where `pulp` has only scalars. To repeat
-//! that, implement [`Simd`] for `S: pulp::Simd` (feature `x86-v4`) and compare `cargo bench --bench nets`.
+//! `pulp` 0.22 offers the same. With its vectors behind this trait the nets' convolutions take 3 to 6 % longer with AVX-512,
+//! and 3 to 9 times as long on x86-64 without AVX2, where `pulp` has only scalars; the bits are the same with AVX-512 and
+//! AVX2. To repeat that, implement [`Simd`] for `S: pulp::Simd` (feature `x86-v4`) and compare `cargo bench --bench nets`.
 
 #![allow(
     unsafe_code,
