@@ -1,12 +1,12 @@
-//! Records one file an event, with the seconds before and after it, named by when it starts.
+//! Records one file per event, with the seconds before and after it, named by its start time.
 //!
 //! ```text
 //! cargo run --release --example event_files -- --source 'v4l2src ! decodebin' --out events
 //! ```
 //!
-//! Shows how an application takes clips from `vaeanomalygate`: a clip starts with a buffer that is a discontinuity
-//! and ends with the element message `clip-end`. Each clip gets a small muxing pipeline of its own, so its file is
-//! complete when the event is over, not when the next one comes.
+//! Shows how an application receives clips from `vaeanomalygate`: a clip starts with a buffer that has the flag DISCONT
+//! and ends with the element message `clip-end`. Each clip is muxed by a small pipeline of its own, so its file is
+//! complete at the end of the event, not at the begin of the next one.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,14 +17,14 @@ use gst::glib;
 use gst::prelude::*;
 use gstvaeanomaly::FrameResult;
 
-/// Record one MP4 file an event.
+/// Record one MP4 file per event.
 #[derive(Parser, Debug)]
 #[command(version, about)]
 struct Args {
-    /// Launch fragment that gives video
+    /// Launch fragment of the video source
     #[arg(long, default_value = "v4l2src ! decodebin")]
     source: String,
-    /// Folder for the files; made when it is not there
+    /// Folder for the files, created if missing
     #[arg(long, default_value = "events")]
     out: PathBuf,
     /// Seconds kept before an event
@@ -33,12 +33,12 @@ struct Args {
     /// Seconds kept after an event
     #[arg(long, default_value_t = 2.0)]
     post_roll: f64,
-    /// Settings of vaeanomaly, say "threshold=2 cues=motion"
+    /// Properties of vaeanomaly, for example "threshold=2 cues=motion"
     #[arg(long, default_value = "")]
     detector: String,
 }
 
-/// The file of the clip that is being written.
+/// The file of the current clip.
 struct Clip {
     pipeline: gst::Pipeline,
     input: gst_app::AppSrc,
@@ -46,7 +46,7 @@ struct Clip {
 }
 
 impl Clip {
-    /// Opens a file; the sample is the clip's first, a key frame.
+    /// Opens a file for a clip that starts with `sample`, a key frame.
     fn create(file: PathBuf, sample: &gst::Sample) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
         let input = gst_app::AppSrc::builder()
@@ -80,7 +80,7 @@ impl Clip {
 
     /// Completes the file.
     fn finish(self) -> Result<()> {
-        self.input.end_of_stream().context("the clip was stopped")?;
+        self.input.end_of_stream().context("the clip has stopped")?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
         let ends = [gst::MessageType::Eos, gst::MessageType::Error];
         let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &ends);
@@ -94,7 +94,7 @@ impl Clip {
     }
 }
 
-/// Turns the gate's buffers and messages into files.
+/// Writes the gate's clips to files.
 struct Recorder {
     folder: PathBuf,
     /// Date and time of running time 0, for live sources.
@@ -103,15 +103,15 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn take(&mut self, sample: &gst::Sample) -> Result<()> {
+    fn write(&mut self, sample: &gst::Sample) -> Result<()> {
         let buffer = sample.buffer().context("a sample has a buffer")?;
         if buffer.flags().contains(gst::BufferFlags::DISCONT) {
             self.end_clip()?;
         }
         if self.clip.is_none() {
-            // What passes only because the detector is learning makes no file.
-            let judged = FrameResult::read(buffer).is_some_and(|found| found.prediction.label.is_some());
-            if !judged || buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
+            // Frames that pass because the detector is still learning belong to no event.
+            let labelled = FrameResult::read(buffer).is_some_and(|found| found.prediction.label.is_some());
+            if !labelled || buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
                 return Ok(());
             }
             let segment = sample
@@ -152,7 +152,7 @@ impl Recorder {
 
 fn build(args: &Args) -> Result<(gst::Pipeline, gst_app::AppSink)> {
     let nanoseconds = |seconds: f64| gst::ClockTime::from_seconds_f64(seconds).nseconds();
-    // No keep-alive: a file holds its event and nothing else.
+    // No keep-alive: a file holds its event only.
     let line = format!(
         "{} ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly {} \
          ! x264enc pass=qual quantizer=23 bframes=0 speed-preset=veryfast key-int-max=20 ! h264parse \
@@ -167,8 +167,8 @@ fn build(args: &Args) -> Result<(gst::Pipeline, gst_app::AppSink)> {
     let pipeline = gst::parse::launch(&line)?
         .downcast::<gst::Pipeline>()
         .map_err(|_| anyhow!("not a pipeline"))?;
-    let clips = pipeline.by_name("clips").context("it is in the line")?;
-    let clips = clips.downcast().map_err(|_| anyhow!("clips is no appsink"))?;
+    let clips = pipeline.by_name("clips").context("the element exists")?;
+    let clips = clips.downcast().map_err(|_| anyhow!("clips is not an appsink"))?;
     Ok((pipeline, clips))
 }
 
@@ -183,23 +183,29 @@ fn record(args: &Args, folder: &Path) -> Result<()> {
     let (writer, failure) = (Arc::clone(&recorder), Arc::clone(&failed));
     let take = move |sink: &gst_app::AppSink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-        let taken = writer.lock().expect("no writer panics").take(&sample);
+        let taken = writer
+            .lock()
+            .expect("no thread panics while it writes")
+            .write(&sample);
         taken.map(|()| gst::FlowSuccess::Ok).map_err(|error| {
-            failure.lock().expect("no writer panics").get_or_insert(error);
+            failure
+                .lock()
+                .expect("no thread panics while it writes")
+                .get_or_insert(error);
             gst::FlowError::Error
         })
     };
     clips.set_callbacks(gst_app::AppSinkCallbacks::builder().new_sample(take).build());
 
     let bus = pipeline.bus().context("a pipeline has a bus")?;
-    // In the thread of the stream, and so between the last frame of one clip and the first of the next.
+    // Runs in the streaming thread, so between the last frame of a clip and the first of the next.
     let ender = Arc::clone(&recorder);
     bus.set_sync_handler(move |_, message| {
         let fields = message
             .structure()
             .filter(|fields| fields.name() == "vaeanomalygate");
         if fields.is_some_and(|fields| fields.get::<&str>("event") == Ok("clip-end"))
-            && let Err(error) = ender.lock().expect("no writer panics").end_clip()
+            && let Err(error) = ender.lock().expect("no thread panics while it writes").end_clip()
         {
             eprintln!("{error:#}");
         }
@@ -207,21 +213,29 @@ fn record(args: &Args, folder: &Path) -> Result<()> {
     });
     let stop = bus.clone();
     ctrlc::set_handler(move || {
-        let ask = gst::message::Application::new(gst::Structure::new_empty("stop"));
-        let _ = stop.post(ask);
+        let message = gst::message::Application::new(gst::Structure::new_empty("stop"));
+        // Fails only while the pipeline is shutting down.
+        let _ = stop.post(message);
     })?;
 
     if pipeline.set_state(gst::State::Paused)? == gst::StateChangeSuccess::NoPreroll {
-        recorder.lock().expect("no writer panics").began = Some(glib::DateTime::now_local()?);
+        recorder.lock().expect("no thread panics while it writes").began = Some(glib::DateTime::now_local()?);
     }
     pipeline.set_state(gst::State::Playing)?;
     let ended = watch(&pipeline, &bus);
     pipeline.set_state(gst::State::Null)?;
-    recorder.lock().expect("no writer panics").end_clip()?;
-    failed.lock().expect("no writer panics").take().map_or(ended, Err)
+    recorder
+        .lock()
+        .expect("no thread panics while it writes")
+        .end_clip()?;
+    failed
+        .lock()
+        .expect("no thread panics while it writes")
+        .take()
+        .map_or(ended, Err)
 }
 
-/// Until the end of the stream, an error, or Ctrl-C.
+/// Runs until EOS, an error, or Ctrl-C.
 fn watch(pipeline: &gst::Pipeline, bus: &gst::Bus) -> Result<()> {
     for message in bus.iter_timed(gst::ClockTime::NONE) {
         match message.view() {
@@ -241,6 +255,6 @@ fn main() -> Result<()> {
     let args = Args::parse();
     gst::init()?;
     gstvaeanomaly::plugin_register_static()?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     record(&args, &args.out)
 }

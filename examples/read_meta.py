@@ -14,8 +14,8 @@ gi.require_version("Gst", "1.0")
 from gi.repository import Gst  # noqa: E402
 
 
-def say(line):
-    # One write a line: the streaming thread and the main thread both print, and print() writes the line's end apart.
+def print_line(line):
+    # One write per line: two threads print, and print() writes the line end separately.
     sys.stdout.write(line + "\n")
 
 
@@ -23,7 +23,7 @@ def on_buffer(_pad, info):
     meta = info.get_buffer().get_custom_meta("VaeAnomalyMeta")
     if meta:
         found = meta.get_structure()
-        say(f"frame {found.get_value('frame'):6}  score {found.get_value('score'):.2f}  {found.get_string('label')}")
+        print_line(f"frame {found.get_value('frame'):6}  score {found.get_value('score'):.2f}  {found.get_string('label')}")
     return Gst.PadProbeReturn.OK
 
 
@@ -49,7 +49,7 @@ def main():
             break
         structure = message.get_structure()
         if message.type == Gst.MessageType.ELEMENT and structure.has_name("vaeanomaly"):
-            say("message " + structure.to_string())
+            print_line("message " + structure.to_string())
     pipeline.set_state(Gst.State.NULL)
     sys.exit(status)
 

@@ -1,4 +1,4 @@
-//! The core alone, without GStreamer: reads raw I420 frames from standard input, writes one line a frame.
+//! Uses the core without GStreamer: reads raw I420 frames from standard input and writes one line per frame.
 //!
 //! ```sh
 //! gst-launch-1.0 -q filesrc location=street.mp4 ! decodebin ! videoconvert ! video/x-raw,format=I420 ! fdsink \
@@ -77,11 +77,11 @@ fn main() -> Result<()> {
             Some(Label::Normal) => "normal",
             None => "unknown",
         };
-        let (cue, state, place) = (p.cue.as_str(), p.state.as_str(), p.region);
+        let (cue, state, region) = (p.cue.as_str(), p.state.as_str(), p.region);
         writeln!(
             output,
             "{},{:.4},{:.4},{:.4},{label},{cue},{state},{},{},{},{}",
-            p.frame, p.raw_score, p.threshold, p.score, place.x, place.y, place.width, place.height
+            p.frame, p.raw_score, p.threshold, p.score, region.x, region.y, region.width, region.height
         )?;
     }
     Ok(())

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Record events with the 5 s before them: encode everything, then keep only what belongs to an event. Holding the pre-roll
-# back costs a few megabytes here, not half a gigabyte as with raw frames.
-#   SOURCE  launch fragment that gives video (default: the first camera)
-#   OUT     file to write    PRE_ROLL  nanoseconds kept before an event
-# A key frame every half minute shows that the recorder lives: key frames are large, more of them cost what is saved.
+# Record events with the 5 s before them: encode everything, then keep only the frames of events. Holding back encoded
+# frames for the pre-roll takes a few megabytes; raw frames would take half a gigabyte.
+#   SOURCE    launch fragment of the video source (default: the first camera)
+#   OUT       file to write
+#   PRE_ROLL  time kept before an event, in ns
+# The keep-alive is one key frame every 30 s. It shows that the recorder is running; key frames are large, so a shorter
+# interval costs much of what the gate saves.
 set -eu
 SOURCE=${SOURCE:-"v4l2src ! decodebin"}
 OUT=${OUT:-events.mkv}

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Watch everything live, record only the events: the viewer's branch is neither thinned nor delayed.
-#   SOURCE  launch fragment that gives video (default: the first camera)
-#   SINK    where the live picture goes (default: a window)
-#   OUT     file to write    PRE_ROLL  nanoseconds kept before an event
-# A key frame every half minute shows that the recorder lives: key frames are large, more of them cost what is saved.
+# Show live video and record only the events. The displayed video is neither thinned out nor delayed.
+#   SOURCE    launch fragment of the video source (default: the first camera)
+#   SINK      launch fragment of the display (default: a window)
+#   OUT       file to write
+#   PRE_ROLL  time kept before an event, in ns
+# The keep-alive is one key frame every 30 s. It shows that the recorder is running; key frames are large, so a shorter
+# interval costs much of what the gate saves.
 set -eu
 SOURCE=${SOURCE:-"v4l2src ! decodebin"}
 SINK=${SINK:-"autovideosink"}

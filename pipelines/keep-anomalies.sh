@@ -1,6 +1,6 @@
 #!/bin/sh
-# Record only what is unusual, as MP4. Nothing is dropped before the element has learnt the view.
-#   SOURCE  launch fragment that gives video (default: the first camera)
+# Record only anomalies as MP4. Nothing is dropped until the element has learnt the scene.
+#   SOURCE  launch fragment of the video source (default: the first camera)
 #   OUT     file to write
 set -eu
 SOURCE=${SOURCE:-"v4l2src ! decodebin"}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Print the score of every frame: a video, a URI, a camera.
-#   SOURCE  launch fragment that gives video (default: a test picture)
+# Print the score of every frame.
+#   SOURCE  launch fragment of the video source (default: a test pattern)
 set -eu
 SOURCE=${SOURCE:-"videotestsrc pattern=ball is-live=true ! video/x-raw,width=320,height=180,framerate=10/1"}
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# An IP camera (RTSP) in, HLS out for any web server: the stream slows down to one frame a second while all is normal.
-#   IN   rtsp:// address (rtspt:// for TCP only)    OUT  folder for playlist and segments
+# Read an RTSP camera and write HLS for any web server. While all is normal, one frame per second is kept.
+#   IN   rtsp:// address of the camera (rtspt:// for TCP only)
+#   OUT  folder for playlist and segments
 set -eu
 IN=${IN:?"set IN to the camera, for example IN=rtsp://user:password@192.168.1.20/stream"}
 OUT=${OUT:-hls}

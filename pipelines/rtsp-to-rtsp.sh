@@ -1,6 +1,7 @@
 #!/bin/sh
-# An IP camera (RTSP) in, RTSP out: publishes the thinned stream to an RTSP server that takes recordings.
-#   IN   rtsp:// address (rtspt:// for TCP only) of the camera    OUT  rtsp:// address to publish to
+# Read an RTSP camera and publish the thinned stream to an RTSP server that accepts recordings.
+#   IN   rtsp:// address of the camera (rtspt:// for TCP only)
+#   OUT  rtsp:// address to publish to
 set -eu
 IN=${IN:?"set IN to the camera, for example IN=rtsp://user:password@192.168.1.20/stream"}
 OUT=${OUT:?"set OUT to the server, for example OUT=rtsp://localhost:8554/anomalies"}

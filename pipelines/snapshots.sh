@@ -1,8 +1,7 @@
 #!/bin/sh
-# One JPEG a second of what is unusual, and nothing else: frames outside of anomalies are dropped (no keep-alive,
-# no post-roll), the rest is thinned out and written as pictures.
-#   SOURCE  launch fragment that gives video (default: the first camera)
-#   OUT     folder for the pictures
+# Write one JPEG per second during anomalies. All other frames are dropped: no keep-alive, no post-roll.
+#   SOURCE  launch fragment of the video source (default: the first camera)
+#   OUT     folder for the images
 set -eu
 SOURCE=${SOURCE:-"v4l2src ! decodebin"}
 OUT=${OUT:-snapshots}

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Two cameras in one process, each with its own model, each recording its own anomalies; events of both on the terminal.
-#   SOURCE_A, SOURCE_B  launch fragments (default: the first two cameras)    OUT_A, OUT_B  files
+# Analyse two cameras in one process, each with its own model and recording; print the events of both.
+#   SOURCE_A, SOURCE_B  launch fragments of the video sources (default: the first two cameras)
+#   OUT_A, OUT_B        files to write
 set -eu
 SOURCE_A=${SOURCE_A:-"v4l2src device=/dev/video0 ! decodebin"}
 SOURCE_B=${SOURCE_B:-"v4l2src device=/dev/video2 ! decodebin"}

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Watch a webcam on the screen, with the newest event as text on the terminal.
-#   SOURCE  launch fragment (default: DEVICE)    DEVICE  camera (default: /dev/video0)
-#   SINK    launch fragment for the picture (default: a window)
+# Show a webcam in a window and print its events.
+#   DEVICE  camera (default: /dev/video0)
+#   SOURCE  launch fragment of the video source (default: DEVICE)
+#   SINK    launch fragment of the display (default: a window)
 set -eu
 DEVICE=${DEVICE:-/dev/video0}
 SOURCE=${SOURCE:-"v4l2src device=$DEVICE ! decodebin"}

@@ -1,4 +1,4 @@
-//! The programs that read the metadata, in three languages, on a short street.
+//! Runs the programs that read the metadata, in three languages, on a short scene.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use common::{command, scratch, short_scene};
 
-/// Every program prints a line a frame and the messages, and ends well.
+/// Every program prints one line per frame and the messages, and exits successfully.
 fn check(output: &Output) {
     let (text, errors) = (
         String::from_utf8_lossy(&output.stdout),
@@ -40,7 +40,7 @@ fn rust_reads_the_metadata() {
 
 #[test]
 fn python_reads_the_metadata() {
-    // Debian's own Python has the bindings, whichever Python comes first on the path.
+    // Debian's Python has the bindings; another one may come first in PATH.
     let python = "/usr/bin/python3";
     let gi = Command::new(python)
         .args(["-c", "import gi; gi.require_version('Gst', '1.0')"])

@@ -1,4 +1,4 @@
-//! Runs the recipes of `pipelines/` that need nothing but the element, on a short scene.
+//! Runs the scripts of `pipelines/` that need only the element, on a short scene.
 
 mod common;
 
@@ -68,16 +68,16 @@ fn snapshots() {
     let mut run = recipe("snapshots");
     run.env("SOURCE", file_source()).env("OUT", &folder);
     finish(run);
-    let pictures: Vec<_> = std::fs::read_dir(&folder).expect("the folder").collect();
+    let images: Vec<_> = std::fs::read_dir(&folder).expect("the folder").collect();
     let seconds = labels.frames.len() / common::FPS as usize;
     assert!(
         // One at the start and one a second.
-        (2..=seconds + 1).contains(&pictures.len()),
-        "{} pictures in {seconds} s",
-        pictures.len()
+        (2..=seconds + 1).contains(&images.len()),
+        "{} images in {seconds} s",
+        images.len()
     );
-    for picture in pictures {
-        let path = picture.expect("the folder can be read").path();
+    for image in images {
+        let path = image.expect("the folder is readable").path();
         assert_eq!(image_size(&path), (320, 180), "{}", path.display());
     }
 }
@@ -123,5 +123,5 @@ fn two_cameras() {
     );
     let times = files.map(|file| played(&file));
     assert_thinned(&times[0], labels.frames.len());
-    assert_eq!(times[0], times[1], "equal streams must be judged equally");
+    assert_eq!(times[0], times[1], "equal streams must have equal results");
 }

@@ -1,4 +1,4 @@
-//! Runs the recipes of `pipelines/` that record through `vaeanomalygate`, on a short scene.
+//! Runs the scripts of `pipelines/` that record through `vaeanomalygate`, on a short scene.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::recipe::{file_source, finish, folder, played, recipe};
 use common::{played_into_sink, short_scene};
 use gst::prelude::*;
 
-/// The access units of an H.264 file as they are.
+/// The access units of an H.264 file, unchanged.
 fn access_units(file: &Path, demuxer: &str) -> Vec<Vec<u8>> {
     let line = format!(
         "filesrc location={} ! {demuxer} ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
@@ -65,10 +65,10 @@ fn gate_camera_copy() {
         camera.len()
     );
     assert_eq!(played(&file).len(), kept.len());
-    let mut left = camera.iter();
+    let mut originals = camera.iter();
     assert!(
-        kept.iter().all(|unit| left.any(|original| original == unit)),
-        "a unit is not the camera's, or out of order"
+        kept.iter().all(|unit| originals.any(|original| original == unit)),
+        "an access unit is altered or out of order"
     );
 }
 
@@ -117,19 +117,22 @@ fn gate_beside_viewer() {
     let (_, labels) = short_scene();
     let file = folder("gate-beside").join("events.mkv");
     let mut run = recipe("gate-beside-viewer");
-    let shown = folder("gate-beside-shown").join("shown.mkv");
+    let displayed = folder("gate-beside-displayed").join("displayed.mkv");
     run.env("SOURCE", file_source())
         .env("OUT", &file)
         .env("PRE_ROLL", "500000000");
     run.env(
         "SINK",
-        format!("jpegenc ! matroskamux ! filesink location={}", shown.display()),
+        format!(
+            "jpegenc ! matroskamux ! filesink location={}",
+            displayed.display()
+        ),
     );
     finish(run);
     assert_eq!(
-        played(&shown).len(),
+        played(&displayed).len(),
         labels.frames.len(),
-        "the viewer sees everything"
+        "the display gets every frame"
     );
     let recorded = played(&file).len();
     assert!((30..labels.frames.len()).contains(&recorded), "{recorded} frames");

@@ -1,4 +1,4 @@
-//! Runs the recipes of `pipelines/` for IP cameras, through a real RTSP server.
+//! Runs the scripts of `pipelines/` for IP cameras, with an RTSP server.
 
 mod common;
 
@@ -38,8 +38,8 @@ fn rtsp_to_rtsp() {
     let mut run = recipe("rtsp-to-rtsp");
     run.env("IN", server.address("rtspt", "camera"))
         .env("OUT", server.address("rtsp", "published"));
-    // Now and then rtspclientsink 1.22 waits for its own RTCP thread when the stream ends, and so for ever. What it
-    // published until then is what counts here.
+    // rtspclientsink 1.22 sometimes deadlocks with its own RTCP thread at the end of the stream. Only what it published
+    // before matters here.
     stop(run, enough);
     let received = server.received.load(Ordering::SeqCst) as usize;
     assert!(
@@ -48,7 +48,7 @@ fn rtsp_to_rtsp() {
     );
 }
 
-/// An RTSP server on the loopback interface: `/camera` plays the short scene, `/published` takes a recording.
+/// An RTSP server on the loopback interface: `/camera` plays the short scene, `/published` accepts a recording.
 struct Server {
     server: gst_rtsp_server::RTSPServer,
     main_loop: gst::glib::MainLoop,
@@ -58,7 +58,7 @@ struct Server {
 }
 
 impl Server {
-    /// The server, and what tells when the camera has sent [`ENOUGH`] frames.
+    /// Starts a server; the receiver gets a message once the camera has sent [`ENOUGH`] frames.
     fn start() -> (Self, mpsc::Receiver<()>) {
         gst::init().expect("GStreamer starts");
         let context = gst::glib::MainContext::new();
@@ -72,7 +72,7 @@ impl Server {
             "( filesrc location={} ! matroskademux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
             short_scene().0.display()
         ));
-        let (tell, enough) = mpsc::channel();
+        let (sender, enough) = mpsc::channel();
         camera.connect_media_configure(move |_, media| {
             let bin = media
                 .element()
@@ -82,11 +82,11 @@ impl Server {
                 .by_name("pay0")
                 .and_then(|p| p.static_pad("sink"))
                 .expect("the payloader has a pad");
-            let (tell, frames) = (tell.clone(), AtomicU64::new(0));
+            let (sender, frames) = (sender.clone(), AtomicU64::new(0));
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
                 if frames.fetch_add(1, Ordering::SeqCst) + 1 == ENOUGH {
-                    // Nobody listens any more when the test has failed already.
-                    let _ = tell.send(());
+                    // The receiver is gone if the test has failed already.
+                    let _ = sender.send(());
                 }
                 gst::PadProbeReturn::Ok
             });

@@ -1,6 +1,7 @@
-//! The README's property table says what the element says.
+//! The READMEs: the property table matches the element, and all relative links exist.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use gst::prelude::*;
 
@@ -23,7 +24,7 @@ fn table() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A value as people write it in a gst-launch-1.0 line.
+/// A value as written in a gst-launch-1.0 line.
 fn text(value: &gst::glib::Value) -> String {
     if let Some((_, value)) = gst::glib::EnumValue::from_value(value) {
         return value.nick().to_owned();
@@ -59,4 +60,34 @@ fn every_property_is_in_the_readme_with_its_default() {
         })
         .collect();
     assert_eq!(table(), own);
+}
+
+/// The targets of the Markdown links in `text` that are neither addresses nor anchors.
+fn relative_links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://") && !target.starts_with('#'))
+}
+
+#[test]
+fn relative_links_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut links = 0;
+    for readme in [
+        "README.md",
+        "pipelines/README.md",
+        "examples/bandwidth/README.md",
+        "examples/evaluate/README.md",
+        "src/detector/README.md",
+        "src/detector/engine/cuda/README.md",
+        "tests/bench/README.md",
+    ] {
+        let path = root.join(readme);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{readme}: {e}"));
+        for link in relative_links(&text) {
+            let target = path.with_file_name(link);
+            assert!(target.exists(), "{readme} links to {link}");
+            links += 1;
+        }
+    }
+    assert!(links > 20, "only {links} links were found");
 }

@@ -1,14 +1,14 @@
-//! What the gate saves: encoded bytes with and without it, and what became of the events.
+//! Measures what the gate saves: encoded bytes with and without it, and whether the events are kept.
 //!
 //! ```text
 //! cargo run --release -p bandwidth -- street.mp4 --labels labels.csv
 //! ```
 //!
-//! One run over the video, three recordings with the same encoder settings: everything; normal frames dropped before
-//! the encoder (as `drop-normal` of `vaeanomaly` does); everything encoded, then gated with a pre-roll. With
-//! `labels.csv` (`clip,frame,label`) it also tells, event by event, whether it was found and how much of it and of the
-//! time around it was kept. What the detector flagged, with its pre- and post-roll, must be kept to the last frame:
-//! that is counted apart from what the detector missed.
+//! One run over the video makes three recordings with the same encoder settings: all frames; normal frames dropped
+//! before the encoder (like `drop-normal` of `vaeanomaly`); all frames encoded, then gated with a pre-roll. With
+//! `labels.csv` (`clip,frame,label`) it also reports for every event whether it was found, and how much of it and of
+//! the time around it was kept. The gate must keep every frame of the detected events including pre- and post-roll;
+//! this is checked separately from what the detector missed.
 
 use std::collections::HashSet;
 use std::num::NonZeroU64;
@@ -90,29 +90,29 @@ impl Args {
     }
 }
 
-/// What went by at one place.
+/// Frames and bytes that passed one pad.
 #[derive(Default)]
-struct Seen {
+struct Passed {
     /// Running times in ns.
     times: HashSet<u64>,
     bytes: u64,
 }
 
-/// What the detector said of a frame.
+/// The result of the detector for a frame.
 #[derive(Clone, Copy)]
 struct Frame {
     /// Running time in ns.
     at: u64,
-    judged: bool,
+    labelled: bool,
     anomalous: bool,
-    /// The event that it belongs to.
+    /// The event to which it belongs.
     event: Option<u64>,
 }
 
 fn watch(
     pipeline: &gst::Pipeline,
     element: &str,
-    look: impl Fn(&gst::BufferRef, Option<u64>) + Send + Sync + 'static,
+    visit: impl Fn(&gst::BufferRef, Option<u64>) + Send + Sync + 'static,
 ) -> Result<()> {
     let pad = pipeline
         .by_name(element)
@@ -120,37 +120,37 @@ fn watch(
     let pad = pad.with_context(|| format!("no pad at {element}"))?;
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &info.data {
-            // Encoders shift timestamps together with the segment: only the running time stays.
+            // Encoders may shift timestamps together with the segment; the running time is unchanged.
             let segment = pad.sticky_event::<gst::event::Segment>(0);
             let segment = segment.and_then(|event| event.segment().clone().downcast::<gst::ClockTime>().ok());
             let at = segment.and_then(|segment| segment.to_running_time(buffer.pts()));
-            look(buffer, at.map(gst::ClockTime::nseconds));
+            visit(buffer, at.map(gst::ClockTime::nseconds));
         }
         gst::PadProbeReturn::Ok
     });
     Ok(())
 }
 
-fn count(pipeline: &gst::Pipeline, element: &str) -> Result<Arc<Mutex<Seen>>> {
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let list = Arc::clone(&seen);
+fn count(pipeline: &gst::Pipeline, element: &str) -> Result<Arc<Mutex<Passed>>> {
+    let passed = Arc::new(Mutex::new(Passed::default()));
+    let list = Arc::clone(&passed);
     watch(pipeline, element, move |buffer, at| {
-        let mut seen = list.lock().expect("no watcher panics");
-        seen.times.extend(at);
-        seen.bytes += buffer.size() as u64;
+        let mut passed = list.lock().expect("no pad probe panics");
+        passed.times.extend(at);
+        passed.bytes += buffer.size() as u64;
     })?;
-    Ok(seen)
+    Ok(passed)
 }
 
 fn find(pipeline: &gst::Pipeline) -> Result<Arc<Mutex<Vec<Frame>>>> {
     let found = Arc::new(Mutex::new(Vec::new()));
     let list = Arc::clone(&found);
-    watch(pipeline, "judged", move |buffer, at| {
+    watch(pipeline, "labelled", move |buffer, at| {
         let result = FrameResult::read(buffer);
         let label = result.as_ref().and_then(|result| result.prediction.label);
-        list.lock().expect("no watcher panics").push(Frame {
+        list.lock().expect("no pad probe panics").push(Frame {
             at: at.unwrap_or(0),
-            judged: label.is_some(),
+            labelled: label.is_some(),
             anomalous: label == Some(Label::Anomaly),
             event: result.and_then(|result| result.event_id).map(NonZeroU64::get),
         });
@@ -167,7 +167,7 @@ fn pipeline(args: &Args) -> Result<gst::Pipeline> {
     let alive = nanoseconds(args.keepalive);
     let line = format!(
         "filesrc name=video ! decodebin ! videoconvert ! video/x-raw,format=I420 ! vaeanomaly {detector} \
-         ! identity name=judged ! tee name=all \
+         ! identity name=labelled ! tee name=all \
          all. ! queue ! {encoder} ! identity name=everything \
          ! vaeanomalygate pre-roll={pre} post-roll={post} keepalive-interval={alive} ! fakesink name=gated sync=false async=false \
          all. ! queue ! vaeanomalygate pre-roll=0 post-roll={post} keepalive-interval={alive} ! {encoder} \
@@ -177,10 +177,10 @@ fn pipeline(args: &Args) -> Result<gst::Pipeline> {
     let pipeline = pipeline
         .downcast::<gst::Pipeline>()
         .map_err(|_| anyhow!("not a pipeline"))?;
-    let video = args.video.to_str().context("the path is no text")?;
+    let video = args.video.to_str().context("the path is not UTF-8")?;
     pipeline
         .by_name("video")
-        .context("it is in the line")?
+        .context("the element exists")?
         .set_property("location", video);
     Ok(pipeline)
 }
@@ -220,7 +220,7 @@ fn read_events(file: &Path, clip: Option<&str>) -> Result<Vec<Range<usize>>> {
             return Err(wrong());
         };
         if clip.is_none() && only.is_some_and(|only| only != name) {
-            bail!("{} has several clips: say which one with --clip", file.display());
+            bail!("{} has several clips: select one with --clip", file.display());
         }
         if *only.get_or_insert(name) != name || label != "1" {
             continue;
@@ -254,8 +254,8 @@ fn flagged(frames: &[Frame]) -> Vec<Range<usize>> {
     events.into_iter().map(|(_, event)| event).collect()
 }
 
-/// How many frames the gate had to keep for the detector's events, and how many of these it did not keep.
-fn check_gate(args: &Args, frames: &[Frame], kept: &Seen) -> (usize, usize) {
+/// Number of frames that the gate had to keep for the detected events, and how many of them it dropped.
+fn check_gate(args: &Args, frames: &[Frame], kept: &Passed) -> (usize, usize) {
     let rolls = |event: &Range<usize>| {
         let start = frames[event.start].at as f64 / 1e9 - args.pre_roll;
         let end = frames
@@ -263,24 +263,24 @@ fn check_gate(args: &Args, frames: &[Frame], kept: &Seen) -> (usize, usize) {
             .map_or(f64::MAX, |next| next.at as f64 / 1e9);
         start..end + args.post_roll
     };
-    let stretches: Vec<_> = flagged(frames).iter().map(rolls).collect();
-    let wanted = |frame: &&Frame| {
+    let spans: Vec<_> = flagged(frames).iter().map(rolls).collect();
+    let required = |frame: &&Frame| {
         let at = frame.at as f64 / 1e9;
-        frame.event.is_some() || stretches.iter().any(|stretch| stretch.contains(&at))
+        frame.event.is_some() || spans.iter().any(|span| span.contains(&at))
     };
-    let wanted: Vec<_> = frames.iter().filter(wanted).collect();
-    let lost = wanted.iter().filter(|frame| !kept.times.contains(&frame.at));
-    (wanted.len(), lost.count())
+    let required: Vec<_> = frames.iter().filter(required).collect();
+    let dropped = required.iter().filter(|frame| !kept.times.contains(&frame.at));
+    (required.len(), dropped.count())
 }
 
 /// Whether every frame of an event was kept.
-fn is_whole(event: &Range<usize>, frames: &[Frame], kept: &Seen) -> bool {
+fn is_whole(event: &Range<usize>, frames: &[Frame], kept: &Passed) -> bool {
     let event = frames.get(event.clone()).unwrap_or_default();
     !event.is_empty() && event.iter().all(|frame| kept.times.contains(&frame.at))
 }
 
-/// What became of one labelled event: when it was found, how much of it was kept, and of the time around it.
-fn report_event(event: &Range<usize>, frames: &[Frame], kept: &Seen) {
+/// Prints for a labelled event when it was found, and how much of it and of the time around it was kept.
+fn report_event(event: &Range<usize>, frames: &[Frame], kept: &Passed) {
     let seconds = |index: usize| frames.get(index).map_or(0.0, |frame| frame.at as f64 / 1e9);
     let is_kept = |frame: &&Frame| kept.times.contains(&frame.at);
     let during = &frames[event.start.min(frames.len())..event.end.min(frames.len())];
@@ -324,32 +324,32 @@ fn main() -> Result<()> {
     let pipeline = pipeline(&args)?;
     let found = find(&pipeline)?;
     let rows = [
-        ("everything", "everything"),
+        ("all frames", "everything"),
         ("normal frames dropped before the encoder", "dropped"),
         ("gated behind the encoder", "gated"),
     ];
-    let seen: Vec<_> = rows
+    let passed: Vec<_> = rows
         .iter()
         .map(|(_, element)| count(&pipeline, element))
         .collect::<Result<_>>()?;
     play(&pipeline)?;
 
-    let frames = std::mem::take(&mut *found.lock().expect("no watcher panics"));
+    let frames = std::mem::take(&mut *found.lock().expect("no pad probe panics"));
     let ready = frames
         .iter()
-        .position(|frame| frame.judged)
+        .position(|frame| frame.labelled)
         .unwrap_or(frames.len());
-    let judged = |event: &Range<usize>| event.start >= ready && event.end <= frames.len();
-    let events: Option<Vec<_>> = events.map(|events| events.into_iter().filter(judged).collect());
-    let seen: Vec<Seen> = seen
+    let labelled = |event: &Range<usize>| event.start >= ready && event.end <= frames.len();
+    let events: Option<Vec<_>> = events.map(|events| events.into_iter().filter(labelled).collect());
+    let passed: Vec<Passed> = passed
         .iter()
-        .map(|seen| std::mem::take(&mut *seen.lock().expect("no watcher panics")))
+        .map(|passed| std::mem::take(&mut *passed.lock().expect("no pad probe panics")))
         .collect();
 
     println!("| what is kept | frames | bytes | share | times smaller | events kept whole |");
     println!("|---|---:|---:|---:|---:|---:|");
-    for ((name, _), kept) in rows.iter().zip(&seen) {
-        let share = kept.bytes as f64 / seen[0].bytes.max(1) as f64;
+    for ((name, _), kept) in rows.iter().zip(&passed) {
+        let share = kept.bytes as f64 / passed[0].bytes.max(1) as f64;
         let whole = |events: &Vec<_>| {
             let whole = events
                 .iter()
@@ -366,17 +366,17 @@ fn main() -> Result<()> {
             events.as_ref().map_or("unknown".into(), whole),
         );
     }
-    report(&args, &frames, events.as_deref().unwrap_or_default(), &seen[2]);
+    report(&args, &frames, events.as_deref().unwrap_or_default(), &passed[2]);
     Ok(())
 }
 
-/// How well the detector did, and whether the gate did what it was told to.
-fn report(args: &Args, frames: &[Frame], events: &[Range<usize>], gated: &Seen) {
+/// Prints the detection results and the check of the gate.
+fn report(args: &Args, frames: &[Frame], events: &[Range<usize>], gated: &Passed) {
     let flagged = flagged(frames);
-    let (wanted, lost) = check_gate(args, frames, gated);
+    let (required, dropped) = check_gate(args, frames, gated);
     println!();
     println!(
-        "The detector told of {} events; of their {wanted} frames, rolls included, the gate lost {lost}.",
+        "{} events were detected; of their {required} frames, pre- and post-roll included, the gate dropped {dropped}.",
         flagged.len()
     );
     if events.is_empty() {

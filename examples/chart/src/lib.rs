@@ -21,11 +21,11 @@ const MARGIN_BOTTOM: f64 = 46.0;
 /// Available on Debian with `fonts-dejavu-core`; browsers use the first that they have.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
-/// How an axis writes its tick labels.
+/// Format of the tick labels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ticks {
     Number,
-    /// Seconds, written `m:ss` (or `h:mm:ss`).
+    /// Seconds as `m:ss` or `h:mm:ss`.
     Time,
 }
 
@@ -48,9 +48,9 @@ impl Axis {
         }
     }
 
-    /// A round distance that gives at most `wanted` intervals.
-    fn step(&self, wanted: usize) -> f64 {
-        let raw = (self.max - self.min) / wanted.max(1) as f64;
+    /// A round step with at most `intervals` intervals.
+    fn step(&self, intervals: usize) -> f64 {
+        let raw = (self.max - self.min) / intervals.max(1) as f64;
         if self.ticks == Ticks::Time {
             const STEPS: [f64; 14] = [
                 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
@@ -67,8 +67,8 @@ impl Axis {
             .unwrap_or(power)
     }
 
-    fn positions(&self, wanted: usize) -> Vec<f64> {
-        let step = self.step(wanted);
+    fn positions(&self, intervals: usize) -> Vec<f64> {
+        let step = self.step(intervals);
         let first = (self.min / step - 1e-9).ceil() as i64;
         let last = (self.max / step + 1e-9).floor() as i64;
         (first..=last).map(|i| i as f64 * step).collect()
@@ -110,10 +110,10 @@ struct Series {
     item: Item,
 }
 
-/// A chart under construction; every method returns it, [`Chart::svg`] draws it.
+/// A builder of a chart; [`Chart::svg`] draws it.
 ///
-/// Items are drawn in layers (bands, bars, lines, thresholds, points) whatever the order of the calls;
-/// an item with an empty label stays out of the legend, equal labels share one entry.
+/// Items are drawn in layers (bands, bars, lines, thresholds, points), independent of the order of the calls. Items with
+/// an empty label are not in the legend; equal labels share one entry.
 #[derive(Clone, Debug)]
 pub struct Chart {
     title: String,
@@ -143,7 +143,7 @@ impl Chart {
         self
     }
 
-    /// The horizontal axis in seconds, written as `m:ss`.
+    /// The horizontal axis in seconds, labelled as `m:ss`.
     pub fn time_axis(mut self, label: &str, min: f64, max: f64) -> Self {
         self.x = Axis::new(label, min, max, Ticks::Time);
         self
@@ -160,7 +160,7 @@ impl Chart {
         self.with(label, color, Item::Band { from, to })
     }
 
-    /// A polyline. A point that is not finite interrupts it; long lines are thinned to what can be seen.
+    /// A polyline. Non-finite points interrupt it; points closer than a pixel are merged.
     pub fn line(self, label: &str, points: impl IntoIterator<Item = (f64, f64)>, color: &str) -> Self {
         self.with(label, color, Item::Line(points.into_iter().collect()))
     }
@@ -228,9 +228,9 @@ impl Chart {
     fn draw_axes(&self, svg: &mut String) {
         let (left, right) = (MARGIN_LEFT, self.width - MARGIN_RIGHT);
         let (top, bottom) = (MARGIN_TOP, self.height - MARGIN_BOTTOM);
-        let wanted_x = ((right - left) / 80.0) as usize;
-        let step = self.x.step(wanted_x);
-        for value in self.x.positions(wanted_x) {
+        let intervals_x = ((right - left) / 80.0) as usize;
+        let step = self.x.step(intervals_x);
+        for value in self.x.positions(intervals_x) {
             let x = self.px(value);
             let text = self.x.text(value, step);
             let _ = writeln!(
@@ -240,9 +240,9 @@ impl Chart {
                 bottom + 19.0
             );
         }
-        let wanted_y = ((bottom - top) / 36.0) as usize;
-        let step = self.y.step(wanted_y);
-        for value in self.y.positions(wanted_y) {
+        let intervals_y = ((bottom - top) / 36.0) as usize;
+        let step = self.y.step(intervals_y);
+        for value in self.y.positions(intervals_y) {
             let y = self.py(value);
             let text = self.y.text(value, step);
             let _ = writeln!(
@@ -266,8 +266,8 @@ impl Chart {
         );
     }
 
-    fn draw_layer(&self, svg: &mut String, wanted: impl Fn(&Item) -> bool) {
-        for series in self.series.iter().filter(|s| wanted(&s.item)) {
+    fn draw_layer(&self, svg: &mut String, selected: impl Fn(&Item) -> bool) {
+        for series in self.series.iter().filter(|s| selected(&s.item)) {
             self.draw_series(svg, series);
         }
     }
@@ -318,7 +318,7 @@ impl Chart {
         };
     }
 
-    /// Path data; of all points that fall on one pixel column the first, lowest, highest and last remain.
+    /// Path data; of the points in one half-pixel column, the first, lowest, highest and last are kept.
     fn path(&self, points: &[(f64, f64)]) -> String {
         let mut data = String::new();
         let mut pen_down = false;
@@ -354,7 +354,7 @@ impl Chart {
             }
             seen.push(&series.label);
             let color = &series.color;
-            let mark = match series.item {
+            let symbol = match series.item {
                 Item::Band { .. } | Item::Bars(_) => {
                     format!("<rect x=\"{x:.1}\" y=\"34\" width=\"18\" height=\"11\" fill=\"{color}\"/>")
                 }
@@ -374,7 +374,7 @@ impl Chart {
             let label = escape(&series.label);
             let _ = writeln!(
                 svg,
-                "{mark}<text x=\"{:.1}\" y=\"44\" fill=\"#333\">{label}</text>",
+                "{symbol}<text x=\"{:.1}\" y=\"44\" fill=\"#333\">{label}</text>",
                 x + 23.0
             );
             x += 23.0 + 7.2 * series.label.chars().count() as f64 + 18.0;

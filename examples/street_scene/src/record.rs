@@ -1,11 +1,11 @@
-//! Pictures into an encoded file: appsrc, x264, a muxer.
+//! Encodes images into a file: appsrc, x264, a muxer.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 
-/// How to encode, and where to.
+/// Settings of a recording.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `.mp4` or `.mkv`.
@@ -17,7 +17,7 @@ pub struct Settings {
     pub bitrate: u32,
 }
 
-/// A running encoder; pictures go in one by one.
+/// A running encoder that takes one image at a time.
 pub struct Recorder {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
@@ -67,16 +67,16 @@ impl Recorder {
         })
     }
 
-    /// Encodes one picture: RGBx rows without padding.
-    pub fn push(&mut self, picture: &[u8]) -> Result<()> {
-        let mut buffer = gst::Buffer::from_slice(picture.to_vec());
+    /// Encodes one image: RGBx rows without padding.
+    pub fn push(&mut self, image: &[u8]) -> Result<()> {
+        let mut buffer = gst::Buffer::from_slice(image.to_vec());
         let time = |frame: u64| {
             let second = gst::ClockTime::SECOND.nseconds();
             frame.mul_div_round(second * self.fps.denom() as u64, self.fps.numer() as u64)
         };
         let (from, to) = (time(self.frame), time(self.frame + 1));
         let (Some(from), Some(to)) = (from, to) else {
-            bail!("frame {} is too late for a clock", self.frame)
+            bail!("frame {} is beyond the range of timestamps", self.frame)
         };
         let buffer_ref = buffer.get_mut().context("the new buffer is shared")?;
         buffer_ref.set_pts(gst::ClockTime::from_nseconds(from));
@@ -86,11 +86,11 @@ impl Recorder {
             Ok(_) => Ok(()),
             Err(flow) => Err(self
                 .failure()
-                .unwrap_or_else(|| anyhow!("the encoder refused a frame: {flow}"))),
+                .unwrap_or_else(|| anyhow!("the encoder rejected a frame: {flow}"))),
         }
     }
 
-    /// Writes the file's end and closes it.
+    /// Completes and closes the file.
     pub fn finish(self) -> Result<()> {
         self.source.end_of_stream()?;
         let bus = self.pipeline.bus().context("the pipeline has no bus")?;
@@ -102,7 +102,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The error that stopped the pipeline, if one waits on the bus.
+    /// The pending error message of the pipeline, if any.
     fn failure(&self) -> Option<anyhow::Error> {
         let message = self.pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
         match message.view() {
@@ -114,7 +114,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // A pipeline that is going away can only be stopped; there is nobody to tell when that fails.
+        // Nothing can be done if stopping fails.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }

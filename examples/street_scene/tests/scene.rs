@@ -1,4 +1,4 @@
-//! The labelled scene itself: the same at every frame rate, alive, with a ground truth that holds.
+//! The labelled scene: independent of the frame rate, always moving, with correct ground truth.
 
 use std::collections::HashSet;
 
@@ -16,33 +16,33 @@ fn config() -> Config {
 }
 
 fn scene(config: &Config) -> Scene {
-    Scene::new(config).expect("the configuration is good")
+    Scene::new(config).expect("the configuration is valid")
 }
 
-/// Mean absolute difference of two pictures, in 8-bit steps.
+/// Mean absolute difference of two images in 8-bit levels.
 fn difference(a: &[u8], b: &[u8]) -> f64 {
     let sum: u64 = a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     sum as f64 / a.len() as f64
 }
 
 #[test]
-fn the_same_seed_gives_the_same_pictures_in_any_order() {
+fn the_same_seed_gives_the_same_images_in_any_order() {
     let (mut a, mut b) = (scene(&config()), scene(&config()));
     let later = a.render(7.3).to_vec();
     b.render(1.0);
     assert!(
         later == b.render(7.3),
-        "the picture depends on what was rendered before"
+        "the image depends on what was rendered before"
     );
     let mut other = scene(&Config { seed: 4, ..config() });
     assert!(
         difference(&later, other.render(7.3)) > 1.0,
-        "another seed gives the same picture"
+        "another seed gives the same image"
     );
 }
 
 #[test]
-fn the_street_is_alive_and_never_a_still() {
+fn the_street_moves_all_the_time() {
     let mut quiet = scene(&Config {
         noise: 0.0,
         ..config()
@@ -84,9 +84,9 @@ fn every_kind_is_visible_for_a_while_after_the_lead_in() {
     for event in &labels.events {
         let frames = event.last_frame - event.first_frame + 1;
         assert!(frames >= 12, "{event:?} lasts {frames} frames");
-        let place = event.place;
-        assert!(place.left >= 0.0 && place.right <= 320.0 && place.top >= 0.0 && place.bottom <= 180.0);
-        assert!(place.area() > 60.0, "{event:?} covers {} pixels", place.area());
+        let region = event.region;
+        assert!(region.left >= 0.0 && region.right <= 320.0 && region.top >= 0.0 && region.bottom <= 180.0);
+        assert!(region.area() > 60.0, "{event:?} covers {} pixels", region.area());
     }
     let labelled = labels.frames.iter().filter(|label| **label).count() as u64;
     let spans: u64 = labels
@@ -97,9 +97,9 @@ fn every_kind_is_visible_for_a_while_after_the_lead_in() {
     assert_eq!(labelled, spans, "events overlap or are interrupted");
 }
 
-/// The labelled box is where the picture differs from the same street without anomalies.
+/// The labelled box is where the image differs from the same street without anomalies.
 #[test]
-fn the_place_of_an_anomaly_is_where_the_picture_differs() {
+fn the_region_of_an_anomaly_is_where_the_image_differs() {
     let quiet = |events| Config {
         noise: 0.0,
         events,
@@ -117,13 +117,14 @@ fn the_place_of_an_anomaly_is_where_the_picture_differs() {
         .map(|i| ((i % 320) as f32, (i / 320) as f32))
         .collect();
     assert!(changed.len() > 60, "{} pixels differ", changed.len());
-    let place = event.place;
+    let region = event.region;
     let near = changed.iter().filter(|(x, y)| {
-        (place.left - 3.0..place.right + 3.0).contains(x) && (place.top - 3.0..place.bottom + 3.0).contains(y)
+        (region.left - 3.0..region.right + 3.0).contains(x)
+            && (region.top - 3.0..region.bottom + 3.0).contains(y)
     });
     assert!(
         near.count() * 10 > changed.len() * 6,
-        "the person is not in {place:?}"
+        "the person is not in {region:?}"
     );
 }
 
@@ -142,14 +143,14 @@ fn csv_files_have_the_documented_columns() {
 }
 
 #[test]
-fn bad_configurations_are_refused_with_the_numbers() {
-    let refuse = |config: Config| Scene::new(&config).err().expect("must be refused");
-    let reason = refuse(Config {
+fn errors_of_the_configuration_name_value_and_range() {
+    let error = |config: Config| Scene::new(&config).err().expect("an error");
+    let reason = error(Config {
         width: 20,
         ..config()
     });
     assert!(reason.contains("64x36") && reason.contains("20x180"), "{reason}");
-    let reason = refuse(Config {
+    let reason = error(Config {
         duration: Some(10.0),
         ..config()
     });

@@ -8,7 +8,7 @@ use super::cyclist::{self, Cyclist};
 use super::person::{self, Look, Pose};
 use super::vehicle::{self, Vehicle};
 
-/// A place at a time; times are seconds after the track's start.
+/// A position at a time in seconds after the start of the track.
 #[derive(Clone, Copy, Debug)]
 pub struct Waypoint {
     pub t: f32,
@@ -17,7 +17,7 @@ pub struct Waypoint {
     pub z: f32,
 }
 
-/// A way through the scene, straight between its points.
+/// A piecewise linear path through the scene.
 #[derive(Clone, Debug)]
 pub struct Track {
     /// Scene time of the first waypoint, in seconds.
@@ -25,24 +25,24 @@ pub struct Track {
     points: Vec<Waypoint>,
     /// Distance along the track at each waypoint, in metres.
     distance: Vec<f32>,
-    /// Gentle deviation across the way: amplitude in metres and phase.
+    /// Small lateral deviation: amplitude in metres, and phase.
     sway: (f32, f32),
 }
 
-/// Where something is at one moment.
+/// Position and motion at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Position {
     pub x: f32,
     pub y: f32,
     pub z: f32,
     pub facing: f32,
-    /// Metres since the start.
+    /// Distance from the start in metres.
     pub travelled: f32,
     pub moving: bool,
 }
 
 impl Track {
-    /// A track through `points`, of which there must be at least two in rising time.
+    /// A track through `points`, at least two, in ascending order of time.
     pub fn new(start: f64, points: Vec<Waypoint>, sway: (f32, f32)) -> Self {
         let mut distance = vec![0.0];
         for pair in points.windows(2) {
@@ -57,18 +57,18 @@ impl Track {
         }
     }
 
-    /// On the ground through (x, z) pairs at `speed` metres a second; a repeated pair waits `pause` seconds.
-    pub fn walk(start: f64, speed: f32, pause: f32, places: &[(f32, f32)], sway: (f32, f32)) -> Self {
+    /// A track on the ground through (x, z) points at `speed` metres per second; a repeated point is a pause of `pause` seconds.
+    pub fn walk(start: f64, speed: f32, pause: f32, points: &[(f32, f32)], sway: (f32, f32)) -> Self {
         let mut t = 0.0;
-        let mut points: Vec<Waypoint> = Vec::with_capacity(places.len());
-        for &(x, z) in places {
-            if let Some(last) = points.last() {
+        let mut waypoints: Vec<Waypoint> = Vec::with_capacity(points.len());
+        for &(x, z) in points {
+            if let Some(last) = waypoints.last() {
                 let step = ((x - last.x).powi(2) + (z - last.z).powi(2)).sqrt();
                 t += if step > 0.0 { step / speed } else { pause };
             }
-            points.push(Waypoint { t, x, y: 0.0, z });
+            waypoints.push(Waypoint { t, x, y: 0.0, z });
         }
-        Self::new(start, points, sway)
+        Self::new(start, waypoints, sway)
     }
 
     /// Scene time of the last waypoint.
@@ -81,8 +81,8 @@ impl Track {
         self.start + f64::from(self.points[waypoint].t)
     }
 
-    /// The place at scene time `t`; `None` before the start and after the end.
-    pub fn at(&self, t: f64) -> Option<Place> {
+    /// The position at scene time `t`; `None` before the start and after the end.
+    pub fn at(&self, t: f64) -> Option<Position> {
         let local = (t - self.start) as f32;
         if t < self.start || t > self.end() {
             return None;
@@ -100,7 +100,7 @@ impl Track {
             .rev()
             .find(|p| (p[1].x - p[0].x).abs() > 1e-3);
         let facing = ahead.map_or(1.0, |p| (p[1].x - p[0].x).signum());
-        Some(Place {
+        Some(Position {
             x: a.x + (b.x - a.x) * share,
             y: a.y + (b.y - a.y) * share,
             z: a.z + (b.z - a.z) * share + self.sway.0 * (travelled * 0.35 + self.sway.1).sin(),
@@ -111,7 +111,7 @@ impl Track {
     }
 }
 
-/// What an actor looks like.
+/// The appearance of an actor.
 #[derive(Clone, Debug)]
 pub enum Figure {
     Person { look: Look, running: bool },
@@ -125,7 +125,7 @@ pub enum Figure {
 pub struct Actor {
     pub figure: Figure,
     pub track: Track,
-    /// Scene time at which a throwing arm is highest.
+    /// Scene time of the highest point of a throw.
     pub throws_at: Option<f64>,
 }
 
@@ -138,16 +138,16 @@ impl Actor {
         }
     }
 
-    /// Draws the actor at its place.
-    pub fn draw(&self, canvas: &mut Canvas<'_>, camera: &Camera, t: f64, place: &Place) {
-        let Place {
+    /// Draws the actor at a position.
+    pub fn draw(&self, canvas: &mut Canvas<'_>, camera: &Camera, t: f64, position: &Position) {
+        let Position {
             x,
             y,
             z,
             facing,
             travelled,
             moving,
-        } = *place;
+        } = *position;
         match &self.figure {
             Figure::Person { look, running } => {
                 let gait = if !moving {
@@ -173,13 +173,13 @@ impl Actor {
             }
             Figure::Cyclist(look) => cyclist::draw(canvas, camera, look, x, z, facing, travelled),
             Figure::Vehicle(look) => vehicle::draw(canvas, camera, look, x, z, facing, travelled),
-            Figure::Ball { radius } => draw_ball(canvas, camera, place, *radius),
+            Figure::Ball { radius } => draw_ball(canvas, camera, position, *radius),
             Figure::Crate => draw_crate(canvas, camera, x, z),
         }
     }
 
-    /// The rectangle it covers in the picture.
-    pub fn bounds(&self, camera: &Camera, place: &Place) -> Rect {
+    /// Its bounding box in the image.
+    pub fn bounds(&self, camera: &Camera, position: &Position) -> Rect {
         let (width, height, depth) = match &self.figure {
             Figure::Person { look, running } => (if *running { 1.0 } else { 0.62 }, look.height, 0.3),
             Figure::Cyclist(_) => (1.75, 1.78, 0.3),
@@ -190,19 +190,19 @@ impl Actor {
             Figure::Ball { radius } => (2.0 * radius, 2.0 * radius, 0.0),
             Figure::Crate => (1.15, 1.05, 0.8),
         };
-        camera.bounds([place.x, place.y, place.z], width, height, depth)
+        camera.bounds([position.x, position.y, position.z], width, height, depth)
     }
 }
 
 /// A big striped ball that turns as it flies and rolls.
-fn draw_ball(canvas: &mut Canvas<'_>, camera: &Camera, place: &Place, radius: f32) {
-    let ground = camera.xy([place.x + 0.6 * place.y, 0.0, place.z + 0.3 * place.y]);
-    let scale = camera.scale([place.x, place.y, place.z]);
-    let (cx, cy) = camera.xy([place.x, place.y + radius, place.z]);
+fn draw_ball(canvas: &mut Canvas<'_>, camera: &Camera, position: &Position, radius: f32) {
+    let ground = camera.xy([position.x + 0.6 * position.y, 0.0, position.z + 0.3 * position.y]);
+    let scale = camera.scale([position.x, position.y, position.z]);
+    let (cx, cy) = camera.xy([position.x, position.y + radius, position.z]);
     let r = radius * scale;
     canvas.ellipse_alpha(ground, r, r * 0.42, Rgb(0.05, 0.05, 0.06), 0.32);
     canvas.ellipse((cx, cy), r, r, Rgb::hex(0xf2efe6));
-    let turn = place.facing * place.travelled / radius;
+    let turn = position.facing * position.travelled / radius;
     for k in 0..3 {
         let from = turn + TAU * k as f32 / 3.0;
         let mut wedge = vec![(cx, cy)];

@@ -1,6 +1,6 @@
-//! The planted anomalies: what happens, when, and what in it is the anomaly.
+//! The planted anomalies.
 
-use super::actor::{Actor, Figure, Place, Track, Waypoint};
+use super::actor::{Actor, Figure, Position, Track, Waypoint};
 use super::camera::Camera;
 use super::canvas::Rgb;
 use super::cyclist::Cyclist;
@@ -10,20 +10,20 @@ use super::random::Random;
 use super::traffic::across;
 use super::vehicle::{Body, Vehicle};
 
-/// What can go wrong in the street.
+/// Kinds of anomalies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Somebody cycles on the promenade.
+    /// A person cycles on the promenade.
     Cyclist,
-    /// Somebody runs on the promenade.
+    /// A person runs on the promenade.
     Runner,
     /// A big ball is thrown and bounces across promenade and lawn.
     Thrown,
-    /// Somebody walks on the lawn, where nobody walks.
+    /// A person walks on the lawn, which is otherwise empty.
     Trespasser,
     /// A box is wheeled in, left behind, and taken away later.
     ObjectLeft,
-    /// A car comes down the near lane against the traffic, and in a hurry.
+    /// A car drives fast down the near lane against the traffic.
     WrongWayCar,
 }
 
@@ -54,12 +54,12 @@ impl Kind {
     }
 }
 
-/// One planted anomaly with everybody who takes part.
+/// One planted anomaly with all actors involved.
 #[derive(Clone, Debug)]
 pub struct Anomaly {
     pub kind: Kind,
     pub actors: Vec<Actor>,
-    /// Which of the actors is the anomaly; the others are extras.
+    /// Index of the actor that is the anomaly.
     pub subject: usize,
 }
 
@@ -86,19 +86,19 @@ impl Anomaly {
         &self.actors[self.subject]
     }
 
-    /// Whether a normal car would collide with this anomaly, and therefore stays away.
+    /// Whether a normal car would collide with this anomaly and must be left out.
     pub fn displaces(&self, normal: &Actor) -> bool {
         const MARGIN: f64 = 1.5;
         let (a, b) = (&self.subject().track, &normal.track);
         let same_time = a.start - MARGIN < b.end() && b.start < a.end() + MARGIN;
-        let same_lane = |place: Place| (place.z - NEAR_LANE).abs() < 0.6;
+        let same_lane = |position: Position| (position.z - NEAR_LANE).abs() < 0.6;
         self.kind == Kind::WrongWayCar
             && matches!(normal.figure, Figure::Vehicle(_))
             && same_time
             && b.at(b.start).is_some_and(same_lane)
     }
 
-    /// Scene time at which the last of it is gone.
+    /// Scene time at which the last actor is gone.
     pub fn end(&self) -> f64 {
         self.actors.iter().map(|a| a.track.end()).fold(f64::MIN, f64::max)
     }
@@ -148,12 +148,12 @@ fn trespasser(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     } else {
         (right, left)
     };
-    let places = [(from, z), (middle, z - 0.4), (middle, z - 0.4), (to, z + 0.3)];
+    let points = [(from, z), (middle, z - 0.4), (middle, z - 0.4), (to, z + 0.3)];
     let track = Track::walk(
         start,
         random.range(1.3, 1.6),
         random.range(1.0, 2.0),
-        &places,
+        &points,
         (0.0, 0.0),
     );
     vec![Actor::new(Figure::Person { look, running: false }, track)]
@@ -169,13 +169,13 @@ fn wrong_way_car(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor>
     vec![Actor::new(Figure::Vehicle(vehicle), track)]
 }
 
-/// A ball thrown by somebody on the promenade: flight, bounces, rolling out of the picture.
+/// A ball thrown by a person on the promenade: it flies, bounces, and rolls out of the view.
 fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     let z = random.range(14.4, 15.0);
     let (left, right) = camera.span(z, 1.2);
     let x = left + (right - left) * random.range(0.22, 0.28);
-    let places = [(left, z), (x, z), (x, z), (right, z)];
-    let walk = Track::walk(start, 1.35, 1.4, &places, (0.0, 0.0));
+    let points = [(left, z), (x, z), (x, z), (right, z)];
+    let walk = Track::walk(start, 1.35, 1.4, &points, (0.0, 0.0));
     let throw = walk.time_at(1) + 0.7;
     let mut thrower = Actor::new(
         Figure::Person {
@@ -224,7 +224,7 @@ fn thrown(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     vec![ball, thrower]
 }
 
-/// A box is wheeled in by one person, stands alone, and is wheeled away by another.
+/// A box is wheeled in by one person, stands unattended, and is wheeled away by another.
 fn object_left(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
     let (z, speed) = (13.75, 1.25);
     let rest = random.range(9.0, 12.0);
@@ -242,7 +242,7 @@ fn object_left(camera: &Camera, random: &mut Random, start: f64) -> Vec<Actor> {
         look.bag = Bag::None;
         Figure::Person { look, running: false }
     };
-    // The first comes pushing, turns round and leaves; the second comes, and pushes it away.
+    // The first person pushes the box in and leaves; the second comes and pushes it away.
     let bring = Track::walk(
         start,
         speed,

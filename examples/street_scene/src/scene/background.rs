@@ -1,4 +1,4 @@
-//! Everything that stands still, drawn once: ground and houses by casting rays, street furniture on top.
+//! The static part of the scene: ground and houses by ray casting, and street furniture.
 
 use tiny_skia::{Pixmap, PremultipliedColorU8};
 
@@ -7,13 +7,13 @@ use super::canvas::{Canvas, Rgb};
 use super::layout::{BENCH, BIN, FACADE, LAMPS, TREES};
 use super::{facade, ground};
 
-/// Rays a pixel and direction.
+/// Rays per pixel in each direction.
 const SAMPLES: u32 = 3;
 
 /// The empty street.
 pub fn draw(camera: &Camera) -> Pixmap {
     let (width, height) = (camera.width as u32, camera.height as u32);
-    let mut pixmap = Pixmap::new(width, height).expect("the picture's size is checked by the caller");
+    let mut pixmap = Pixmap::new(width, height).expect("the caller checks the size");
     for (i, pixel) in pixmap.pixels_mut().iter_mut().enumerate() {
         let (x, y) = (i as u32 % width, i as u32 / width);
         let Rgb(r, g, b) = sample(camera, x, y).shade(vignette(camera, x, y));
@@ -38,7 +38,7 @@ fn sample(camera: &Camera, x: u32, y: u32) -> Rgb {
     sum.shade(1.0 / (SAMPLES * SAMPLES) as f32)
 }
 
-/// The colour of the ray through a place of the picture: ground or front of the houses, with haze far away.
+/// The colour of the ray through a point of the image: ground or facade, with haze in the distance.
 fn cast(camera: &Camera, x: f32, y: f32) -> Rgb {
     let origin = camera.position();
     let ray = camera.ray(x, y);
@@ -57,7 +57,7 @@ fn cast(camera: &Camera, x: f32, y: f32) -> Rgb {
     color.mix(Rgb::hex(0xb8bfc6), haze)
 }
 
-/// A lens loses a little light in the corners.
+/// Vignetting of the lens.
 fn vignette(camera: &Camera, x: u32, y: u32) -> f32 {
     let u = (x as f32 - camera.width / 2.0) / camera.width;
     let v = (y as f32 - camera.height / 2.0) / camera.width;

@@ -6,15 +6,15 @@
 const YAW: f32 = 0.20;
 /// Angle by which the view looks down, in radians.
 const PITCH: f32 = 0.30;
-/// Place of the camera: x along the street and height above the ground, in metres; z is 0.
+/// Position of the camera: x along the street and height above the ground, in metres; z is 0.
 const ALONG: f32 = 3.2;
 const HEIGHT: f32 = 7.0;
-/// Focal length as a share of the picture's width (or of 16/9 of its height, when that is more).
+/// Focal length as a share of the image width, or of 16/9 of the image height if that is larger.
 const FOCAL: f32 = 0.9;
 
 pub type Point3 = [f32; 3];
 
-/// A point in the picture with its distance along the optical axis.
+/// A point in the image with its distance along the optical axis.
 #[derive(Clone, Copy, Debug)]
 pub struct Projected {
     pub x: f32,
@@ -22,7 +22,7 @@ pub struct Projected {
     pub depth: f32,
 }
 
-/// An axis-parallel rectangle in the picture, in pixels.
+/// An axis-parallel rectangle in the image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rect {
     pub left: f32,
@@ -77,7 +77,7 @@ fn dot(a: Point3, b: Point3) -> f32 {
 }
 
 impl Camera {
-    /// A camera whose picture is `width` x `height` pixels.
+    /// A camera with an image of `width` x `height` pixels.
     pub fn new(width: u32, height: u32) -> Self {
         let (width, height) = (width as f32, height as f32);
         let (sy, cy) = YAW.sin_cos();
@@ -96,7 +96,7 @@ impl Camera {
         [ALONG, HEIGHT, 0.0]
     }
 
-    /// Where a point of the world falls in the picture. Points behind the camera are held just in front of it.
+    /// Projects a point of the world into the image. Points behind the camera are moved just in front of it.
     pub fn project(&self, p: Point3) -> Projected {
         let d = [p[0] - ALONG, p[1] - HEIGHT, p[2]];
         let depth = dot(d, self.forward).max(0.5);
@@ -107,13 +107,13 @@ impl Camera {
         }
     }
 
-    /// The same as [`Camera::project`], as a pair.
+    /// [`Camera::project`] without the distance.
     pub fn xy(&self, p: Point3) -> (f32, f32) {
         let q = self.project(p);
         (q.x, q.y)
     }
 
-    /// Pixels a metre at this point.
+    /// Pixels per metre at this point.
     pub fn scale(&self, p: Point3) -> f32 {
         self.focal / self.project(p).depth
     }
@@ -125,7 +125,7 @@ impl Camera {
         std::array::from_fn(|i| self.forward[i] + a * self.right[i] + b * self.up[i])
     }
 
-    /// The stretch of x that is in view on the ground line at `z`, with `margin` metres added at both ends.
+    /// The visible range of x on the ground at `z`, with `margin` metres added at both ends.
     pub fn span(&self, z: f32, margin: f32) -> (f32, f32) {
         let mut visible = (f32::MAX, f32::MIN);
         for step in -400..=1200 {
@@ -140,7 +140,7 @@ impl Camera {
         (visible.0 - margin, visible.1 + margin)
     }
 
-    /// The picture's rectangle around an upright box of the world: centre x, z, full width along x, height.
+    /// The bounding box in the image of an upright box of the world: centre x, z, full width along x, height.
     pub fn bounds(&self, centre: Point3, width: f32, height: f32, depth: f32) -> Rect {
         let (w, d) = (width / 2.0, depth / 2.0);
         let corners = [-w, w].into_iter().flat_map(|dx| {
@@ -151,7 +151,7 @@ impl Camera {
         Rect::around(corners.map(|(dx, dy, dz)| self.xy([centre[0] + dx, centre[1] + dy, centre[2] + dz])))
     }
 
-    /// The share of a rectangle that lies within the picture, 0..1.
+    /// The share of a rectangle that is inside the image, 0..1.
     pub fn share_in_view(&self, rect: &Rect) -> f32 {
         rect.clip(self.width, self.height).area() / rect.area().max(1e-6)
     }

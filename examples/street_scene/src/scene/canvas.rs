@@ -1,4 +1,4 @@
-//! Drawing of anti-aliased shapes in picture coordinates, over tiny-skia.
+//! Anti-aliased shapes in image coordinates, on top of tiny-skia.
 
 use tiny_skia::{
     Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, Transform,
@@ -39,7 +39,7 @@ impl Rgb {
     }
 }
 
-/// A picture to draw on.
+/// An image to draw on.
 pub struct Canvas<'a> {
     pub pixmap: &'a mut Pixmap,
 }

@@ -16,7 +16,7 @@ pub struct Cyclist {
 
 type Uv = (f32, f32);
 
-/// Draws the cyclist at x, z riding towards `facing`, `ridden` metres after the start.
+/// Draws the cyclist at x, z riding towards `facing`, `ridden` metres from the start.
 pub fn draw(
     canvas: &mut Canvas<'_>,
     camera: &Camera,
@@ -112,7 +112,7 @@ fn draw_rider(
     canvas.ellipse(at((0.26, 1.67)), width(0.135), width(0.10), look.helmet);
 }
 
-/// The knee of a leg from hip to pedal with two bones, bent forward.
+/// The knee between hip and pedal: a two-bone leg, flexed forward.
 fn joint(hip: Uv, pedal: Uv, thigh: f32, shank: f32) -> Uv {
     let (dx, dy) = (pedal.0 - hip.0, pedal.1 - hip.1);
     let distance = (dx * dx + dy * dy).sqrt().clamp(0.05, thigh + shank - 1e-3);

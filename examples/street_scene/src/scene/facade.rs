@@ -3,7 +3,7 @@
 use super::canvas::Rgb;
 use super::random::{fractal2, hash2, noise2};
 
-/// One house: where it begins along x, its wall and what is on its ground floor.
+/// One house: its start along x, its wall and its ground floor.
 struct House {
     left: f32,
     right: f32,
@@ -78,7 +78,7 @@ fn wall(house: &House, x: f32, y: f32) -> Rgb {
     }
 }
 
-/// Glass with a reflection of the sky, darker below, and a hint of what is behind.
+/// Glass that reflects the sky, darker towards the bottom, with a hint of the interior.
 fn glass(seed: u32, x: f32, y: f32, bottom: f32, top: f32) -> Rgb {
     let share = ((y - bottom) / (top - bottom)).clamp(0.0, 1.0);
     let behind = noise2(seed + 5, x * 1.8, y * 2.2);
@@ -89,7 +89,7 @@ fn glass(seed: u32, x: f32, y: f32, bottom: f32, top: f32) -> Rgb {
 }
 
 fn ground_floor(house: &House, x: f32, y: f32) -> Rgb {
-    let Some(sign) = house.shop else {
+    let Some(board) = house.shop else {
         return dwelling(house, x, y);
     };
     let bay = 3.3;
@@ -102,10 +102,10 @@ fn ground_floor(house: &House, x: f32, y: f32) -> Rgb {
     let sill = if door { 0.45 } else { 0.9 };
     let frame = !(0.42..=bay - 0.1).contains(&u) || (u - bay * 0.55).abs() < 0.04 || y > 3.25;
     if y < sill {
-        return sign.shade(0.7);
+        return board.shade(0.7);
     }
     if frame || (door && (u - 1.0).abs() < 0.05) {
-        return sign.shade(0.95);
+        return board.shade(0.95);
     }
     let goods = y < 1.9 && hash2(house.seed + 9, (x * 3.0).floor() as i32, (y * 2.5).floor() as i32) > 0.45;
     let pane = glass(house.seed, x, y, sill, 3.25);
@@ -141,7 +141,7 @@ fn dwelling(house: &House, x: f32, y: f32) -> Rgb {
 }
 
 fn fascia(house: &House, x: f32, y: f32) -> Rgb {
-    let Some(sign) = house.shop else {
+    let Some(board) = house.shop else {
         return wall(house, x, y);
     };
     let bay = 9.9;
@@ -156,7 +156,7 @@ fn fascia(house: &House, x: f32, y: f32) -> Rgb {
     if letter && solid {
         Rgb::hex(0xe8dcb4)
     } else {
-        sign.shade(1.05)
+        board.shade(1.05)
     }
 }
 
@@ -166,7 +166,7 @@ fn upper_floor(house: &House, x: f32, y: f32) -> Rgb {
     window(house, u - 0.6, y - 0.75, 1.15, 1.75, index + 40).unwrap_or_else(|| wall(house, x, y))
 }
 
-/// A sash window with frame, sill and curtains; `None` outside of it.
+/// A sash window with frame, sill and curtains; `None` outside it.
 fn window(house: &House, u: f32, v: f32, width: f32, height: f32, index: i32) -> Option<Rgb> {
     if (-0.14..width + 0.14).contains(&u) && (-0.16..0.0).contains(&v) {
         return Some(house.trim.shade(if v < -0.1 { 0.6 } else { 1.02 }));

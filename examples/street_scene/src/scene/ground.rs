@@ -1,4 +1,4 @@
-//! The ground's colour at each place: lawn, paving, kerb, asphalt.
+//! Colour of the ground: lawn, paving, kerb, asphalt.
 
 use super::canvas::Rgb;
 use super::layout::{
@@ -111,7 +111,7 @@ fn parking(x: f32, z: f32) -> Rgb {
     Rgb::hex(0x77706a).shade(if joint { 0.72 } else { 0.85 + 0.25 * tint })
 }
 
-/// Shadows that do not move: the houses' foot, trees, lamp posts, the bench.
+/// Static shadows: of the houses, trees, lamp posts, the bench.
 fn static_light(x: f32, z: f32) -> f32 {
     let foot = 1.0 - 0.35 * (-(FACADE - z).max(0.0) / 0.5).exp();
     let mut shade = 0.0f32;
@@ -132,7 +132,7 @@ fn static_light(x: f32, z: f32) -> f32 {
     foot * (1.0 - shade)
 }
 
-/// Depth of the shadow of an upright post at a place relative to its foot.
+/// Darkness of the shadow of an upright post at a point relative to its foot.
 fn post_shadow(dx: f32, dz: f32, height: f32, radius: f32) -> f32 {
     let length = (SHADOW.0 * SHADOW.0 + SHADOW.1 * SHADOW.1).sqrt();
     let along = (dx * SHADOW.0 + dz * SHADOW.1) / length;

@@ -1,20 +1,20 @@
-//! Ground truth frame by frame, as the CSV files that `evaluate` and the demo read.
+//! Ground truth per frame, and the CSV files that `evaluate` and the demo read.
 
 use std::fmt::Write as _;
 
 use super::{Kind, Rect, Scene};
 
-/// One anomaly as it was recorded. Frames count from 0, pixels from the top left corner.
+/// One recorded anomaly. Frames count from 0, pixels from the top left corner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event {
     pub kind: Kind,
     pub first_frame: u64,
     pub last_frame: u64,
-    /// Its rectangle in the middle of the event.
-    pub place: Rect,
+    /// Its bounding box in the middle of the event.
+    pub region: Rect,
 }
 
-/// What is true in each frame of a recording.
+/// Ground truth of a recording.
 #[derive(Clone, Debug)]
 pub struct Labels {
     /// Whether an anomaly is visible, for each frame.
@@ -23,24 +23,26 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The truth of `scene` recorded at `fps` frames a second; frame i is taken at i / fps seconds.
+    /// The ground truth of `scene` recorded at `fps` frames per second; frame i is at i / fps seconds.
     pub fn new(scene: &Scene, fps: f64) -> Self {
         let count = (scene.duration() * fps).round() as u64;
         let truths: Vec<_> = (0..count).map(|frame| scene.truth(frame as f64 / fps)).collect();
         let mut events = Vec::new();
         let last = truths.iter().flatten().map(|truth| truth.event).max();
         for index in 0..last.map_or(0, |last| last + 1) {
-            let seen: Vec<_> = (0..count)
+            let visible: Vec<_> = (0..count)
                 .filter(|f| truths[*f as usize].is_some_and(|truth| truth.event == index))
                 .collect();
-            let middle = seen.get(seen.len() / 2).and_then(|frame| truths[*frame as usize]);
-            if let (Some(truth), Some(first), Some(last)) = (middle, seen.first(), seen.last()) {
+            let middle = visible
+                .get(visible.len() / 2)
+                .and_then(|frame| truths[*frame as usize]);
+            if let (Some(truth), Some(first), Some(last)) = (middle, visible.first(), visible.last()) {
                 let (first_frame, last_frame) = (*first, *last);
                 events.push(Event {
                     kind: truth.kind,
                     first_frame,
                     last_frame,
-                    place: truth.place,
+                    region: truth.region,
                 });
             }
         }
@@ -50,7 +52,7 @@ impl Labels {
         }
     }
 
-    /// `clip,frame,label` with label 1 where an anomaly is visible.
+    /// `clip,frame,label` with label 1 if an anomaly is visible.
     pub fn frames_csv(&self, clip: &str) -> String {
         let mut csv = String::from("clip,frame,label\n");
         for (frame, label) in self.frames.iter().enumerate() {
@@ -68,7 +70,7 @@ impl Labels {
                 top,
                 right,
                 bottom,
-            } = event.place;
+            } = event.region;
             let (x, y) = (left.floor() as u32, top.floor() as u32);
             let (width, height) = (right.ceil() as u32 - x, bottom.ceil() as u32 - y);
             let _ = writeln!(

@@ -1,4 +1,4 @@
-//! Where things are: the zones of the street by their distance z from the camera, in metres.
+//! Layout of the street: zones by their distance z from the camera, in metres.
 
 /// The lawn ends and the promenade (near pavement) begins.
 pub const PROMENADE: f32 = 13.0;
@@ -12,7 +12,7 @@ pub const CENTRE_LINE: f32 = 21.9;
 pub const PARKING: f32 = 24.5;
 /// The far pavement begins.
 pub const FAR_PAVEMENT: f32 = 26.6;
-/// The houses' front.
+/// The facades.
 pub const FACADE: f32 = 30.0;
 
 /// Middle of the lane whose traffic drives towards +x.
@@ -28,7 +28,7 @@ pub const TREES: [(f32, f32, f32, f32); 3] = [
 ];
 /// Lamp posts: x, z.
 pub const LAMPS: [(f32, f32); 2] = [(5.9, 18.6), (15.6, 18.6)];
-/// A bench and a litter bin at the lawn's edge: x, z.
+/// A bench and a litter bin at the edge of the lawn: x, z.
 pub const BENCH: (f32, f32) = (11.6, 13.25);
 pub const BIN: (f32, f32) = (9.2, 13.2);
 /// Direction in which shadows fall on the ground, and their length for one metre of height.

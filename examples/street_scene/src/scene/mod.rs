@@ -1,7 +1,7 @@
 //! A street seen by a fixed camera, as a function of time.
 //!
-//! The scene needs no video library: [`Scene::render`] gives the picture at any moment, [`Scene::truth`] what is
-//! wrong in it. Positions follow from the time alone, so the same scene can be recorded at any frame rate.
+//! The scene needs no video library: [`Scene::render`] draws the image at any time, [`Scene::truth`] returns its ground
+//! truth. Positions depend on the time alone, so the same scene can be recorded at any frame rate.
 
 mod actor;
 mod anomaly;
@@ -26,7 +26,7 @@ pub use anomaly::Kind;
 pub use camera::Rect;
 pub use labels::Labels;
 
-use actor::{Actor, Place};
+use actor::{Actor, Position};
 use anomaly::Anomaly;
 use camera::Camera;
 use canvas::Canvas;
@@ -34,30 +34,30 @@ use random::Random;
 use sensor::Sensor;
 use tree::Crown;
 
-/// The anomaly counts as visible when this share of its rectangle lies within the picture.
+/// An anomaly counts as visible if this share of its bounding box is inside the image.
 const VISIBLE_SHARE: f32 = 0.5;
 /// Normal time after the last anomaly, in seconds.
 const TAIL: f64 = 8.0;
 
-/// What to play.
+/// Configuration of a scene.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Picture size in pixels, at least 64 x 36.
+    /// Image size in pixels, at least 64 x 36.
     pub width: u32,
     pub height: u32,
     /// The same seed gives the same scene.
     pub seed: u64,
     /// Normal time before the first anomaly, in seconds.
     pub lead_in: f64,
-    /// How many anomalies.
+    /// Number of anomalies.
     pub events: usize,
-    /// Kinds to take in turn; empty = all.
+    /// Kinds of anomalies, used in turn; empty = all.
     pub kinds: Vec<Kind>,
     /// Normal time between anomalies, in seconds.
     pub spacing: f64,
-    /// Length of the whole scene in seconds: spreads the anomalies; `None` = what lead-in, anomalies and spacing need.
+    /// Length of the scene in seconds, over which the anomalies are spread; `None` = as long as needed.
     pub duration: Option<f64>,
-    /// Standard deviation of the sensor's noise, in 8-bit steps.
+    /// Standard deviation of the sensor noise in 8-bit levels.
     pub noise: f32,
 }
 
@@ -77,30 +77,30 @@ impl Default for Config {
     }
 }
 
-/// What is wrong at one moment, and where.
+/// The ground truth at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth {
     /// Index of the anomaly in the order of time, from 0.
     pub event: usize,
     pub kind: Kind,
-    /// Its rectangle in the picture, in pixels, clipped to the picture.
-    pub place: Rect,
+    /// Its bounding box in pixels, clipped to the image.
+    pub region: Rect,
 }
 
-/// A street that can be looked at at any time between 0 and [`Scene::duration`].
+/// A street that can be rendered at any time between 0 and [`Scene::duration`].
 pub struct Scene {
     world: World,
-    picture: Pixmap,
+    image: Pixmap,
     sensor: Sensor,
     duration: f64,
 }
 
-/// All that does not change from frame to frame.
+/// Everything that is the same in every frame.
 struct World {
     camera: Camera,
     background: Pixmap,
     normal: Vec<Actor>,
-    /// Longest time an actor of `normal` is in the scene, in seconds.
+    /// Longest time that an actor of `normal` is in the scene, in seconds.
     longest: f64,
     anomalies: Vec<Anomaly>,
     crowns: Vec<Crown>,
@@ -108,7 +108,7 @@ struct World {
 
 /// Something to draw.
 enum Item<'a> {
-    Actor(&'a Actor, Place),
+    Actor(&'a Actor, Position),
     Parked(usize),
     Tree(usize),
     Lamp(usize),
@@ -117,7 +117,10 @@ enum Item<'a> {
 }
 
 impl Scene {
-    /// Prepares the scene; says in a sentence what is wrong with the configuration.
+    /// Prepares the scene.
+    ///
+    /// # Errors
+    /// An invalid configuration, with the value and its range.
     pub fn new(config: &Config) -> Result<Self, String> {
         let (width, height) = (config.width, config.height);
         if !(64..=7680).contains(&width) || !(36..=4320).contains(&height) {
@@ -138,7 +141,7 @@ impl Scene {
             .filter_map(|i| Crown::new(&camera, i, config.seed))
             .collect();
         Ok(Self {
-            picture: background.clone(),
+            image: background.clone(),
             world: World {
                 camera,
                 background,
@@ -159,20 +162,20 @@ impl Scene {
 
     /// Width and height in pixels.
     pub fn size(&self) -> (u32, u32) {
-        (self.picture.width(), self.picture.height())
+        (self.image.width(), self.image.height())
     }
 
-    /// The picture at time `t` (seconds): rows without padding, 4 bytes a pixel, R G B and 255.
+    /// The image at time `t` (seconds): rows without padding, 4 bytes per pixel: R, G, B, 255.
     pub fn render(&mut self, t: f64) -> &[u8] {
-        self.picture
+        self.image
             .data_mut()
             .copy_from_slice(self.world.background.data());
         for (_, item) in self.world.visible(t) {
-            self.world.draw(&mut self.picture, t, &item);
+            self.world.draw(&mut self.image, t, &item);
         }
-        let width = self.picture.width() as usize;
-        self.sensor.expose(self.picture.data_mut(), width, t);
-        self.picture.data()
+        let width = self.image.width() as usize;
+        self.sensor.expose(self.image.data_mut(), width, t);
+        self.image.data()
     }
 
     /// The anomaly that is visible at `t`, if any.
@@ -186,18 +189,18 @@ impl Scene {
                 let actor = anomaly.subject();
                 let bounds = actor.bounds(camera, &actor.track.at(t)?);
                 let visible = camera.share_in_view(&bounds) >= VISIBLE_SHARE;
-                let place = bounds.clip(camera.width, camera.height);
+                let region = bounds.clip(camera.width, camera.height);
                 visible.then_some(Truth {
                     event,
                     kind: anomaly.kind,
-                    place,
+                    region,
                 })
             })
     }
 }
 
 impl World {
-    /// Everything that may be in view at `t`, the farthest first.
+    /// Everything that may be visible at `t`, farthest first.
     fn visible(&self, t: f64) -> Vec<(f32, Item<'_>)> {
         let mut items: Vec<(f32, Item<'_>)> =
             vec![(layout::BENCH.1, Item::Bench), (layout::BIN.1, Item::Bin)];
@@ -223,19 +226,19 @@ impl World {
         let last = self.normal.partition_point(|a| a.track.start <= t);
         let planted = self.anomalies.iter().flat_map(|a| &a.actors);
         for actor in self.normal[first..last].iter().chain(planted) {
-            if let Some(place) = actor.track.at(t) {
-                items.push((place.z, Item::Actor(actor, place)));
+            if let Some(position) = actor.track.at(t) {
+                items.push((position.z, Item::Actor(actor, position)));
             }
         }
         items.sort_by(|a, b| b.0.total_cmp(&a.0));
         items
     }
 
-    fn draw(&self, picture: &mut Pixmap, t: f64, item: &Item<'_>) {
+    fn draw(&self, image: &mut Pixmap, t: f64, item: &Item<'_>) {
         let camera = &self.camera;
-        let mut canvas = Canvas { pixmap: picture };
+        let mut canvas = Canvas { pixmap: image };
         match item {
-            Item::Actor(actor, place) => actor.draw(&mut canvas, camera, t, place),
+            Item::Actor(actor, position) => actor.draw(&mut canvas, camera, t, position),
             Item::Parked(i) => {
                 let (x, z, facing, car) = traffic::PARKED[*i];
                 vehicle::draw(&mut canvas, camera, &car, x, z, facing, 0.0);
@@ -251,7 +254,7 @@ impl World {
     }
 }
 
-/// Places the anomalies in time; gives them and the scene's length in seconds.
+/// Schedules the anomalies; returns them and the length of the scene in seconds.
 fn plan(config: &Config, camera: &Camera) -> Result<(Vec<Anomaly>, f64), String> {
     let kinds = if config.kinds.is_empty() {
         Kind::ALL.to_vec()

@@ -26,7 +26,7 @@ pub enum Bag {
     Suitcase(Rgb),
 }
 
-/// How a person looks; fixed for life.
+/// The constant appearance of a person.
 #[derive(Clone, Debug)]
 pub struct Look {
     /// Metres.
@@ -39,7 +39,7 @@ pub struct Look {
     top: Rgb,
     trousers: Rgb,
     shoes: Rgb,
-    /// Where the coat or skirt ends, as a share of the height.
+    /// Lower end of the coat or skirt, as a share of the height.
     hem: f32,
     pub bag: Bag,
 }
@@ -68,14 +68,14 @@ impl Look {
         }
     }
 
-    /// Somebody in a bright jacket, unlike everybody else.
+    /// A person in a bright jacket, unlike all others.
     pub fn bright(random: &mut Random) -> Self {
         let mut look = Self::random(random);
         look.top = Rgb::hex(random.pick(&[0xd9502c, 0xe0c22e, 0xe8e6e0]));
         look
     }
 
-    /// Somebody dressed for running.
+    /// A person dressed for running.
     pub fn runner(random: &mut Random) -> Self {
         let mut look = Self::bright(random);
         look.hem = 0.45;
@@ -84,7 +84,7 @@ impl Look {
     }
 }
 
-/// What a person does at one moment.
+/// The pose of a person at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Pose {
     pub x: f32,
@@ -93,7 +93,7 @@ pub struct Pose {
     pub lift: f32,
     /// Direction of walking along x: +1 or -1.
     pub facing: f32,
-    /// Metres walked so far: the gait follows it.
+    /// Metres walked so far; determines the phase of the gait.
     pub walked: f32,
     /// 0 = standing, 1 = walking, 2 = running; values between are allowed.
     pub gait: f32,
@@ -101,7 +101,7 @@ pub struct Pose {
     pub reach: f32,
 }
 
-/// The figure's own coordinates: u forward, v up, in metres, to the picture.
+/// Maps the coordinates of the figure (u forward, v up, in metres) to the image.
 struct Frame {
     foot: (f32, f32),
     u: f32,
@@ -280,7 +280,7 @@ fn draw_torso(
         at(hip.0 + flare * h * b, hem),
     ];
     canvas.polygon(&outline, look.top);
-    // The side away from the light; the light comes from the picture's left.
+    // The shaded side; the light comes from the left of the image.
     let dark = if frame.u > 0.0 { 1.0 } else { -1.0 };
     let edge = |k: f32| dark * k * h * b;
     let shaded = [

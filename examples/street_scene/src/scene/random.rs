@@ -1,4 +1,4 @@
-//! Seeded randomness that gives the same numbers on every machine and for every frame rate.
+//! Seeded random numbers, the same on every machine and for every frame rate.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): tiny, well distributed, easy to seed.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl Random {
         choices[(self.next() % choices.len() as u64) as usize]
     }
 
-    /// Waiting time of a Poisson process with `rate` events a second.
+    /// Waiting time of a Poisson process with `rate` events per second.
     pub fn wait(&mut self, rate: f32) -> f32 {
         -(1.0 - self.unit()).ln() / rate
     }

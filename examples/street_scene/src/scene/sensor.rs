@@ -1,17 +1,17 @@
-//! What the camera adds: a slow drift of the light and the noise of its sensor.
+//! Effects of the camera: slow changes of the light and sensor noise.
 
 use super::random::Random;
 
 const TABLE: usize = 1 << 16;
 
-/// Noise values drawn once; every row of every frame reads them from its own place.
+/// A table of noise values; every row of every frame reads it from another offset.
 pub struct Sensor {
     noise: Vec<i8>,
     seed: u64,
 }
 
 impl Sensor {
-    /// `sigma` is the noise's standard deviation in 8-bit steps.
+    /// `sigma`: standard deviation of the noise in 8-bit levels.
     pub fn new(seed: u64, sigma: f32) -> Self {
         let mut random = Random::new(seed, 700);
         let noise = (0..TABLE)
@@ -20,7 +20,7 @@ impl Sensor {
         Self { noise, seed }
     }
 
-    /// Relative brightness at time `t`: clouds and the sun's way, within about 6 %.
+    /// Relative brightness at time `t`; varies by about 6 % with clouds and the sun.
     fn light(&self, t: f64) -> f32 {
         let phase = (self.seed % 97) as f64;
         let slow = 0.035 * (t * std::f64::consts::TAU / 431.0 + phase).sin();
@@ -28,14 +28,14 @@ impl Sensor {
         (1.0 + slow + cloud) as f32
     }
 
-    /// Exposes an RGBx picture (4 bytes a pixel) of `width` pixels a row, in place.
-    pub fn expose(&self, picture: &mut [u8], width: usize, t: f64) {
+    /// Applies the effects in place to an RGBx image (4 bytes per pixel) of `width` pixels per row.
+    pub fn expose(&self, image: &mut [u8], width: usize, t: f64) {
         let gain = self.light(t);
         let curve: [i16; 256] = std::array::from_fn(|i| (i as f32 * gain).round() as i16);
-        // Milliseconds, so that the same moment looks the same at every frame rate.
+        // In milliseconds, so that the same moment looks the same at every frame rate.
         let mut random = Random::new(self.seed, 0x5e_0000 + (t * 1000.0).round() as u64);
-        for row in picture.chunks_exact_mut(width * 4) {
-            // A stretch of the table as long as the row, or all of it again and again for very wide rows.
+        for row in image.chunks_exact_mut(width * 4) {
+            // A section of the table as long as the row; very wide rows repeat the table.
             let stretch =
                 |random: &mut Random| &self.noise[random.next() as usize % (TABLE - width.min(TABLE / 2))..];
             let (luma, chroma) = (stretch(&mut random), stretch(&mut random));

@@ -1,4 +1,4 @@
-//! The normal life of the street: people on the pavements, cars in their lanes, cars that are parked.
+//! Normal traffic: people on the pavements, cars in their lanes, parked cars.
 
 use super::actor::{Actor, Figure, Track};
 use super::camera::Camera;
@@ -8,14 +8,14 @@ use super::person::Look;
 use super::random::Random;
 use super::vehicle::{Body, Vehicle};
 
-/// The street is already alive when the recording begins: seconds of traffic before it.
+/// Seconds of traffic before the recording, so that the street is not empty when it begins.
 const BEFORE: f64 = 75.0;
-/// Seconds between walkers (or pairs) on the promenade and on the far pavement: at least, and on average in addition.
+/// Seconds between walkers (or pairs) on the promenade and on the far pavement: minimum, and mean of the random part.
 const PROMENADE_GAP: (f32, f32) = (1.6, 1.8);
 const FAR_GAP: (f32, f32) = (1.6, 3.0);
-/// Speed of cars in this traffic-calmed street, in metres a second.
+/// Speed of cars in this traffic-calmed street, in metres per second.
 const CAR_SPEED: f32 = 3.0;
-/// Seconds between cars of one lane: at least, and on average in addition.
+/// Seconds between cars of one lane: minimum, and mean of the random part.
 const HEADWAY: (f32, f32) = (5.0, 5.0);
 
 /// Parked cars: x, z, direction, vehicle.
@@ -58,7 +58,7 @@ pub const PARKED: [(f32, f32, f32, Vehicle); 4] = [
     ),
 ];
 
-/// All walkers and cars from before the beginning until `duration` seconds, by start time.
+/// All walkers and cars until `duration` seconds, ordered by start time.
 pub fn normal(camera: &Camera, seed: u64, duration: f64) -> Vec<Actor> {
     let mut actors = Vec::new();
     let near = (PROMENADE + 2.4, KERB - 1.1);
@@ -86,7 +86,7 @@ pub fn normal(camera: &Camera, seed: u64, duration: f64) -> Vec<Actor> {
     actors
 }
 
-/// A straight way through the whole view at z.
+/// A straight path through the whole view at z.
 pub fn across(camera: &Camera, start: f64, z: f32, facing: f32, speed: f32, margin: f32) -> Track {
     let (left, right) = camera.span(z, margin);
     let (from, to) = if facing > 0.0 {
@@ -97,7 +97,7 @@ pub fn across(camera: &Camera, start: f64, z: f32, facing: f32, speed: f32, marg
     Track::walk(start, speed, 0.0, &[(from, z), (to, z)], (0.0, 0.0))
 }
 
-/// One person, sometimes two together; sometimes somebody stops for a while.
+/// One person or a pair; some stop for a while.
 fn walkers(camera: &Camera, random: &mut Random, start: f64, z: f32, limit: f32) -> Vec<Actor> {
     let facing = if random.chance(0.5) { 1.0 } else { -1.0 };
     let speed = random.range(0.9, 1.3);
@@ -120,13 +120,13 @@ fn walkers(camera: &Camera, random: &mut Random, start: f64, z: f32, limit: f32)
                 z - 0.55 * i as f32
             };
             let behind = -facing * random.range(0.0, 0.25) * i as f32;
-            let mut places = vec![(from + behind, lane)];
+            let mut points = vec![(from + behind, lane)];
             if let Some((share, _)) = pause {
                 let x = from + (to - from) * share + behind;
-                places.extend([(x, lane), (x, lane)]);
+                points.extend([(x, lane), (x, lane)]);
             }
-            places.push((to + behind, lane));
-            let track = Track::walk(start, speed, pause.map_or(0.0, |p| p.1), &places, sway);
+            points.push((to + behind, lane));
+            let track = Track::walk(start, speed, pause.map_or(0.0, |p| p.1), &points, sway);
             Actor::new(
                 Figure::Person {
                     look: Look::random(random),

@@ -1,4 +1,4 @@
-//! Crowns of the street trees: leaves drawn once, moved by the wind in every frame.
+//! Crowns of the trees: leaves drawn once, moved by the wind in every frame.
 
 use tiny_skia::{Pixmap, PremultipliedColorU8};
 
@@ -12,7 +12,7 @@ pub struct Crown {
     rest: Pixmap,
     left: f32,
     top: f32,
-    /// Pixels a metre.
+    /// Pixels per metre.
     scale: f32,
     phase: f32,
 }
@@ -53,7 +53,7 @@ impl Crown {
         })
     }
 
-    /// Draws the crown as the wind holds it at time `t` (seconds).
+    /// Draws the crown in the wind at time `t` (seconds).
     pub fn draw(&self, target: &mut Pixmap, t: f64) {
         let side = self.rest.width() as i32;
         let (width, height) = (target.width() as i32, target.height() as i32);
@@ -62,7 +62,7 @@ impl Crown {
         let gust = 0.6 + 0.4 * (t * 0.23).sin() * (t * 0.091).cos();
         let sway = gust * self.scale * (0.035 * (t * 1.3).sin() + 0.02 * (t * 2.1 + 1.0).sin());
         let flutter = gust * 0.022 * self.scale;
-        // Two waves run over the leaves; sin(a + b) is split so that each row and column is computed once.
+        // Two waves over the leaves; sin(a + b) is split so that each row and column is computed once.
         let columns: Vec<[(f32, f32); 2]> = (0..side)
             .map(|column| [19.0, 13.0].map(|k| (k * column as f32 / side as f32).sin_cos()))
             .collect();
@@ -109,7 +109,7 @@ impl Crown {
     }
 }
 
-/// Lays a premultiplied colour (components 0..255) over an opaque pixel.
+/// Blends a premultiplied colour (components 0..255) over an opaque pixel.
 fn blend(pixel: &mut PremultipliedColorU8, [r, g, b, a]: [f32; 4]) {
     if a < 1.0 {
         return;

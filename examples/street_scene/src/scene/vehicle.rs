@@ -1,4 +1,4 @@
-//! Cars and vans: side profiles given width, lit by the sky.
+//! Cars and vans: extruded side profiles, lit by the sky.
 
 use std::f32::consts::TAU;
 
@@ -9,7 +9,7 @@ use super::random::Random;
 /// Corners of a side view: metres along the vehicle, metres above the ground.
 type Profile = &'static [(f32, f32)];
 
-/// Muted, as most cars are.
+/// Muted colours.
 const PAINTS: [u32; 8] = [
     0x74797e, 0x5d6368, 0x6a4a48, 0x4a5a74, 0x4b5a52, 0x7d7a6c, 0x59708a, 0x50565c,
 ];
@@ -28,7 +28,7 @@ pub struct Vehicle {
 }
 
 impl Vehicle {
-    /// One of the cars that pass; vans are only parked.
+    /// A passing car; vans only occur parked.
     pub fn random(random: &mut Random) -> Self {
         Self {
             body: random.pick(&[Body::Hatchback, Body::Saloon]),
@@ -114,15 +114,15 @@ impl Vehicle {
     }
 }
 
-/// A vehicle at its place: local coordinates (forward, up, across towards the camera) to the picture.
-struct Placed<'a> {
+/// A vehicle at a position: maps local coordinates (forward, up, across towards the camera) to the image.
+struct LocalFrame<'a> {
     camera: &'a Camera,
     x: f32,
     z: f32,
     facing: f32,
 }
 
-impl Placed<'_> {
+impl LocalFrame<'_> {
     fn at(&self, forward: f32, up: f32, near: f32) -> (f32, f32) {
         let p: Point3 = [self.x + self.facing * forward, up, self.z - near];
         self.camera.xy(p)
@@ -139,7 +139,7 @@ pub fn draw(
     facing: f32,
     travelled: f32,
 ) {
-    let placed = Placed { camera, x, z, facing };
+    let frame = LocalFrame { camera, x, z, facing };
     let (length, height, width) = vehicle.size();
     let (half, side) = (length / 2.0, width / 2.0);
     let shadow = [
@@ -148,7 +148,7 @@ pub fn draw(
         (half + 0.1, -side - 0.1),
         (-half - 0.1, -side - 0.1),
     ];
-    let ground: Vec<_> = shadow.iter().map(|&(f, n)| placed.at(f, 0.0, n)).collect();
+    let ground: Vec<_> = shadow.iter().map(|&(f, n)| frame.at(f, 0.0, n)).collect();
     canvas.polygon_alpha(&ground, Rgb(0.03, 0.03, 0.05), 0.55);
     let cast: Vec<_> = shadow
         .iter()
@@ -156,19 +156,19 @@ pub fn draw(
         .collect();
     canvas.polygon_alpha(&cast, Rgb(0.03, 0.03, 0.05), 0.28);
     let (lower, cabin) = vehicle.profiles();
-    draw_wheels(canvas, &placed, vehicle, side, -1.0, travelled);
-    extrude(canvas, &placed, lower, (side, side), vehicle.paint, false);
+    draw_wheels(canvas, &frame, vehicle, side, -1.0, travelled);
+    extrude(canvas, &frame, lower, (side, side), vehicle.paint, false);
     extrude(
         canvas,
-        &placed,
+        &frame,
         cabin,
         (side * 0.94, side * 0.78),
         vehicle.paint,
         vehicle.body != Body::Van,
     );
-    draw_side(canvas, &placed, vehicle, side);
-    draw_wheels(canvas, &placed, vehicle, side, 1.0, travelled);
-    draw_lights(canvas, &placed, half, side);
+    draw_side(canvas, &frame, vehicle, side);
+    draw_wheels(canvas, &frame, vehicle, side, 1.0, travelled);
+    draw_lights(canvas, &frame, half, side);
 }
 
 /// Half the width at a height: the cabin leans inwards.
@@ -179,7 +179,7 @@ fn inset(profile: &[(f32, f32)], widths: (f32, f32), up: f32) -> f32 {
 
 fn extrude(
     canvas: &mut Canvas<'_>,
-    placed: &Placed<'_>,
+    frame: &LocalFrame<'_>,
     profile: &[(f32, f32)],
     widths: (f32, f32),
     paint: Rgb,
@@ -189,12 +189,12 @@ fn extrude(
         let (a, b) = (pair[0], pair[1]);
         let (wa, wb) = (inset(profile, widths, a.1), inset(profile, widths, b.1));
         let quad = [
-            placed.at(a.0, a.1, wa),
-            placed.at(a.0, a.1, -wa),
-            placed.at(b.0, b.1, -wb),
-            placed.at(b.0, b.1, wb),
+            frame.at(a.0, a.1, wa),
+            frame.at(a.0, a.1, -wa),
+            frame.at(b.0, b.1, -wb),
+            frame.at(b.0, b.1, wb),
         ];
-        if turned_away(&quad, placed.facing) {
+        if turned_away(&quad, frame.facing) {
             continue;
         }
         let slope = (b.1 - a.1).abs() / ((b.0 - a.0).powi(2) + (b.1 - a.1).powi(2)).sqrt().max(1e-3);
@@ -208,12 +208,12 @@ fn extrude(
     }
     let side: Vec<_> = profile
         .iter()
-        .map(|&(f, u)| placed.at(f, u, inset(profile, widths, u)))
+        .map(|&(f, u)| frame.at(f, u, inset(profile, widths, u)))
         .collect();
     canvas.polygon(&side, paint.shade(0.86));
 }
 
-/// Whether a face of the outline shows its back to the camera (by the order of its corners).
+/// Whether a face points away from the camera, by the order of its corners.
 fn turned_away(quad: &[(f32, f32); 4], facing: f32) -> bool {
     let area: f32 = (0..4)
         .map(|i| {
@@ -224,7 +224,7 @@ fn turned_away(quad: &[(f32, f32); 4], facing: f32) -> bool {
     area * facing <= 0.0
 }
 
-fn draw_side(canvas: &mut Canvas<'_>, placed: &Placed<'_>, vehicle: &Vehicle, side: f32) {
+fn draw_side(canvas: &mut Canvas<'_>, frame: &LocalFrame<'_>, vehicle: &Vehicle, side: f32) {
     let (lower, cabin) = vehicle.profiles();
     let widths = (side * 0.94, side * 0.78);
     let dark: Vec<_> = [
@@ -234,7 +234,7 @@ fn draw_side(canvas: &mut Canvas<'_>, placed: &Placed<'_>, vehicle: &Vehicle, si
         (lower[6].0 - 0.02, 0.30),
     ]
     .iter()
-    .map(|&(f, u)| placed.at(f, u, side))
+    .map(|&(f, u)| frame.at(f, u, side))
     .collect();
     canvas.polygon_alpha(&dark, Rgb(0.0, 0.0, 0.0), 0.28);
     let (bottom, top) = (cabin[0].1 + 0.06, cabin[1].1.min(cabin[3].1) - 0.07);
@@ -245,7 +245,7 @@ fn draw_side(canvas: &mut Canvas<'_>, placed: &Placed<'_>, vehicle: &Vehicle, si
     for &(from, to) in vehicle.windows() {
         let corner = |share: f32, u: f32| {
             let forward = rear(u) + (front(u) - rear(u)) * share;
-            placed.at(forward, u, inset(cabin, widths, u))
+            frame.at(forward, u, inset(cabin, widths, u))
         };
         let pane = [
             corner(from, bottom),
@@ -262,14 +262,14 @@ fn draw_side(canvas: &mut Canvas<'_>, placed: &Placed<'_>, vehicle: &Vehicle, si
         canvas.polygon_alpha(&glint, Rgb::hex(0xa9bdca), 0.28);
     }
     for forward in [-0.35, 0.75] {
-        let line = [placed.at(forward, 0.42, side), placed.at(forward, 0.93, side)];
+        let line = [frame.at(forward, 0.42, side), frame.at(forward, 0.93, side)];
         canvas.line_alpha(&line, 0.8, Rgb(0.0, 0.0, 0.0), 0.28);
     }
 }
 
 fn draw_wheels(
     canvas: &mut Canvas<'_>,
-    placed: &Placed<'_>,
+    frame: &LocalFrame<'_>,
     vehicle: &Vehicle,
     side: f32,
     near: f32,
@@ -281,7 +281,7 @@ fn draw_wheels(
             (0..20)
                 .map(|i| {
                     let (s, c) = (TAU * i as f32 / 20.0).sin_cos();
-                    placed.at(axle + radius * c, 0.32 + radius * s, near * side + offset)
+                    frame.at(axle + radius * c, 0.32 + radius * s, near * side + offset)
                 })
                 .collect()
         };
@@ -291,28 +291,28 @@ fn draw_wheels(
         for k in 0..5 {
             let (s, c) = (-travelled / 0.32 + TAU * k as f32 / 5.0).sin_cos();
             let spoke = [
-                placed.at(axle, 0.32, near * side),
-                placed.at(axle + 0.17 * c, 0.32 + 0.17 * s, near * side),
+                frame.at(axle, 0.32, near * side),
+                frame.at(axle + 0.17 * c, 0.32 + 0.17 * s, near * side),
             ];
             canvas.line_alpha(&spoke, 1.0, Rgb::hex(0x3a3d40), 0.6);
         }
     }
 }
 
-fn draw_lights(canvas: &mut Canvas<'_>, placed: &Placed<'_>, half: f32, side: f32) {
+fn draw_lights(canvas: &mut Canvas<'_>, frame: &LocalFrame<'_>, half: f32, side: f32) {
     for (end, color) in [(half, Rgb::hex(0xf2efe0)), (-half, Rgb::hex(0xb3201c))] {
-        let outward = placed.facing * end.signum();
-        let to_camera = placed.camera.position()[0] - (placed.x + placed.facing * end);
+        let outward = frame.facing * end.signum();
+        let to_camera = frame.camera.position()[0] - (frame.x + frame.facing * end);
         if to_camera * outward <= 0.0 {
             continue;
         }
         for near in [side * 0.95, -side * 0.95] {
             let inner = near - near.signum() * 0.28;
             let quad = [
-                placed.at(end, 0.62, near),
-                placed.at(end, 0.76, near),
-                placed.at(end, 0.76, inner),
-                placed.at(end, 0.62, inner),
+                frame.at(end, 0.62, near),
+                frame.at(end, 0.76, near),
+                frame.at(end, 0.76, inner),
+                frame.at(end, 0.62, inner),
             ];
             canvas.polygon(&quad, color);
         }
