@@ -137,3 +137,29 @@ fn verdicts_that_arrive_after_the_frames_release_them() {
     gated::play(&pipeline);
     assert_eq!(after.lock().unwrap().len(), 10);
 }
+
+/// The viewer behind the followed element waits for the pipeline's latency, and delays the verdicts by that.
+#[test]
+fn a_viewer_behind_the_followed_element_does_not_raise_the_latency() {
+    let pipeline = gated::pipeline(
+        "videotestsrc is-live=true ! video/x-raw,width=64,height=64,framerate=20/1 ! tee name=t \
+         t. ! queue max-size-time=0 max-size-bytes=0 max-size-buffers=0 ! identity name=eye ! fakesink name=viewer sync=true \
+         t. ! queue max-size-time=0 max-size-bytes=0 max-size-buffers=0 ! vaeanomalygate name=gate follow=eye \
+         pre-roll=500000000 ! fakesink name=record sync=true",
+    );
+    gated::label_frames(&pipeline, "eye", |frame| match frame {
+        0..20 => Label::Unknown,
+        _ => Label::Normal,
+    });
+    let viewed = gated::watch_pad(&pipeline, "viewer", "sink");
+    pipeline.set_state(gst::State::Playing).expect("it starts");
+    while viewed.lock().unwrap().len() < 120 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let mut query = gst::query::Latency::new();
+        if pipeline.query(&mut query) {
+            let latency = query.result().1;
+            assert!(latency <= gst::ClockTime::from_mseconds(1100), "{latency}");
+        }
+    }
+    pipeline.set_state(gst::State::Null).expect("it stops");
+}

@@ -149,6 +149,19 @@ fn a_source_that_announces_too_little_latency_is_not_late() {
     assert_eq!(camera.effort(), "every-other-frame", "later than before");
 }
 
+/// A sink that waits for the pipeline's latency keeps the element from processing the next frame.
+#[test]
+fn frames_within_the_configured_latency_are_not_late() {
+    let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion")]);
+    let event = gst::event::Latency::new(ms(3000));
+    assert!(camera.rig.harness.push_upstream_event(event));
+    camera.push(5, LATENCY);
+    camera.push(60, ms(3000));
+    assert_eq!((camera.effort().as_str(), camera.stat("lateness")), ("full", 0));
+    camera.push(40, ms(3200));
+    assert_eq!(camera.effort(), "every-other-frame", "later than sinks wait");
+}
+
 #[test]
 fn post_messages_none_suppresses_the_messages() {
     let mut camera = Camera::new(&[("warm-up", "10"), ("cues", "motion"), ("post-messages", "none")]);

@@ -169,6 +169,7 @@ impl<T> Gate<T> {
         let start = frame.span.start;
         self.reorder = self.reorder.max(self.floor.saturating_sub(start));
         self.floor = self.floor.max(frame.decode.unwrap_or(frame.span.end));
+        self.finished = false;
         let step = start.saturating_sub(self.newest);
         self.elapsed += step.min(LONGEST_STEP.max(self.step).max(frame.span.duration()));
         self.step = step;
@@ -195,7 +196,7 @@ impl<T> Gate<T> {
         self.queue.back_mut().map(|entry| &mut entry.item)
     }
 
-    /// No frame and no verdict will follow: [`Gate::next`] empties the gate.
+    /// No frame and no verdict will follow: [`Gate::next`] empties the gate. Frames without a label are kept.
     pub fn finish(&mut self) {
         self.finished = true;
         self.timeline.finish();
@@ -236,7 +237,8 @@ impl<T> Gate<T> {
         self.queue.iter().filter(|entry| entry.frame.is_some()).count()
     }
 
-    /// The longest time that any frame was held back so far, in stream time without gaps.
+    /// The longest time that any frame was held back so far, in stream time without gaps. Waiting for late verdicts does not
+    /// count: how late they are can depend on the latency that this time leads to.
     pub fn longest_hold(&self) -> Duration {
         self.longest_hold
     }
@@ -258,14 +260,12 @@ impl<T> Gate<T> {
 
     /// The next output, if there can be one yet.
     pub fn next(&mut self, policy: &GatePolicy) -> Option<Output<T>> {
-        let front = self.queue.front()?;
-        let held = self.elapsed.saturating_sub(front.elapsed);
-        let Some(frame) = front.frame else {
+        let Some(frame) = self.queue.front()?.frame else {
             return self.queue.pop_front().map(|entry| Output::Pass(entry.item));
         };
         let decision = self.decide(policy, &frame);
         if decision.is_none() {
-            self.longest_hold = self.longest_hold.max(held);
+            self.longest_hold = self.longest_hold.max(self.hold());
         }
         let decision = decision?;
         let entry = self.queue.pop_front()?;
@@ -275,6 +275,19 @@ impl<T> Gate<T> {
             Decision::Keep { reason, resumes } => self.keep(&frame, entry.item, reason, resumes),
             Decision::Drop => self.drop(policy, &frame, entry.item),
         })
+    }
+
+    /// For how long the front frame is held, without the time for which verdicts are late.
+    fn hold(&self) -> Duration {
+        let is_labelled = |entry: &&Entry<T>| {
+            let frame = entry.frame.as_ref();
+            frame.is_some_and(|frame| self.timeline.is_labelled(frame.span.start))
+        };
+        let labelled = self.queue.iter().rev().find(is_labelled);
+        match (labelled, self.queue.front()) {
+            (Some(labelled), Some(front)) => labelled.elapsed.saturating_sub(front.elapsed),
+            _ => Duration::ZERO,
+        }
     }
 
     /// The decision about the front frame; `None` while it must be held.

@@ -118,6 +118,8 @@ pub struct Timeline {
     labelled: Option<Interval>,
     /// How long after its start an event may be reported.
     report_delay: Duration,
+    /// End of the last labelled frame, if no verdict is expected after it.
+    finished: Option<Duration>,
 }
 
 impl Timeline {
@@ -149,6 +151,16 @@ impl Timeline {
     pub fn add_verdict(&mut self, verdict: &FrameVerdict) {
         if verdict.span.jump {
             self.start_over();
+        }
+        if let Some(end) = self.finished.take() {
+            if end < verdict.span.start {
+                let start = verdict.span.start;
+                self.protected.insert(Interval {
+                    start: end,
+                    end: start,
+                });
+            }
+            self.labelled = None;
         }
         let interval = Interval::of(verdict.span);
         if verdict.protected {
@@ -220,8 +232,10 @@ impl Timeline {
         self.set_protected(at, false);
     }
 
-    /// No verdict will follow: every frame counts as labelled.
+    /// No verdict is expected: frames after the last one are protected, until there is another.
     pub fn finish(&mut self) {
+        let end = self.labelled.map_or(Duration::ZERO, |labelled| labelled.end);
+        self.finished.get_or_insert(end);
         self.pending = None;
         self.labelled = Some(Interval {
             start: Duration::MAX,
@@ -238,7 +252,7 @@ impl Timeline {
         if since(self.open_event) || self.inside.any(contains) || self.anomalies.any(contains) {
             return Some(KeepReason::Event);
         }
-        if since(self.open_protection) || self.protected.any(contains) {
+        if since(self.open_protection) || since(self.finished) || self.protected.any(contains) {
             return Some(KeepReason::Protected);
         }
         let follows = |anomaly: &Interval| anomaly.start <= at && at < anomaly.end.saturating_add(post_roll);
@@ -397,6 +411,23 @@ mod tests {
             ms(300),
             "the report delay survives a jump in time"
         );
+    }
+
+    #[test]
+    fn frames_after_the_last_verdict_are_protected() {
+        let mut timeline = Timeline::new();
+        timeline.add_verdict(&verdict(1000, false, 0));
+        timeline.finish();
+        timeline.finish();
+        let reason = |timeline: &Timeline, at| timeline.reason(ms(at), ms(0), ms(0));
+        assert!(timeline.is_labelled(ms(90_000)), "nothing to wait for");
+        assert_eq!(reason(&timeline, 1099), None);
+        assert_eq!(reason(&timeline, 1100), Some(KeepReason::Protected));
+        assert_eq!(reason(&timeline, 90_000), Some(KeepReason::Protected));
+        timeline.add_verdict(&verdict(5000, false, 0));
+        assert!(!timeline.is_labelled(ms(5100)));
+        assert_eq!(reason(&timeline, 4999), Some(KeepReason::Protected));
+        assert_eq!(reason(&timeline, 5000), None);
     }
 
     #[test]

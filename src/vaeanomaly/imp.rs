@@ -115,7 +115,7 @@ impl BaseTransformImpl for VaeAnomaly {
         }
         *lock(&self.stats) = Stats::on(device.name());
         *lock(&self.device) = Some(device);
-        self.lateness.reset();
+        self.lateness.set_latency(gst::ClockTime::ZERO);
         self.warned.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -167,7 +167,7 @@ impl BaseTransformImpl for VaeAnomaly {
     fn src_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Qos(qos) => self.lateness.add_qos(qos),
-            gst::EventView::Latency(_) => self.lateness.reset(),
+            gst::EventView::Latency(event) => self.lateness.set_latency(event.latency()),
             _ => {}
         }
         self.parent_src_event(event)

@@ -34,6 +34,9 @@ struct QosReport {
 #[derive(Debug, Default)]
 struct Measurement {
     upstream: Upstream,
+    /// The latency that the pipeline is configured for: sinks present a frame that much after its running time, and while
+    /// they wait they keep the elements before them from processing the next one.
+    configured: Duration,
     baseline: AgeBaseline,
     qos: Option<QosReport>,
 }
@@ -43,9 +46,21 @@ struct Measurement {
 pub(super) struct LatenessMeter(Mutex<Measurement>);
 
 impl LatenessMeter {
-    /// The stream starts or jumps, or its latency changes: earlier measurements are void.
+    /// The stream starts or jumps: earlier measurements are void.
     pub(super) fn reset(&self) {
-        *lock(&self.0) = Measurement::default();
+        let mut measurement = lock(&self.0);
+        *measurement = Measurement {
+            configured: measurement.configured,
+            ..Measurement::default()
+        };
+    }
+
+    /// The pipeline is configured for a latency: earlier measurements are void.
+    pub(super) fn set_latency(&self, latency: gst::ClockTime) {
+        *lock(&self.0) = Measurement {
+            configured: latency.into(),
+            ..Measurement::default()
+        };
     }
 
     /// Stores the report of a QoS event.
@@ -79,7 +94,8 @@ impl LatenessMeter {
                 let age = i64::try_from(now.nseconds())
                     .ok()?
                     .checked_sub_unsigned(running_time.nseconds())?;
-                Some(measurement.baseline.lateness(age, latency))
+                let expected = latency.max(measurement.configured);
+                Some(measurement.baseline.lateness(age, expected))
             }
             _ => measurement
                 .qos

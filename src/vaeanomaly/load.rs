@@ -151,7 +151,7 @@ pub struct AgeBaseline {
 
 impl AgeBaseline {
     /// `age` is the time in ns from a frame's running time to now, negative for an early frame; `latency` is the one that
-    /// upstream announces.
+    /// upstream announces, or that the pipeline is configured for.
     pub fn lateness(&mut self, age: i64, latency: Duration) -> Duration {
         let youngest = self.youngest.map_or(age, |least| least.min(age));
         self.youngest = Some(youngest);

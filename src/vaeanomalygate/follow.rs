@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
@@ -9,6 +10,9 @@ use super::imp::CAT;
 use super::remote::read_verdict;
 use crate::events::FrameVerdict;
 use crate::gstutil::{BufferTimes, lock};
+
+/// Time without an update in PLAYING after which the followed branch counts as gone.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// An update from the followed branch.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,10 @@ struct Shared {
     times: BufferTimes,
     writer: Option<ThreadId>,
     closed: bool,
+    /// Time of the last update, or of the change to PLAYING; `None` in other states.
+    last_sign: Option<Instant>,
+    /// The branch has reached its end.
+    ended: bool,
 }
 
 /// Updates from the followed branch, until the gate takes them.
@@ -49,17 +57,30 @@ impl Mailbox {
         lock(&self.shared).count
     }
 
-    /// Waits for more updates than `count`. Returns `false` if there will be none: the mailbox is closed, or the followed
-    /// branch runs in this very thread.
+    /// Waits for more updates than `count`. Returns `false` if there will be none: the mailbox is closed, the followed
+    /// branch is gone or at its end, or it runs in this very thread.
     pub(super) fn wait(&self, count: u64) -> bool {
         let mut shared = lock(&self.shared);
         while shared.count == count && !shared.closed {
-            if shared.writer == Some(std::thread::current().id()) {
+            let same_thread = shared.writer == Some(std::thread::current().id());
+            if same_thread || shared.ended || shared.is_silent() {
                 return false;
             }
-            shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(shared, SILENCE);
+            shared = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         !shared.closed
+    }
+
+    /// Whether the followed branch has not sent an update for a time in which it should have.
+    pub(super) fn is_silent(&self) -> bool {
+        lock(&self.shared).is_silent()
+    }
+
+    /// Only in PLAYING the followed branch is expected to proceed.
+    pub(super) fn set_playing(&self, playing: bool) {
+        lock(&self.shared).last_sign = playing.then(Instant::now);
+        self.changed.notify_all();
     }
 
     /// While closed, [`Mailbox::wait`] returns at once.
@@ -78,13 +99,19 @@ impl Mailbox {
             _ => {}
         }
         shared.count += 1;
+        shared.last_sign = shared.last_sign.map(|_| Instant::now());
         drop(shared);
         self.changed.notify_all();
     }
 }
 
 impl Shared {
+    fn is_silent(&self) -> bool {
+        !self.ended && self.last_sign.is_some_and(|last| last.elapsed() >= SILENCE)
+    }
+
     fn add_buffer(&mut self, buffer: &gst::BufferRef) {
+        self.ended = false;
         let span = self.times.next(buffer).span;
         let verdict = read_verdict(buffer, span).unwrap_or(FrameVerdict::unknown(span));
         self.updates.push(Update::Verdict(verdict));
@@ -104,9 +131,13 @@ impl Shared {
             }
             gst::EventView::FlushStop(_) => {
                 self.times.restart();
+                self.ended = false;
                 self.updates.push(Update::Restart);
             }
-            gst::EventView::Eos(_) => self.updates.push(Update::End),
+            gst::EventView::Eos(_) => {
+                self.ended = true;
+                self.updates.push(Update::End);
+            }
             _ => {}
         }
     }

@@ -151,6 +151,8 @@ impl ElementImpl for VaeAnomalyGate {
                     self.post_error_message(error.clone());
                 })
                 .map_err(|_| gst::StateChangeError)?,
+            gst::StateChange::PausedToPlaying => self.set_mailbox_playing(true),
+            gst::StateChange::PlayingToPaused => self.set_mailbox_playing(false),
             gst::StateChange::PausedToReady => self.set_mailbox_closed(true),
             _ => {}
         }
@@ -195,6 +197,24 @@ impl VaeAnomalyGate {
         }
     }
 
+    fn set_mailbox_playing(&self, playing: bool) {
+        if let Some(mailbox) = self.mailbox() {
+            mailbox.set_playing(playing);
+        }
+    }
+
+    /// Stops waiting for a followed branch that is gone: all frames are kept until it continues.
+    fn check_followed(&self, mailbox: &Mailbox) -> Result<(), gst::FlowError> {
+        if mailbox.is_silent() && self.with_state(StreamState::lose_followed)? {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Read,
+                ["The followed element sends nothing; keeping all frames until it continues"]
+            );
+        }
+        Ok(())
+    }
+
     fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
         (*lock(&self.task_flow))?;
@@ -226,12 +246,13 @@ impl VaeAnomalyGate {
             let count = mailbox.count();
             self.proceed(settings, Some(mailbox))?;
             if !self.with_state(|state| state.should_wait(&policy, buffer))? {
-                return Ok(());
+                break;
             }
             if self.is_live() || !mailbox.wait(count) {
-                return Ok(());
+                break;
             }
         }
+        self.check_followed(mailbox)
     }
 
     fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -296,6 +317,7 @@ impl VaeAnomalyGate {
                     break;
                 }
             }
+            self.check_followed(mailbox)?;
         }
         self.with_state(StreamState::finish)?;
         self.proceed(settings, mailbox.as_deref())?;

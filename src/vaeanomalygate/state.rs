@@ -53,6 +53,8 @@ pub(super) struct StreamState {
     /// Times in the segment that was last sent downstream.
     sent: BufferTimes,
     source: VerdictSource,
+    /// The followed branch sends nothing.
+    lost: bool,
     /// Every frame can be decoded alone.
     intra: bool,
     /// The frames are not encoded.
@@ -77,6 +79,7 @@ impl StreamState {
             } else {
                 VerdictSource::Unknown
             },
+            lost: false,
             intra: false,
             raw: false,
             now: Duration::ZERO,
@@ -91,7 +94,10 @@ impl StreamState {
     /// Applies an update from the followed branch.
     pub(super) fn update(&mut self, update: &Update) {
         match update {
-            Update::Verdict(verdict) => self.gate.add_verdict(verdict),
+            Update::Verdict(verdict) => {
+                self.lost = false;
+                self.gate.add_verdict(verdict);
+            }
             Update::Restart => self.gate.timeline_mut().restart(),
             Update::End => self.gate.timeline_mut().finish(),
         }
@@ -101,6 +107,16 @@ impl StreamState {
     pub(super) fn next_time(&mut self, buffer: &gst::BufferRef) -> Option<BufferTime> {
         let is_header = buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.dts_or_pts().is_none();
         (!is_header).then(|| self.times.next(buffer))
+    }
+
+    /// The followed branch is gone: no verdict is expected. Returns `false` if that was known, or if all frames are labelled.
+    pub(super) fn lose_followed(&mut self) -> bool {
+        let news = !self.lost && !self.gate.is_labelled();
+        if news {
+            self.lost = true;
+            self.gate.timeline_mut().finish();
+        }
+        news
     }
 
     /// Adds the next buffer.

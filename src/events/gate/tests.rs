@@ -205,6 +205,32 @@ fn verdicts_of_another_branch_may_come_late() {
     assert_eq!(outcomes, "..+###");
 }
 
+/// In a pipeline, late verdicts can be the consequence of the latency that follows from the hold.
+#[test]
+fn waiting_for_late_verdicts_is_no_hold() {
+    let hold = |late: u64| {
+        let mut gate = Gate::new();
+        for index in 0..100 {
+            let span = |index| Span::new(ms(100 * index), ms(100));
+            let frame = FrameInfo {
+                span: span(index),
+                decode: None,
+                bytes: 1,
+                key: true,
+                intra: true,
+            };
+            gate.push(frame, index as usize);
+            if index >= late {
+                gate.add_verdict(&FrameVerdict::normal(span(index - late)));
+            }
+            while gate.next(&POLICY).is_some() {}
+        }
+        gate.longest_hold()
+    };
+    assert!((ms(200)..=ms(300)).contains(&hold(0)), "{:?}", hold(0));
+    assert_eq!(hold(50), hold(0));
+}
+
 #[test]
 fn a_full_gate_without_verdicts_repeats_the_newest_one() {
     let policy = GatePolicy {

@@ -1,0 +1,115 @@
+//! The element that a gate follows goes away: everything is kept, and the recording ends well.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+
+mod gated;
+use gated::Label;
+
+/// A live camera of 10 s, recorded through a gate that follows a branch without any anomaly.
+const CAMERA: &str = "videotestsrc is-live=true num-buffers=200 ! video/x-raw,width=64,height=64,framerate=20/1 ! tee name=t \
+    t. ! queue name=branch ! valve name=valve ! identity name=eye ! fakesink name=end sync=false async=false \
+    t. ! queue ! jpegenc ! vaeanomalygate name=gate follow=eye pre-roll=500000000 keepalive-interval=0 \
+    ! matroskamux ! filesink name=file async=false location=";
+
+/// Times in tenths of a second of the frames that pass, when `cut` happens after two seconds; and the warnings.
+fn passed_after(cut: impl FnOnce(&gst::Pipeline)) -> (Vec<u64>, usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("clips.mkv");
+    let pipeline = gated::pipeline(&format!("{CAMERA}{}", file.display()));
+    gated::label_frames(&pipeline, "eye", |_| Label::Normal);
+    let arrived = gated::watch_pad(&pipeline, "gate", "sink");
+    let after = gated::watch_pad(&pipeline, "gate", "src");
+    let (send, ended) = std::sync::mpsc::channel();
+    let file_pad = pipeline.by_name("file").and_then(|file| file.static_pad("sink"));
+    file_pad
+        .expect("a sink pad")
+        .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if info
+                .event()
+                .is_some_and(|event| event.type_() == gst::EventType::Eos)
+            {
+                let _ = send.send(());
+            }
+            gst::PadProbeReturn::Ok
+        });
+    pipeline.set_state(gst::State::Playing).expect("it starts");
+    while arrived.lock().unwrap().len() < 40 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    cut(&pipeline);
+    assert!(
+        ended.recv_timeout(Duration::from_secs(60)).is_ok(),
+        "the file ends"
+    );
+    let bus = pipeline.bus().expect("a bus");
+    let kinds: Vec<_> = std::iter::from_fn(|| bus.pop())
+        .map(|message| message.type_())
+        .collect();
+    let warnings = kinds
+        .iter()
+        .filter(|kind| **kind == gst::MessageType::Warning)
+        .count();
+    assert!(!kinds.contains(&gst::MessageType::Error), "an error was posted");
+    pipeline.set_state(gst::State::Null).expect("it stops");
+    let after = after.lock().unwrap();
+    let written = gated::pipeline(&format!(
+        "filesrc location={} ! matroskademux ! fakesink name=out",
+        file.display()
+    ));
+    let read = gated::watch_pad(&written, "out", "sink");
+    gated::play(&written);
+    assert_eq!(read.lock().unwrap().len(), after.len(), "the file is complete");
+    let first = arrived.lock().unwrap()[0].pts.expect("a time");
+    let times = after
+        .iter()
+        .map(|frame| (frame.pts.expect("a time") - first) / 100);
+    (times.collect(), warnings)
+}
+
+/// All frames from 3 s on are kept, and none before 1 s: those have labels.
+fn check_kept(times: &[u64]) {
+    assert!(times.iter().all(|time| *time > 10), "{times:?}");
+    assert!((30..99).all(|time| times.contains(&time)), "{times:?}");
+}
+
+#[test]
+fn an_unlinked_branch_keeps_everything() {
+    let (times, warnings) = passed_after(|pipeline| {
+        let queue = pipeline.by_name("branch").expect("the queue");
+        let sink = queue.static_pad("sink").expect("a sink pad");
+        let tee = sink.peer().expect("it is linked");
+        tee.unlink(&sink).expect("it was linked");
+        // The tee must not return not-linked for it.
+        pipeline.by_name("t").expect("the tee").release_request_pad(&tee);
+    });
+    check_kept(&times);
+    assert_eq!(warnings, 1);
+}
+
+#[test]
+fn a_closed_valve_keeps_everything() {
+    let (times, warnings) = passed_after(|pipeline| {
+        pipeline
+            .by_name("valve")
+            .expect("the valve")
+            .set_property("drop", true);
+    });
+    check_kept(&times);
+    assert_eq!(warnings, 1);
+}
+
+#[test]
+fn the_end_of_the_branch_keeps_everything() {
+    let (times, _) = passed_after(|pipeline| {
+        let eye = pipeline.by_name("eye").expect("the followed element");
+        let sink = eye.static_pad("sink").expect("a sink pad");
+        sink.send_event(gst::event::Eos::new());
+        pipeline
+            .by_name("valve")
+            .expect("the valve")
+            .set_property("drop", true);
+    });
+    check_kept(&times);
+}
