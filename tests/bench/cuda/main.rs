@@ -16,6 +16,7 @@ mod nets;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use gstvaeanomaly::detector::DeviceChoice;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use camera::{Cadence, Camera};
@@ -46,6 +47,13 @@ fn table(torch: Option<&str>) -> Result<()> {
         gpu.multiprocessors()?,
         std::thread::available_parallelism()?
     );
+    let auto = DeviceChoice::Auto.open()?;
+    println!(
+        "device=auto is {}{}",
+        auto.name(),
+        auto.note().map(|note| format!(" ({note})")).unwrap_or_default()
+    );
+    drop(auto);
     let mut failed = Vec::new();
     let mut part = |title: &str, work: &mut dyn FnMut() -> Result<()>| {
         println!("\n{title}\n{}", "-".repeat(title.chars().count()));

@@ -276,11 +276,6 @@ impl ParameterMap {
         Self { offsets, padded }
     }
 
-    /// Values of a checkpoint's vectors.
-    pub(super) fn len(&self) -> usize {
-        self.offsets.len()
-    }
-
     /// Floats of each array of the slot.
     pub(super) fn padded(&self) -> usize {
         self.padded
