@@ -241,6 +241,7 @@ impl<D: Device> ServerHandle<D> {
     ///
     /// # Errors
     /// The device failed.
+    #[cfg(feature = "cuda")]
     pub(super) fn busy(&self, kernel: Kernel) -> Result<Duration, String> {
         let mut words = [0.0f32; QUEUE];
         let queue = self.0.shared.queues[kernel as usize].address();
