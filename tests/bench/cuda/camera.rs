@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, Tuning};
 
+use crate::crowd::most_cameras;
 use crate::gpu::Gpu;
 use crate::images::Images;
 use crate::process_time;
@@ -184,7 +185,7 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
         "cameras", "frames/s", "frames/s each", "CPU ms a frame", "GPU memory, MB"
     );
     for (name, device) in &devices {
-        for count in CROWDS {
+        for count in CROWDS.into_iter().filter(|&count| count <= most_cameras()) {
             let share = crowd(gpu, device, count, TIME)?;
             println!(
                 "{count:8} {name} {:12.0} {:16.1} {:22.2} {:20.1}",

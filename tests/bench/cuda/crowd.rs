@@ -17,6 +17,12 @@ const ON_CPU: [usize; 3] = [1, 16, 64];
 const TIME: Duration = Duration::from_secs(2);
 pub const STACK: usize = 512 << 10;
 
+/// Cameras of a process at most: the number that CAMERAS names, where threads are scarce.
+pub fn most_cameras() -> usize {
+    let number = std::env::var("CAMERAS").ok().and_then(|text| text.parse().ok());
+    number.unwrap_or(usize::MAX)
+}
+
 /// What cameras that run beside each other get.
 struct Share {
     frames_per_second: f64,
@@ -85,7 +91,7 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
     );
     let before = gpu.used_mb()?;
     let mut first = None;
-    for count in ON_GPU {
+    for count in ON_GPU.into_iter().filter(|&count| count <= most_cameras()) {
         let share = run(&device, Some(gpu), &sample, count)?;
         print(count, "GPU", &share);
         let (few, used) = *first.get_or_insert((count, share.used_mb));
@@ -95,7 +101,7 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
         }
     }
     println!("{:>70} {before:14.1} in use before, by all processes", "");
-    for count in ON_CPU {
+    for count in ON_CPU.into_iter().filter(|&count| count <= most_cameras()) {
         print(count, "CPU", &run(&ComputeDevice::cpu(), None, &sample, count)?);
     }
     Ok(())

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use gstvaeanomaly::detector::DeviceChoice;
 use gstvaeanomaly::detector::bench_support::{NetPair, Sample, counters};
 
-use crate::crowd::STACK;
+use crate::crowd::{STACK, most_cameras};
 use crate::gpu::Gpu;
 use crate::nets::{COLOUR_HEIGHT, GREY_HEIGHT};
 use crate::{process_time, row};
@@ -79,6 +79,7 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
     let device = DeviceChoice::Cuda(Some(0)).open()?;
     let sample = Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?;
     for cameras in CAMERAS {
+        let cameras = cameras.min(u32::try_from(most_cameras()).unwrap_or(u32::MAX));
         let (ready, go) = (
             Barrier::new(cameras as usize + 1),
             Barrier::new(cameras as usize + 1),

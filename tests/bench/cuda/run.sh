@@ -6,6 +6,7 @@
 #     sh run.sh               everything; logs go to the folder that OUT names, or to logs/
 #     sh run.sh soak 10       ten minutes of one camera, and the GPU's memory
 #
+# CAMERAS=256 limits the cameras of a process, each of which is a thread.
 # TORCH_PYTHON names a Python that has PyTorch with CUDA; without one the table lacks the ratios to it.
 set -u
 cd "$(dirname "$0")" || exit

@@ -108,7 +108,7 @@ impl<D: Device> CudaEngine<D> {
             bail!("there is no net {index}");
         };
         if let Some(ticket) = net.pending.take() {
-            self.server.wait(&ticket).map_err(Error::msg)?;
+            self.server.wait(Kernel::Step, &ticket).map_err(Error::msg)?;
             // SAFETY: the step is done.
             let values = unsafe { net.report.values() };
             // SAFETY: the block holds at least the five floats of a report, aligned.
@@ -323,7 +323,7 @@ impl<D: Device> Engine for CudaEngine<D> {
         // SAFETY: all addresses are in the slots and the block; no step of these nets is in flight, and none can be queued
         // before the jobs are done.
         unsafe { self.server.submit(Kernel::Score, queued) }.map_err(Error::msg)?;
-        self.server.wait(&ticket).map_err(Error::msg)?;
+        self.server.wait(Kernel::Score, &ticket).map_err(Error::msg)?;
         // SAFETY: the jobs are done.
         let values = unsafe { block.values() };
         let mut maps = Vec::with_capacity(jobs.len());

@@ -124,6 +124,8 @@ struct Lane<D: Device> {
     arrived: Condvar,
     /// Entries in the queue, for a thread that looks without the lock.
     queued: AtomicUsize,
+    /// Launches that have ended.
+    finished: AtomicUsize,
 }
 
 impl<D: Device> Default for Lane<D> {
@@ -135,6 +137,7 @@ impl<D: Device> Default for Lane<D> {
             }),
             arrived: Condvar::new(),
             queued: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
         }
     }
 }
@@ -292,7 +295,7 @@ impl<D: Device> ServerHandle<D> {
     pub(super) fn reserve(&self, kernel: Kernel, plan: &LoadedPlan<D>) -> Result<(), String> {
         let ticket = Ticket::new(1);
         self.submit_entries(kernel, [Entry::Reserve(plan.plan.workspace, ticket.clone())])?;
-        self.wait(&ticket)
+        self.wait(kernel, &ticket)
     }
 
     /// Queues jobs; their tickets report when they are done.
@@ -330,24 +333,28 @@ impl<D: Device> ServerHandle<D> {
         Ok(())
     }
 
-    /// Waits for queued jobs.
+    /// Waits for queued jobs of a kernel.
     ///
     /// # Errors
-    /// They failed, or the device does not answer.
-    pub(super) fn wait(&self, ticket: &Ticket) -> Result<(), String> {
+    /// They failed, or the device does not answer: a long queue is no failure as long as launches end.
+    pub(super) fn wait(&self, kernel: Kernel, ticket: &Ticket) -> Result<(), String> {
         let shared = &self.0.shared;
         shared.check_process()?;
         // Where clients are few, a processor each to wait on is cheaper than being late.
         let few = shared.engines.load(Ordering::Relaxed) <= shared.processors / 4;
         let spin = if few { 2 * SPIN } else { Duration::ZERO };
-        match ticket.wait(spin, shared.patience) {
-            Some(result) => result,
-            None => {
-                let seconds = shared.patience.as_secs_f64();
-                let reason = DeviceError::Lost(format!("the GPU has not answered for {seconds} s"));
-                Err(shared.fail(&reason))
+        let finished = &shared.lanes[kernel as usize].finished;
+        loop {
+            let before = finished.load(Ordering::Relaxed);
+            match ticket.wait(spin, shared.patience) {
+                Some(result) => return result,
+                None if finished.load(Ordering::Relaxed) != before => {}
+                None => break,
             }
         }
+        let seconds = shared.patience.as_secs_f64();
+        let reason = DeviceError::Lost(format!("the GPU has not answered for {seconds} s"));
+        Err(shared.fail(&reason))
     }
 
     /// Reports that the device failed in a call of a client; the message.
@@ -608,6 +615,9 @@ impl<D: Device> Runner<D> {
         if let Err(error) = self.shared.device.wait(self.kernel, flight) {
             return self.fail(&error);
         }
+        self.shared.lanes[self.kernel as usize]
+            .finished
+            .fetch_add(1, Ordering::Relaxed);
         if let Some((_, entries)) = self.flights.pop_front() {
             entries.into_iter().for_each(|entry| entry.complete(Ok(())));
         }

@@ -226,7 +226,7 @@ fn fault(server: &ServerHandle<Gpu>) -> String {
     };
     // SAFETY: none; that is the test.
     unsafe { server.submit(Kernel::Score, [job]) }.unwrap();
-    server.wait(&ticket).unwrap_err()
+    server.wait(Kernel::Score, &ticket).unwrap_err()
 }
 
 #[test]

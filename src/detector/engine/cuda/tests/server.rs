@@ -269,6 +269,16 @@ fn a_device_that_does_not_answer_is_given_up() {
 }
 
 #[test]
+fn a_long_queue_is_no_failure() {
+    let (device, controls) = Emulated::new();
+    controls.delay.store(20_000, Ordering::Relaxed);
+    let server = ServerHandle::start_with(device, Duration::from_millis(100)).unwrap();
+    // Steps of forty cameras, six jobs a launch: far more than a tenth of a second.
+    let cameras = crowd(40, |seed| watch(&mut server.engine(), seed, 2).len());
+    assert_eq!(cameras, [5; 40]);
+}
+
+#[test]
 fn a_forked_process_fails_at_once_and_harms_nothing() {
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
@@ -283,7 +293,7 @@ fn a_forked_process_fails_at_once_and_harms_nothing() {
         ForkResult::Child => {
             // Not through the engine: its errors may take backtraces, and with them locks that other tests held.
             let failed = |result: Result<(), String>| result.is_err_and(|reason| reason.contains("forked"));
-            let all = failed(server.check()) && failed(server.wait(&Ticket::new(1)));
+            let all = failed(server.check()) && failed(server.wait(Kernel::Score, &Ticket::new(1)));
             drop((engine, server));
             // SAFETY: ends the process.
             unsafe { nix::libc::_exit(if all { 0 } else { 1 }) }

@@ -1,0 +1,197 @@
+// A `libcuda.so.1` without a GPU: the driver's functions that the CUDA engine and its bench call, in the host's memory,
+// with the kernels' C++ build. It tests `driver.rs`, and that the bench runs. `driver.sh` builds it and runs tests on it.
+//
+// A stream runs its work at once, in the calling thread, one launch at a time.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <time.h>
+
+#include "kernels.cu"
+
+using Handle = void*;
+using Address = unsigned long long;
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700 };
+
+constexpr size_t MEMORY = size_t(8) << 30;
+static std::mutex lock;
+static std::map<Address, size_t> allocated;
+static size_t used;
+static bool faulted;
+static thread_local Handle current;
+static int primary, references;
+static int functions[3];
+
+#define CALL extern "C" __attribute__((visibility("default"))) int
+// Calls that need a context, which a fault has ended.
+#define NEEDS_CONTEXT                             \
+    if (current != &primary) return INVALID_CONTEXT; \
+    if (faulted) return ILLEGAL_ADDRESS
+
+CALL cuInit(unsigned) { return SUCCESS; }
+CALL cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
+CALL cuGetErrorName(int error, const char** name) {
+    switch (error) {
+    case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
+    case INVALID_CONTEXT: *name = "CUDA_ERROR_INVALID_CONTEXT"; break;
+    case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
+    default: *name = "CUDA_ERROR_OF_THE_EMULATED_DRIVER";
+    }
+    return SUCCESS;
+}
+CALL cuGetErrorString(int error, const char** text) { return cuGetErrorName(error, text); }
+CALL cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
+CALL cuDeviceGet(int* device, int number) { return *device = number, number == 0 ? SUCCESS : INVALID_VALUE; }
+CALL cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "emulated device"), SUCCESS; }
+CALL cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = MEMORY, SUCCESS; }
+CALL cuDeviceGetAttribute(int* value, int attribute, int) {
+    switch (attribute) {
+    case 16: *value = 4; break;             // multiprocessors
+    case 81: *value = 100 << 10; break;     // shared memory of a multiprocessor
+    case 97: *value = 99 << 10; break;      // shared memory of a block at most
+    case 75: *value = 8; break;             // compute capability
+    case 76: *value = 6; break;
+    default: *value = 1;
+    }
+    return SUCCESS;
+}
+CALL cuDevicePrimaryCtxRetain(Handle* context, int) { return references++, *context = &primary, SUCCESS; }
+CALL cuDevicePrimaryCtxRelease_v2(int) {
+    if (--references < 0) abort();
+    return SUCCESS;
+}
+CALL cuCtxGetCurrent(Handle* context) { return *context = current, SUCCESS; }
+CALL cuCtxSetCurrent(Handle context) { return current = context, SUCCESS; }
+CALL cuCtxSynchronize() {
+    NEEDS_CONTEXT;
+    return SUCCESS;
+}
+CALL cuCtxGetStreamPriorityRange(int* least, int* greatest) { return *least = 0, *greatest = -5, SUCCESS; }
+CALL cuModuleLoadData(Handle* module, const void* image) {
+    NEEDS_CONTEXT;
+    // That of a fat binary, or PTX of the bench.
+    if (*static_cast<const unsigned*>(image) != 0xba55ed50u && memcmp(image, ".version", 8)) return INVALID_VALUE;
+    return *module = &primary, SUCCESS;
+}
+CALL cuModuleUnload(Handle) { return SUCCESS; }
+CALL cuModuleGetFunction(Handle* function, Handle, const char* name) {
+    NEEDS_CONTEXT;
+    const char* names[] = {"score", "step", "nothing"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) return *function = &functions[i], SUCCESS;
+    return NOT_FOUND;
+}
+CALL cuFuncGetAttribute(int* value, int, Handle) { return *value = 2000, SUCCESS; }
+CALL cuFuncSetAttribute(Handle, int, int) { return SUCCESS; }
+CALL cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Handle, int, size_t) { return *blocks = 1, SUCCESS; }
+CALL cuStreamCreate(Handle* stream, unsigned) { return *stream = malloc(1), SUCCESS; }
+CALL cuStreamCreateWithPriority(Handle* stream, unsigned, int) { return *stream = malloc(1), SUCCESS; }
+CALL cuStreamSynchronize(Handle) {
+    NEEDS_CONTEXT;
+    return SUCCESS;
+}
+CALL cuStreamDestroy_v2(Handle stream) { return free(stream), SUCCESS; }
+CALL cuStreamWaitEvent(Handle, Handle, unsigned) { return SUCCESS; }
+CALL cuEventCreate(Handle* event, unsigned) { return *event = malloc(1), SUCCESS; }
+CALL cuEventDestroy_v2(Handle event) { return free(event), SUCCESS; }
+CALL cuEventRecord(Handle, Handle) {
+    NEEDS_CONTEXT;
+    return SUCCESS;
+}
+CALL cuEventQuery(Handle) {
+    NEEDS_CONTEXT;
+    return SUCCESS;
+}
+CALL cuEventSynchronize(Handle event) { return cuEventQuery(event); }
+
+static int allocate(Address* address, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (bytes == 0 || used + bytes > MEMORY) return OUT_OF_MEMORY;
+    *address = reinterpret_cast<Address>(aligned_alloc(256, (bytes + 255) / 256 * 256));
+    if (!*address) return OUT_OF_MEMORY;
+    // Memory that only fills the device need not be in RAM.
+    if (bytes < size_t(64) << 20) memset(reinterpret_cast<void*>(*address), 0xff, bytes);
+    allocated[*address] = bytes;
+    used += bytes;
+    return SUCCESS;
+}
+static int release(Address address) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto found = allocated.find(address);
+    if (found == allocated.end()) return INVALID_VALUE;
+    used -= found->second;
+    allocated.erase(found);
+    free(reinterpret_cast<void*>(address));
+    return SUCCESS;
+}
+CALL cuMemAlloc_v2(Address* address, size_t bytes) {
+    NEEDS_CONTEXT;
+    return allocate(address, bytes);
+}
+CALL cuMemAllocAsync(Address* address, size_t bytes, Handle) { return cuMemAlloc_v2(address, bytes); }
+CALL cuMemFree_v2(Address address) {
+    NEEDS_CONTEXT;
+    return release(address);
+}
+CALL cuMemFreeAsync(Address address, Handle) { return cuMemFree_v2(address); }
+CALL cuMemHostAlloc(void** address, size_t bytes, unsigned flags) {
+    NEEDS_CONTEXT;
+    if (flags != 3) return INVALID_VALUE;
+    return allocate(reinterpret_cast<Address*>(address), bytes);
+}
+CALL cuMemFreeHost(void* address) {
+    NEEDS_CONTEXT;
+    return release(reinterpret_cast<Address>(address));
+}
+CALL cuMemGetInfo_v2(size_t* unused, size_t* total) {
+    NEEDS_CONTEXT;
+    std::lock_guard<std::mutex> guard(lock);
+    return *unused = MEMORY - used, *total = MEMORY, SUCCESS;
+}
+CALL cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Handle) {
+    NEEDS_CONTEXT;
+    return memcpy(reinterpret_cast<void*>(to), from, bytes), SUCCESS;
+}
+CALL cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Handle) {
+    NEEDS_CONTEXT;
+    return memcpy(to, reinterpret_cast<void*>(from), bytes), SUCCESS;
+}
+CALL cuMemcpyDtoDAsync_v2(Address, Address, size_t, Handle) {
+    NEEDS_CONTEXT;
+    return SUCCESS;
+}
+CALL cuMemsetD8Async(Address, unsigned char, size_t, Handle) { return SUCCESS; }
+
+static unsigned long long nanoseconds() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+CALL cuLaunchKernel(Handle function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned shared_bytes, Handle, void** arguments, void**) {
+    NEEDS_CONTEXT;
+    if (function == &functions[2]) return SUCCESS;
+    const auto jobs = *static_cast<const Job**>(arguments[0]);
+    const int count = *static_cast<int*>(arguments[1]);
+    const auto workspaces = *static_cast<float**>(arguments[2]);
+    const auto pitch = *static_cast<long long*>(arguments[3]);
+    const auto busy = *static_cast<unsigned long long**>(arguments[4]) + 1;
+    if (threads != THREADS || blocks < 1 || blocks > 4 || shared_bytes > (99 << 10) - 2000) return INVALID_VALUE;
+    auto shared = static_cast<float*>(aligned_alloc(16, shared_bytes + 16));
+    const auto start = nanoseconds();
+    for (int i = 0; i < count; i++) {
+        if (jobs[i].weights < reinterpret_cast<float*>(4096)) {
+            faulted = true;
+            break;
+        }
+        float* work = workspaces + i % blocks * pitch;
+        if (function == &functions[1]) training_job(*jobs[i].net, jobs[i], shared, work);
+        else scoring_job(*jobs[i].net, jobs[i], shared, work);
+    }
+    *busy += nanoseconds() - start;
+    free(shared);
+    return SUCCESS;
+}
