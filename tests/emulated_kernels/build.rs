@@ -6,7 +6,7 @@ const KERNELS: &str = "../../src/detector/engine/cuda/kernels";
 
 fn main() {
     println!("cargo:rerun-if-changed={KERNELS}");
-    println!("cargo:rerun-if-changed=src/emulated.cpp");
+    println!("cargo:rerun-if-changed=src");
     println!("cargo:rerun-if-env-changed=VAEANOMALY_SANITIZE");
     let mut build = cc::Build::new();
     build

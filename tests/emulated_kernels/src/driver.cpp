@@ -10,7 +10,7 @@
 #include <mutex>
 #include <time.h>
 
-#include "kernels.cu"
+#include "run.h"
 
 using Handle = void*;
 using Address = unsigned long long;
@@ -188,8 +188,7 @@ CALL cuLaunchKernel(Handle function, unsigned blocks, unsigned, unsigned, unsign
             break;
         }
         float* work = workspaces + i % blocks * pitch;
-        if (function == &functions[1]) training_job(*jobs[i].net, jobs[i], shared, work);
-        else scoring_job(*jobs[i].net, jobs[i], shared, work);
+        run_job(function == &functions[1], false, jobs + i, shared, work);
     }
     *busy += nanoseconds() - start;
     free(shared);

@@ -2,33 +2,10 @@
 
 #include <cstddef>
 
-#include "kernels.cu"
-
-#ifdef EMULATED_THREADS
-#include <thread>
-#include <vector>
-#endif
+#include "run.h"
 
 extern "C" void emulated_run(int train, int reverse, const Job* job, float* shared, float* work) {
-    const auto run = [=] {
-        if (train) training_job(*job->net, *job, shared, work);
-        else scoring_job(*job->net, *job, shared, work);
-    };
-#ifdef EMULATED_THREADS
-    (void)reverse;
-    pthread_barrier_init(&emulated_barrier, nullptr, EMULATED_THREADS);
-    std::vector<std::thread> threads;
-    for (int i = 0; i < EMULATED_THREADS; i++)
-        threads.emplace_back([=] {
-            emulated_thread = i;
-            run();
-        });
-    for (auto& thread : threads) thread.join();
-    pthread_barrier_destroy(&emulated_barrier);
-#else
-    emulated_reverse = reverse != 0;
-    run();
-#endif
+    run_job(train != 0, reverse != 0, job, shared, work);
 }
 
 #define FIELD(type, field) offsetof(type, field)
