@@ -49,7 +49,7 @@ step faulting-kernel 40 ./tests-parts a_faulting_kernel --ignored --nocapture
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck; do
-        step $tool 60 "$sanitizer" --tool $tool --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
+        step $tool 40 "$sanitizer" --tool $tool --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
     done
 else
     echo "compute-sanitizer is not installed: no memcheck, no racecheck."
