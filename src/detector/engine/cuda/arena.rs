@@ -56,11 +56,10 @@ impl Slab {
         if let Some(next) = self.free.remove(&(offset + length)) {
             length += next;
         }
-        if let Some((&before, &floats)) = self.free.range(..offset).next_back() {
-            if before + floats == offset {
-                self.free.remove(&before);
-                (offset, length) = (before, floats + length);
-            }
+        let before = self.free.range(..offset).next_back();
+        if let Some((&before, &floats)) = before.filter(|&(before, floats)| before + floats == offset) {
+            self.free.remove(&before);
+            (offset, length) = (before, floats + length);
         }
         self.free.insert(offset, length);
     }

@@ -48,7 +48,7 @@ pub(super) fn assert_engine_agrees(
 ) {
     let name = format!("{config:?}, {images} images");
     let mut cpu = CpuEngine::default();
-    let mut camera = Camera::new(&[config.clone()], 7);
+    let mut camera = Camera::new(std::slice::from_ref(config), 7);
     let (there, here) = (camera.nets(&mut gpu), camera.nets(&mut cpu));
     let mut reports = Vec::new();
     for step in 0..steps {
