@@ -362,14 +362,15 @@ impl VaeAnomalyGate {
                 self.srcpad
                     .push_event(gst::event::Gap::builder(start).duration(duration).build());
             }
+            // Without repeated headers: those of the start were passed on, and muxers for Ogg cannot take them in mid-stream.
             Action::ForceKeyDownstream(at) => {
                 let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                     .running_time(at)
-                    .all_headers(true);
+                    .all_headers(false);
                 self.srcpad.push_event(event.build());
             }
             Action::ForceKeyUpstream => {
-                let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true);
+                let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false);
                 self.sinkpad.push_event(event.build());
             }
             Action::Clip(clip) => {
