@@ -163,6 +163,16 @@ fn matroska() {
     check_muxer(H265_OPEN, "matroskamux");
 }
 
+/// Encoders with frames that are decoded but not presented.
+#[test]
+fn alternate_reference_frames() {
+    let vp9 =
+        "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=10 auto-alt-ref=true lag-in-frames=8 ! vp9parse";
+    check_muxer(vp9, "matroskamux");
+    let av1 = "av1enc cpu-used=8 keyframe-max-dist=10 lag-in-frames=8 ! av1parse";
+    check_muxer(av1, "matroskamux");
+}
+
 /// Presentation times of a transport stream's only programme, from its PES headers (ISO/IEC 13818-1, 2.4.3.7).
 fn transport_times(file: &Path) -> Vec<u64> {
     let bytes = std::fs::read(file).expect("a file");

@@ -232,13 +232,20 @@ fn defaults_read_back_and_every_property_can_be_set() {
 #[test]
 fn audio_and_streams_in_other_formats_are_rejected() {
     init();
-    for description in [
-        "audiotestsrc num-buffers=3 ! vaeanomalygate ! fakesink",
-        "fakesrc num-buffers=3 format=bytes ! vaeanomalygate ! fakesink",
+    for (description, reason) in [
+        (
+            "audiotestsrc num-buffers=3 ! vaeanomalygate ! fakesink",
+            "Only video is supported, got audio/x-raw",
+        ),
+        (
+            "fakesrc num-buffers=3 format=bytes ! vaeanomalygate ! fakesink",
+            "Only TIME segments are supported, got Bytes",
+        ),
     ] {
         let pipeline = gated::pipeline(description);
         pipeline.set_state(gst::State::Playing).ok();
-        assert!(gated::wait(&pipeline).is_err(), "{description}");
+        let error = gated::wait(&pipeline).expect_err(description);
+        assert!(error.contains(reason), "{description}: {error}");
         pipeline.set_state(gst::State::Null).expect("it stops");
     }
 }

@@ -284,7 +284,12 @@ impl VaeAnomalyGate {
                 false
             }
             gst::EventView::Caps(caps) if !is_video(caps.caps()) => {
-                gst::error!(CAT, imp = self, "Not video: {}", caps.caps());
+                let name = caps.caps().structure(0).map_or("no caps", |fields| fields.name());
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::WrongType,
+                    ["Only video is supported, got {name}"]
+                );
                 false
             }
             gst::EventView::Eos(_) | gst::EventView::SegmentDone(_) => {
