@@ -391,6 +391,18 @@ impl VaeAnomalyGate {
                 gst::ResourceError::NoSpaceLeft,
                 ["The pre-roll does not fit into max-pre-roll-bytes={max_bytes} and is shortened"]
             ),
+            Action::LongHold { hold, latency } => {
+                if self.is_live() {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::CoreError::Clock,
+                        [
+                            "Frames are held for {hold}, longer than the announced latency of {latency}; synchronised sinks \
+                             behind the gate are late: use a shorter key-frame distance"
+                        ]
+                    );
+                }
+            }
             Action::Latency => {
                 let obj = self.obj();
                 self.post(gst::message::Latency::builder().src(&*obj).build());

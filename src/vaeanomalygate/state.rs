@@ -16,6 +16,9 @@ use crate::gstutil::{BufferTime, BufferTimes, to_clock_time};
 /// Latency is reported in steps of this, so that it does not change with every frame.
 const LATENCY_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
+/// Latency is announced for groups of pictures up to this long. Every sink of a live pipeline would wait for longer ones.
+const LONGEST_GROUP: gst::ClockTime = gst::ClockTime::from_seconds(5);
+
 /// Where the verdicts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VerdictSource {
@@ -65,6 +68,8 @@ pub(super) struct StreamState {
     clip_until: Option<Duration>,
     key_requested: bool,
     reported_latency: gst::ClockTime,
+    /// The warning about a hold beyond the latency is due at most once.
+    reported_long_hold: bool,
 }
 
 impl StreamState {
@@ -88,6 +93,7 @@ impl StreamState {
             clip_until: None,
             key_requested: false,
             reported_latency: gst::ClockTime::ZERO,
+            reported_long_hold: false,
         }
     }
 
@@ -375,16 +381,23 @@ impl StreamState {
             self.reported_latency = latency;
             actions.push(Action::Latency);
         }
+        let hold = to_clock_time(self.gate.longest_hold());
+        let is_long = hold > latency.max(settings.pre_roll + LONGEST_GROUP);
+        if is_long && !settings.policy().keep_all && !std::mem::replace(&mut self.reported_long_hold, true) {
+            actions.push(Action::LongHold { hold, latency });
+        }
     }
 
-    /// The longest time for which frames are held back, as far as known.
+    /// The longest time for which frames are held back, as far as known, but no more than the pre-roll and
+    /// [`LONGEST_GROUP`].
     pub(super) fn latency(&self, settings: &Settings) -> gst::ClockTime {
         if settings.policy().keep_all {
             return gst::ClockTime::ZERO;
         }
         let held = to_clock_time(self.gate.longest_hold());
         let steps = held.nseconds().div_ceil(LATENCY_STEP.nseconds());
-        settings.pre_roll.max(LATENCY_STEP * steps)
+        let bound = settings.pre_roll + LONGEST_GROUP;
+        (LATENCY_STEP * steps).clamp(settings.pre_roll, bound)
     }
 
     /// The structure of the property `stats`.
