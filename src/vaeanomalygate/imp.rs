@@ -221,7 +221,8 @@ impl VaeAnomalyGate {
         let time = self.with_state(|state| state.next_time(&buffer))?;
         if time.is_some_and(|time| time.span.jump) {
             gst::info!(CAT, imp = self, "Time jumps back, starting over");
-            self.drain(&settings)?;
+            // The followed branch may have jumped already: then the frames held get no verdict any more.
+            self.finish(&settings)?;
             self.with_state(StreamState::start_over)?;
         }
         let mailbox = self.mailbox();
@@ -311,7 +312,7 @@ impl VaeAnomalyGate {
             .is_ok()
     }
 
-    /// Decides about all frames held: no buffer will follow.
+    /// Decides about all frames held, once they are labelled: no buffer will follow.
     fn drain(&self, settings: &Settings) -> Result<(), gst::FlowError> {
         let mailbox = self.mailbox();
         if let Some(mailbox) = &mailbox {
@@ -324,8 +325,13 @@ impl VaeAnomalyGate {
             }
             self.check_followed(mailbox)?;
         }
+        self.finish(settings)
+    }
+
+    /// Decides about all frames held at once; those without a label are kept.
+    fn finish(&self, settings: &Settings) -> Result<(), gst::FlowError> {
         self.with_state(StreamState::finish)?;
-        self.proceed(settings, mailbox.as_deref())?;
+        self.proceed(settings, self.mailbox().as_deref())?;
         let end = self.with_state(StreamState::end_clip)?;
         end.map_or(Ok(()), |action| self.perform(action))
     }
@@ -351,7 +357,7 @@ impl VaeAnomalyGate {
         let _output = self.output.lock();
         let updates = mailbox.map(Mailbox::take).unwrap_or_default();
         let actions = self.with_state(|state| {
-            updates.iter().for_each(|update| state.update(update));
+            updates.into_iter().for_each(|update| state.update(update));
             state.next_actions(settings)
         })?;
         actions.into_iter().try_for_each(|action| self.perform(action))

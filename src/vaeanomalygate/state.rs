@@ -19,6 +19,9 @@ const LATENCY_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// Latency is announced for groups of pictures up to this long. Every sink of a live pipeline would wait for longer ones.
 const LONGEST_GROUP: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
+/// How long, in time of the followed branch, a jump of one branch waits for that of the other.
+const JUMP_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where the verdicts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VerdictSource {
@@ -30,6 +33,17 @@ enum VerdictSource {
     Events,
     /// Another branch.
     Followed,
+}
+
+/// Which branch is in a new time base after time went back: the one that the gate is in, or the followed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Jumps {
+    /// Both are in the same time base.
+    Aligned,
+    /// The followed branch has jumped first.
+    FollowedAhead,
+    /// The gate has jumped first. Verdicts do not concern its frames; the first of them started then.
+    GateAhead { since: Option<Duration> },
 }
 
 #[derive(Debug)]
@@ -58,6 +72,9 @@ pub(super) struct StreamState {
     source: VerdictSource,
     /// The followed branch sends nothing.
     lost: bool,
+    jumps: Jumps,
+    /// Updates from after a jump of the followed branch, until the gate jumps too.
+    ahead: Vec<Update>,
     /// Every frame can be decoded alone.
     intra: bool,
     /// The frames are not encoded.
@@ -85,6 +102,8 @@ impl StreamState {
                 VerdictSource::Unknown
             },
             lost: false,
+            jumps: Jumps::Aligned,
+            ahead: Vec::new(),
             intra: false,
             raw: false,
             now: Duration::ZERO,
@@ -97,8 +116,56 @@ impl StreamState {
         }
     }
 
-    /// Applies an update from the followed branch.
-    pub(super) fn update(&mut self, update: &Update) {
+    /// Applies an update from the followed branch, when both branches are in the same time base.
+    pub(super) fn update(&mut self, update: Update) {
+        match (update, self.jumps) {
+            (Update::Restart, _) => {
+                self.ahead.clear();
+                self.jumps = Jumps::Aligned;
+            }
+            (Update::Verdict(verdict), Jumps::Aligned) if verdict.span.jump => {
+                // The frames held have all their verdicts.
+                self.gate.timeline_mut().finish();
+                self.jumps = Jumps::FollowedAhead;
+                return self.ahead.push(update);
+            }
+            (Update::Verdict(verdict), Jumps::GateAhead { since }) if !verdict.span.jump => {
+                let since = since.unwrap_or(verdict.span.start);
+                self.jumps = Jumps::GateAhead { since: Some(since) };
+                if verdict.span.start.saturating_sub(since) < JUMP_PATIENCE {
+                    return;
+                }
+                self.jumps = Jumps::Aligned;
+            }
+            (Update::Verdict(_), Jumps::GateAhead { .. }) => self.jumps = Jumps::Aligned,
+            (_, Jumps::FollowedAhead) => {
+                self.ahead.push(update);
+                let start = |update: &Update| match update {
+                    Update::Verdict(verdict) => verdict.span.start,
+                    _ => Duration::ZERO,
+                };
+                let first = self.ahead.first().map_or(Duration::ZERO, start);
+                if start(&update).saturating_sub(first) >= JUMP_PATIENCE {
+                    self.align();
+                }
+                return;
+            }
+            _ => {}
+        }
+        self.apply(&update);
+    }
+
+    /// Both branches are in the new time base.
+    fn align(&mut self) {
+        self.jumps = Jumps::Aligned;
+        let mut ahead = std::mem::take(&mut self.ahead).into_iter();
+        if let Some(first) = ahead.next() {
+            self.apply(&first);
+        }
+        ahead.for_each(|update| self.update(update));
+    }
+
+    fn apply(&mut self, update: &Update) {
         match update {
             Update::Verdict(verdict) => {
                 self.lost = false;
@@ -223,6 +290,8 @@ impl StreamState {
         self.gaps = Gaps::default();
         self.clip_until = None;
         self.now = Duration::ZERO;
+        self.ahead.clear();
+        self.jumps = Jumps::Aligned;
         if self.source != VerdictSource::Followed {
             self.source = VerdictSource::Unknown;
         }
@@ -232,6 +301,11 @@ impl StreamState {
     pub(super) fn start_over(&mut self) {
         self.gate.start_over();
         self.now = Duration::ZERO;
+        match self.jumps {
+            Jumps::FollowedAhead => self.align(),
+            _ if self.source == VerdictSource::Followed => self.jumps = Jumps::GateAhead { since: None },
+            _ => {}
+        }
     }
 
     /// Whether every frame held is labelled.
