@@ -163,6 +163,16 @@ fn matroska() {
     check_muxer(H265_OPEN, "matroskamux");
 }
 
+/// Encoders with frames that are decoded but not presented.
+#[test]
+fn alternate_reference_frames() {
+    let vp9 =
+        "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=10 auto-alt-ref=true lag-in-frames=8 ! vp9parse";
+    check_muxer(vp9, "matroskamux");
+    let av1 = "av1enc cpu-used=8 keyframe-max-dist=10 lag-in-frames=8 ! av1parse";
+    check_muxer(av1, "matroskamux");
+}
+
 /// Presentation times of a transport stream's only programme, from its PES headers (ISO/IEC 13818-1, 2.4.3.7).
 fn transport_times(file: &Path) -> Vec<u64> {
     let bytes = std::fs::read(file).expect("a file");
@@ -306,4 +316,21 @@ fn files_split_by_time() {
         ),
     );
     check_segments(folder.path(), "mp4", &passed, decode);
+}
+
+/// The key frames that the gate requests from the encoder come without new headers: Ogg has them at the start only.
+#[test]
+fn theora_behind_the_gate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("clips.ogg");
+    let pipeline = gated::pipeline(&format!(
+        "{SOURCE} ! {GATE} ! theoraenc keyframe-freq=1000 keyframe-force=1000 ! oggmux ! filesink location={}",
+        file.display()
+    ));
+    gated::label_frames(&pipeline, "eye", two_events);
+    let passed = gated::watch_pad(&pipeline, "gate", "src");
+    gated::play(&pipeline);
+    let passed = passed.lock().unwrap().len();
+    assert!((50..100).contains(&passed), "{passed}");
+    assert_eq!(decode(&file).len(), passed);
 }

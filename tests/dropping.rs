@@ -150,7 +150,7 @@ fn a_key_frame_is_requested_where_a_clip_starts() {
         let (_, next) = buffers.find(|(at, _)| *at > i).expect("a frame follows");
         assert_eq!(request.timestamp, next.pts());
         assert_eq!(request.running_time, next.pts());
-        assert!(request.all_headers);
+        assert!(!request.all_headers);
         requests.push(FrameResult::read(next).unwrap());
     }
     let [first] = requests.as_slice() else {

@@ -267,7 +267,7 @@ fn every_buffer_carries_every_field() {
     for (i, buffer) in buffers.iter().enumerate() {
         let meta = gst::meta::CustomMeta::from_buffer(buffer, gstvaeanomaly::META_NAME).unwrap();
         let s = meta.structure();
-        assert_eq!((s.name().as_str(), s.n_fields()), ("VaeAnomalyMeta", 13));
+        assert_eq!((s.name().as_str(), s.n_fields()), ("VaeAnomalyMeta", 15));
         for name in ["score", "raw-score", "threshold"] {
             assert!(s.get::<f64>(name).unwrap().is_finite(), "{name} of frame {i}");
         }
@@ -293,6 +293,7 @@ fn every_buffer_carries_every_field() {
         assert_eq!(found.prediction.score, s.get::<f64>("score").unwrap());
         assert!(found.scored && s.get::<bool>("scored").unwrap());
         assert_eq!(found.prediction.region.width as usize, region[2]);
+        assert_eq!(found.image_size, (SIZE.0 as u32, SIZE.1 as u32));
         assert_eq!(found.prediction.label == Some(Label::Anomaly), label == "anomaly");
         assert_eq!(
             found.prediction.score > 0.5,
@@ -333,6 +334,39 @@ fn anomalous_frames_carry_a_region_of_interest() {
         }
         assert_eq!(anomalous > 10, wanted, "{anomalous} regions");
     }
+}
+
+/// `videoscale` transforms the region of interest; the metadata states the size that its region refers to.
+#[test]
+fn metadata_and_region_of_interest_agree_behind_a_scaler() {
+    let list = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let record = std::sync::Arc::clone(&list);
+    let line = "appsrc name=source ! vaeanomaly warm-up=100 threshold=4 seed=7 ! videoscale \
+        ! video/x-raw,width=192,height=24 ! fakesink name=sink";
+    rig::play_watched(line, &runner(), 10, 0..170, move |pipeline| {
+        let sink = pipeline.by_name("sink").unwrap().static_pad("sink").unwrap();
+        sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            record.lock().unwrap().push(info.buffer().unwrap().clone());
+            gst::PadProbeReturn::Ok
+        });
+    });
+    let mut regions = 0;
+    for buffer in list.lock().unwrap().iter() {
+        let found = FrameResult::read(buffer).unwrap();
+        for roi in buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>() {
+            let region = found.region_in(192, 24);
+            let (x, y, width, height) = roi.rect();
+            let pairs = [
+                (region.x, x),
+                (region.y, y),
+                (region.width, width),
+                (region.height, height),
+            ];
+            assert!(pairs.iter().all(|(a, b)| a.abs_diff(*b) <= 1), "{pairs:?}");
+            regions += 1;
+        }
+    }
+    assert!(regions > 10, "{regions}");
 }
 
 #[test]

@@ -114,6 +114,24 @@ fn the_latency_is_the_longest_hold() {
     assert_eq!(latency(&harness), gst::ClockTime::ZERO);
 }
 
+/// A camera with a key frame every 30 s would delay every sink of the pipeline by that.
+#[test]
+fn the_latency_is_bounded_and_a_warning_is_posted() {
+    let mut harness = harness("pre-roll=2000000000 keepalive-interval=0", H264);
+    let bus = gst::Bus::new();
+    harness.element().expect("an element").set_bus(Some(&bus));
+    feed(&mut harness, 0, &format!("N{}", "n".repeat(299)).repeat(2));
+    let pad = harness
+        .element()
+        .and_then(|element| element.static_pad("src"))
+        .expect("a source pad");
+    let mut query = gst::query::Latency::new();
+    assert!(pad.query(&mut query));
+    assert_eq!(query.result().1, 7000 * MS);
+    let warnings = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning])).count();
+    assert_eq!(warnings, 1);
+}
+
 #[test]
 fn retain_can_change_while_playing() {
     let mut harness = harness("pre-roll=200000000 keepalive-interval=0", H264);
@@ -232,13 +250,20 @@ fn defaults_read_back_and_every_property_can_be_set() {
 #[test]
 fn audio_and_streams_in_other_formats_are_rejected() {
     init();
-    for description in [
-        "audiotestsrc num-buffers=3 ! vaeanomalygate ! fakesink",
-        "fakesrc num-buffers=3 format=bytes ! vaeanomalygate ! fakesink",
+    for (description, reason) in [
+        (
+            "audiotestsrc num-buffers=3 ! vaeanomalygate ! fakesink",
+            "Only video is supported, got audio/x-raw",
+        ),
+        (
+            "fakesrc num-buffers=3 format=bytes ! vaeanomalygate ! fakesink",
+            "Only TIME segments are supported, got Bytes",
+        ),
     ] {
         let pipeline = gated::pipeline(description);
         pipeline.set_state(gst::State::Playing).ok();
-        assert!(gated::wait(&pipeline).is_err(), "{description}");
+        let error = gated::wait(&pipeline).expect_err(description);
+        assert!(error.contains(reason), "{description}: {error}");
         pipeline.set_state(gst::State::Null).expect("it stops");
     }
 }

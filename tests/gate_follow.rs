@@ -163,3 +163,36 @@ fn a_viewer_behind_the_followed_element_does_not_raise_the_latency() {
     }
     pipeline.set_state(gst::State::Null).expect("it stops");
 }
+
+/// Time goes back in mid-stream, and the followed branch is ahead of the gate, or behind it.
+#[test]
+fn a_jump_back_in_time_ends_on_both_branches() {
+    for (delay_eye, delay_gate) in [(0, 2000), (2000, 0)] {
+        let pipeline = gated::pipeline(&format!(
+            "appsrc name=camera format=time caps=video/x-raw,format=GRAY8,width=16,height=16,framerate=10/1 ! tee name=t \
+             t. ! queue ! identity sleep-time={delay_eye} ! identity name=eye ! fakesink sync=false async=false \
+             t. ! queue ! identity sleep-time={delay_gate} ! vaeanomalygate name=gate follow=eye pre-roll=500000000 \
+             post-roll=0 keepalive-interval=0 ! fakesink sync=false async=false"
+        ));
+        gated::label_frames(&pipeline, "eye", |frame| match frame {
+            20..30 | 80..90 => Label::Anomaly(1 + frame / 50),
+            _ => Label::Normal,
+        });
+        let after = gated::watch_pad(&pipeline, "gate", "src");
+        let camera = pipeline.by_name("camera").expect("the source");
+        let camera = camera.downcast::<gst_app::AppSrc>().expect("an appsrc");
+        for frame in 0..100u8 {
+            let mut buffer = gst::Buffer::from_mut_slice([frame; 256]);
+            let fields = buffer.get_mut().expect("a new buffer");
+            fields.set_pts(gst::ClockTime::from_mseconds(100 * (u64::from(frame) % 50)));
+            fields.set_duration(gst::ClockTime::from_mseconds(100));
+            camera.push_buffer(buffer).expect("it is accepted");
+        }
+        camera.end_of_stream().expect("it ends");
+        gated::play(&pipeline);
+        let passed: Vec<u8> = after.lock().unwrap().iter().map(|frame| frame.bytes[0]).collect();
+        for frame in (20..30).chain(80..90) {
+            assert!(passed.contains(&frame), "{frame} is not in {passed:?}");
+        }
+    }
+}

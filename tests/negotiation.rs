@@ -288,6 +288,8 @@ fn caps_outside_the_template_are_rejected() {
     for caps in [
         "video/x-raw,format=GRAY8,width=15,height=64,framerate=10/1",
         "video/x-raw,format=GRAY8,width=64,height=8,framerate=10/1",
+        "video/x-raw,format=GRAY8,width=20000,height=64,framerate=10/1",
+        "video/x-raw,format=GRAY8,width=64,height=16385,framerate=10/1",
         "video/x-raw,format=v210,width=64,height=64,framerate=10/1",
         "video/x-raw(memory:GLMemory),format=RGBA,width=64,height=64,framerate=10/1",
         "video/x-h264",
@@ -300,6 +302,18 @@ fn caps_outside_the_template_are_rejected() {
         sink.send_event(gst::event::StreamStart::new("test"));
         assert!(!sink.send_event(gst::event::Caps::new(&caps)), "{caps}");
         element.set_state(gst::State::Null).unwrap();
+    }
+}
+
+/// What the caps promise, the core processes.
+#[test]
+fn the_largest_size_of_the_caps_is_scored() {
+    let mut rig = Rig::new(&SMALL);
+    for (width, height) in [(16_384, 16), (16, 16_384)] {
+        let info = info("GRAY8", width, height);
+        rig.harness.set_src_caps(info.to_caps().unwrap());
+        rig.push(frame(&info, NONE, 0));
+        assert_eq!(rig.take_results().len(), 1, "{width}x{height}");
     }
 }
 

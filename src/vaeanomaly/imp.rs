@@ -329,11 +329,13 @@ impl VaeAnomaly {
         match decision {
             Decision::Keep { resumes, .. } => {
                 if resumes {
+                    // Without repeated headers: nothing behind the encoder was dropped, and muxers for Ogg cannot take them
+                    // in mid-stream.
                     let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                         .timestamp(times.position)
                         .stream_time(segment.to_stream_time(times.position))
                         .running_time(times.running_time())
-                        .all_headers(true)
+                        .all_headers(false)
                         .build();
                     src.push_event(event);
                 }

@@ -33,6 +33,8 @@ pub struct FrameResult {
     pub event_id: Option<NonZeroU64>,
     /// `false` if the frame came too late to be scored and carries the prediction of the previous frame.
     pub scored: bool,
+    /// Width and height in pixels of the image that the region refers to. Elements downstream may have scaled it since.
+    pub image_size: (u32, u32),
 }
 
 /// Registers the metadata with GStreamer; may be called more than once.
@@ -48,6 +50,21 @@ impl FrameResult {
     pub fn read(buffer: &gst::BufferRef) -> Option<Self> {
         let meta = gst::meta::CustomMeta::from_buffer(buffer, META_NAME).ok()?;
         Self::from_structure(meta.structure())
+    }
+
+    /// The region in the pixels of an image that was scaled to this width and height after the analysis.
+    pub fn region_in(&self, width: u32, height: u32) -> Region {
+        let scale = |value: u32, to: u32, from: u32| {
+            let scaled = u64::from(value) * u64::from(to) / u64::from(from.max(1));
+            u32::try_from(scaled).unwrap_or(u32::MAX)
+        };
+        let region = self.prediction.region;
+        Region {
+            x: scale(region.x, width, self.image_size.0),
+            y: scale(region.y, height, self.image_size.1),
+            width: scale(region.width, width, self.image_size.0),
+            height: scale(region.height, height, self.image_size.1),
+        }
     }
 
     /// Attaches the result to a buffer; replaces an earlier one.
@@ -78,6 +95,8 @@ impl FrameResult {
         s.set("width", p.region.width);
         s.set("height", p.region.height);
         s.set("scored", self.scored);
+        s.set("image-width", self.image_size.0);
+        s.set("image-height", self.image_size.1);
     }
 
     fn from_structure(s: &gst::StructureRef) -> Option<Self> {
@@ -99,6 +118,7 @@ impl FrameResult {
             },
             event_id: NonZeroU64::new(s.get("event-id").ok()?),
             scored: s.get("scored").ok()?,
+            image_size: (s.get("image-width").ok()?, s.get("image-height").ok()?),
         })
     }
 }
@@ -139,7 +159,25 @@ mod tests {
             },
             event_id: NonZeroU64::new(3),
             scored: true,
+            image_size: (640, 480),
         }
+    }
+
+    #[test]
+    fn the_region_scales_with_the_image() {
+        let mut result = result();
+        result.prediction.region = Region {
+            x: 320,
+            y: 240,
+            width: 64,
+            height: 48,
+        };
+        let scaled = result.region_in(320, 120);
+        assert_eq!(
+            (scaled.x, scaled.y, scaled.width, scaled.height),
+            (160, 60, 32, 12)
+        );
+        assert_eq!(result.region_in(640, 480), result.prediction.region);
     }
 
     fn structure(result: &FrameResult) -> gst::Structure {

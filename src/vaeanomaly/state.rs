@@ -197,6 +197,7 @@ impl StreamState {
                 prediction,
                 event_id: tracked.event_id,
                 scored,
+                image_size: (self.info.width(), self.info.height()),
             },
             report,
             load,

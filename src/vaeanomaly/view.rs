@@ -33,15 +33,13 @@ const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
     ]
 };
 
-/// Minimum width and height in pixels.
-const MIN_SIDE: i32 = 16;
-
-/// Raw video in system memory at any frame rate.
+/// Raw video in system memory, of the sizes that the core processes, at any frame rate.
 pub(super) fn caps() -> gst::Caps {
+    let sides = ImageView::MIN_SIDE as i32..=ImageView::MAX_SIDE as i32;
     gst_video::VideoCapsBuilder::new()
         .format_list(FORMATS.map(|(video, _)| video))
-        .width_range(MIN_SIDE..=i32::MAX)
-        .height_range(MIN_SIDE..=i32::MAX)
+        .width_range(sides.clone())
+        .height_range(sides)
         .build()
 }
 

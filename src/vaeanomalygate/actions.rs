@@ -27,6 +27,13 @@ pub(super) enum Action {
     },
     /// Post a message that the latency changed.
     Latency,
+    /// In a live pipeline, post a warning that frames are held for longer than any latency that is announced.
+    LongHold {
+        /// For how long.
+        hold: gst::ClockTime,
+        /// The announced latency.
+        latency: gst::ClockTime,
+    },
 }
 
 /// A run of kept frames that is more than a keep-alive.

@@ -221,7 +221,8 @@ impl VaeAnomalyGate {
         let time = self.with_state(|state| state.next_time(&buffer))?;
         if time.is_some_and(|time| time.span.jump) {
             gst::info!(CAT, imp = self, "Time jumps back, starting over");
-            self.drain(&settings)?;
+            // The followed branch may have jumped already: then the frames held get no verdict any more.
+            self.finish(&settings)?;
             self.with_state(StreamState::start_over)?;
         }
         let mailbox = self.mailbox();
@@ -284,7 +285,12 @@ impl VaeAnomalyGate {
                 false
             }
             gst::EventView::Caps(caps) if !is_video(caps.caps()) => {
-                gst::error!(CAT, imp = self, "Not video: {}", caps.caps());
+                let name = caps.caps().structure(0).map_or("no caps", |fields| fields.name());
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::WrongType,
+                    ["Only video is supported, got {name}"]
+                );
                 false
             }
             gst::EventView::Eos(_) | gst::EventView::SegmentDone(_) => {
@@ -306,7 +312,7 @@ impl VaeAnomalyGate {
             .is_ok()
     }
 
-    /// Decides about all frames held: no buffer will follow.
+    /// Decides about all frames held, once they are labelled: no buffer will follow.
     fn drain(&self, settings: &Settings) -> Result<(), gst::FlowError> {
         let mailbox = self.mailbox();
         if let Some(mailbox) = &mailbox {
@@ -319,8 +325,13 @@ impl VaeAnomalyGate {
             }
             self.check_followed(mailbox)?;
         }
+        self.finish(settings)
+    }
+
+    /// Decides about all frames held at once; those without a label are kept.
+    fn finish(&self, settings: &Settings) -> Result<(), gst::FlowError> {
         self.with_state(StreamState::finish)?;
-        self.proceed(settings, mailbox.as_deref())?;
+        self.proceed(settings, self.mailbox().as_deref())?;
         let end = self.with_state(StreamState::end_clip)?;
         end.map_or(Ok(()), |action| self.perform(action))
     }
@@ -346,7 +357,7 @@ impl VaeAnomalyGate {
         let _output = self.output.lock();
         let updates = mailbox.map(Mailbox::take).unwrap_or_default();
         let actions = self.with_state(|state| {
-            updates.iter().for_each(|update| state.update(update));
+            updates.into_iter().for_each(|update| state.update(update));
             state.next_actions(settings)
         })?;
         actions.into_iter().try_for_each(|action| self.perform(action))
@@ -362,14 +373,15 @@ impl VaeAnomalyGate {
                 self.srcpad
                     .push_event(gst::event::Gap::builder(start).duration(duration).build());
             }
+            // Without repeated headers: those of the start were passed on, and muxers for Ogg cannot take them in mid-stream.
             Action::ForceKeyDownstream(at) => {
                 let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                     .running_time(at)
-                    .all_headers(true);
+                    .all_headers(false);
                 self.srcpad.push_event(event.build());
             }
             Action::ForceKeyUpstream => {
-                let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true);
+                let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false);
                 self.sinkpad.push_event(event.build());
             }
             Action::Clip(clip) => {
@@ -385,6 +397,18 @@ impl VaeAnomalyGate {
                 gst::ResourceError::NoSpaceLeft,
                 ["The pre-roll does not fit into max-pre-roll-bytes={max_bytes} and is shortened"]
             ),
+            Action::LongHold { hold, latency } => {
+                if self.is_live() {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::CoreError::Clock,
+                        [
+                            "Frames are held for {hold}, longer than the announced latency of {latency}; synchronised sinks \
+                             behind the gate are late: use a shorter key-frame distance"
+                        ]
+                    );
+                }
+            }
             Action::Latency => {
                 let obj = self.obj();
                 self.post(gst::message::Latency::builder().src(&*obj).build());

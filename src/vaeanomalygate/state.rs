@@ -16,6 +16,12 @@ use crate::gstutil::{BufferTime, BufferTimes, to_clock_time};
 /// Latency is reported in steps of this, so that it does not change with every frame.
 const LATENCY_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
+/// Latency is announced for groups of pictures up to this long. Every sink of a live pipeline would wait for longer ones.
+const LONGEST_GROUP: gst::ClockTime = gst::ClockTime::from_seconds(5);
+
+/// How long, in time of the followed branch, a jump of one branch waits for that of the other.
+const JUMP_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where the verdicts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VerdictSource {
@@ -27,6 +33,17 @@ enum VerdictSource {
     Events,
     /// Another branch.
     Followed,
+}
+
+/// Which branch is in a new time base after time went back: the one that the gate is in, or the followed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Jumps {
+    /// Both are in the same time base.
+    Aligned,
+    /// The followed branch has jumped first.
+    FollowedAhead,
+    /// The gate has jumped first. Verdicts do not concern its frames; the first of them started then.
+    GateAhead { since: Option<Duration> },
 }
 
 #[derive(Debug)]
@@ -55,6 +72,9 @@ pub(super) struct StreamState {
     source: VerdictSource,
     /// The followed branch sends nothing.
     lost: bool,
+    jumps: Jumps,
+    /// Updates from after a jump of the followed branch, until the gate jumps too.
+    ahead: Vec<Update>,
     /// Every frame can be decoded alone.
     intra: bool,
     /// The frames are not encoded.
@@ -65,6 +85,8 @@ pub(super) struct StreamState {
     clip_until: Option<Duration>,
     key_requested: bool,
     reported_latency: gst::ClockTime,
+    /// The warning about a hold beyond the latency is due at most once.
+    reported_long_hold: bool,
 }
 
 impl StreamState {
@@ -80,6 +102,8 @@ impl StreamState {
                 VerdictSource::Unknown
             },
             lost: false,
+            jumps: Jumps::Aligned,
+            ahead: Vec::new(),
             intra: false,
             raw: false,
             now: Duration::ZERO,
@@ -88,11 +112,60 @@ impl StreamState {
             clip_until: None,
             key_requested: false,
             reported_latency: gst::ClockTime::ZERO,
+            reported_long_hold: false,
         }
     }
 
-    /// Applies an update from the followed branch.
-    pub(super) fn update(&mut self, update: &Update) {
+    /// Applies an update from the followed branch, when both branches are in the same time base.
+    pub(super) fn update(&mut self, update: Update) {
+        match (update, self.jumps) {
+            (Update::Restart, _) => {
+                self.ahead.clear();
+                self.jumps = Jumps::Aligned;
+            }
+            (Update::Verdict(verdict), Jumps::Aligned) if verdict.span.jump => {
+                // The frames held have all their verdicts.
+                self.gate.timeline_mut().finish();
+                self.jumps = Jumps::FollowedAhead;
+                return self.ahead.push(update);
+            }
+            (Update::Verdict(verdict), Jumps::GateAhead { since }) if !verdict.span.jump => {
+                let since = since.unwrap_or(verdict.span.start);
+                self.jumps = Jumps::GateAhead { since: Some(since) };
+                if verdict.span.start.saturating_sub(since) < JUMP_PATIENCE {
+                    return;
+                }
+                self.jumps = Jumps::Aligned;
+            }
+            (Update::Verdict(_), Jumps::GateAhead { .. }) => self.jumps = Jumps::Aligned,
+            (_, Jumps::FollowedAhead) => {
+                self.ahead.push(update);
+                let start = |update: &Update| match update {
+                    Update::Verdict(verdict) => verdict.span.start,
+                    _ => Duration::ZERO,
+                };
+                let first = self.ahead.first().map_or(Duration::ZERO, start);
+                if start(&update).saturating_sub(first) >= JUMP_PATIENCE {
+                    self.align();
+                }
+                return;
+            }
+            _ => {}
+        }
+        self.apply(&update);
+    }
+
+    /// Both branches are in the new time base.
+    fn align(&mut self) {
+        self.jumps = Jumps::Aligned;
+        let mut ahead = std::mem::take(&mut self.ahead).into_iter();
+        if let Some(first) = ahead.next() {
+            self.apply(&first);
+        }
+        ahead.for_each(|update| self.update(update));
+    }
+
+    fn apply(&mut self, update: &Update) {
         match update {
             Update::Verdict(verdict) => {
                 self.lost = false;
@@ -217,6 +290,8 @@ impl StreamState {
         self.gaps = Gaps::default();
         self.clip_until = None;
         self.now = Duration::ZERO;
+        self.ahead.clear();
+        self.jumps = Jumps::Aligned;
         if self.source != VerdictSource::Followed {
             self.source = VerdictSource::Unknown;
         }
@@ -226,6 +301,11 @@ impl StreamState {
     pub(super) fn start_over(&mut self) {
         self.gate.start_over();
         self.now = Duration::ZERO;
+        match self.jumps {
+            Jumps::FollowedAhead => self.align(),
+            _ if self.source == VerdictSource::Followed => self.jumps = Jumps::GateAhead { since: None },
+            _ => {}
+        }
     }
 
     /// Whether every frame held is labelled.
@@ -375,16 +455,23 @@ impl StreamState {
             self.reported_latency = latency;
             actions.push(Action::Latency);
         }
+        let hold = to_clock_time(self.gate.longest_hold());
+        let is_long = hold > latency.max(settings.pre_roll + LONGEST_GROUP);
+        if is_long && !settings.policy().keep_all && !std::mem::replace(&mut self.reported_long_hold, true) {
+            actions.push(Action::LongHold { hold, latency });
+        }
     }
 
-    /// The longest time for which frames are held back, as far as known.
+    /// The longest time for which frames are held back, as far as known, but no more than the pre-roll and
+    /// [`LONGEST_GROUP`].
     pub(super) fn latency(&self, settings: &Settings) -> gst::ClockTime {
         if settings.policy().keep_all {
             return gst::ClockTime::ZERO;
         }
         let held = to_clock_time(self.gate.longest_hold());
         let steps = held.nseconds().div_ceil(LATENCY_STEP.nseconds());
-        settings.pre_roll.max(LATENCY_STEP * steps)
+        let bound = settings.pre_roll + LONGEST_GROUP;
+        (LATENCY_STEP * steps).clamp(settings.pre_roll, bound)
     }
 
     /// The structure of the property `stats`.
