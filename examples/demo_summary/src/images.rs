@@ -11,7 +11,7 @@ use chart::{Chart, escape};
 use crate::media;
 use crate::summary::{Event, Summary, clock};
 
-/// Tiles on the sheet at most; of more events, the strongest are shown.
+/// Maximum number of tiles, for the strongest events.
 const MOST_TILES: usize = 12;
 /// Width of a tile and height of its caption in pixels.
 const TILE: i32 = 480;

@@ -1,7 +1,7 @@
 //! A plain online autoencoder as a baseline, in stock Candle.
 //!
 //! 32x32 grey, encoder `[(32,5,2),(8,3,2)]` as (filters, kernel, pooling), mirrored decoder, binary
-//! cross-entropy, one RMSprop step a frame. A frame's score is how far its loss is from the mean of the
+//! cross-entropy, one RMSprop step per frame. The score is the distance of the loss from the mean of the
 //! last 300 losses; it is flagged beyond five standard deviations.
 
 use std::collections::VecDeque;

@@ -80,7 +80,7 @@ impl Counted {
         (self.frame_rate * seconds).round() as usize
     }
 
-    /// Incidents found and false alarms; alarms less than a second apart are one.
+    /// Events found and false alarms; alarms less than a second apart are one.
     pub fn events(&self, flagged: &[bool]) -> Result<Option<EventReport>> {
         let Some(labels) = &self.labels else {
             return Ok(None);

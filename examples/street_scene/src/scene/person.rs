@@ -199,12 +199,12 @@ pub fn draw_shadow(canvas: &mut Canvas<'_>, camera: &Camera, x: f32, z: f32, hei
 fn draw_leg(canvas: &mut Canvas<'_>, frame: &Frame, look: &Look, gait: &Gait, hip: (f32, f32), side: f32) {
     let (h, swing) = (look.height, gait.swing + if side > 0.0 { 0.0 } else { TAU / 2.0 });
     let thigh_angle = gait.amplitude * swing.sin() + 0.3 * gait.lean;
-    let bend = gait.knee * (0.12 + (swing.cos() * 0.5 + 0.5).powi(2)) * 0.8;
+    let flexion = gait.knee * (0.12 + (swing.cos() * 0.5 + 0.5).powi(2)) * 0.8;
     let knee = (
         hip.0 + 0.26 * h * thigh_angle.sin(),
         hip.1 - 0.26 * h * thigh_angle.cos(),
     );
-    let shank_angle = thigh_angle - bend;
+    let shank_angle = thigh_angle - flexion;
     let ankle = (
         knee.0 + 0.245 * h * shank_angle.sin(),
         (knee.1 - 0.245 * h * shank_angle.cos()).max(0.02),
