@@ -68,6 +68,12 @@ fn table(torch: Option<&str>) -> Result<()> {
         nets::measure(torch)
     });
     part(
+        "The detector on images of 1920 x 1080 in host memory",
+        &mut || camera::measure(&gpu),
+    );
+    part("The GPU itself", &mut || gpu.measure());
+    // Last: they need as many threads as cameras.
+    part(
         "Cameras in one process, small images from memory, a step every 5th frame",
         &mut || crowd::measure(&gpu),
     );
@@ -75,11 +81,6 @@ fn table(torch: Option<&str>) -> Result<()> {
         "Live: 30 frames/s a camera, a step every 5th frame, a thread a camera",
         &mut || live::measure(&gpu),
     );
-    part(
-        "The detector on images of 1920 x 1080 in host memory",
-        &mut || camera::measure(&gpu),
-    );
-    part("The GPU itself", &mut || gpu.measure());
     if !failed.is_empty() {
         bail!("failed: {}", failed.join("; "));
     }

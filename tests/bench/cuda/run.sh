@@ -3,7 +3,7 @@
 # table, and NVIDIA's sanitizers where they are installed. It needs the driver, no cargo and no GStreamer, and takes less
 # than four minutes. A step that fails or takes too long is reported, and the others run.
 #
-#     sh run.sh               everything; logs go to the folder that OUT names, or to logs/
+#     sh run.sh               everything; log.txt, table.txt and torch.json go to the folder that OUT names, or to logs/
 #     sh run.sh soak 10       ten minutes of one camera, and the GPU's memory
 #
 # CAMERAS=256 limits the cameras of a process, each of which is a thread.
@@ -12,23 +12,28 @@ set -u
 cd "$(dirname "$0")" || exit
 logs=${OUT:-$PWD/logs}
 mkdir -p "$logs"
+: >"$logs/log.txt"
 failed=''
 
 if [ "${1:-}" = soak ]; then
     exec ./vaeanomaly-bench-cuda soak "${2:-10}"
 fi
 
-# step NAME SECONDS COMMAND...: runs a command, prints its output and stores it.
+# step NAME SECONDS COMMAND...: runs a command, prints its output and appends it to the log.
 step() {
     name=$1 limit=$2
     shift 2
-    echo
-    echo "=== $name: $*"
+    {
+        echo
+        echo "=== $name: $*"
+    } | tee -a "$logs/log.txt"
     start=$(date +%s)
-    timeout "$limit" "$@" >"$logs/$name.txt" 2>&1
+    timeout "$limit" "$@" >"$logs/step.txt" 2>&1
     status=$?
-    cat "$logs/$name.txt"
-    echo "=== $name: status $status after $(($(date +%s) - start)) s"
+    {
+        cat "$logs/step.txt"
+        echo "=== $name: status $status after $(($(date +%s) - start)) s"
+    } | tee -a "$logs/log.txt"
     [ $status = 0 ] || failed="$failed $name"
     return $status
 }
@@ -43,6 +48,7 @@ else
     echo "No PyTorch with CUDA in $python: the table lacks the ratios to it." >&2
 fi
 step table 130 ./vaeanomaly-bench-cuda table "$@"
+cp "$logs/step.txt" "$logs/table.txt"
 step detector-tests 60 ./tests-whole --nocapture --test-threads 4
 step full-memory 40 ./tests-parts a_full_gpu --ignored --nocapture
 step faulting-kernel 40 ./tests-parts a_faulting_kernel --ignored --nocapture
@@ -54,6 +60,11 @@ if [ -n "$sanitizer" ]; then
 else
     echo "compute-sanitizer is not installed: no memcheck, no racecheck."
 fi
+rm -f "$logs/step.txt"
 echo
-if [ -n "$failed" ]; then echo "=== FAILED:$failed"; else echo "=== all steps passed"; fi
+if [ -n "$failed" ]; then
+    echo "=== FAILED:$failed" | tee -a "$logs/log.txt"
+else
+    echo "=== all steps passed" | tee -a "$logs/log.txt"
+fi
 [ -z "$failed" ]
