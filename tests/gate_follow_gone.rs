@@ -113,3 +113,45 @@ fn the_end_of_the_branch_keeps_everything() {
     });
     check_kept(&times);
 }
+
+/// A source that pauses, and with it both branches: nothing is missing.
+#[test]
+fn a_pause_of_the_source_is_no_loss() {
+    let pipeline = gated::pipeline(
+        "appsrc name=camera is-live=true format=time caps=video/x-raw,format=GRAY8,width=16,height=16,framerate=10/1 \
+         ! tee name=t t. ! queue ! identity name=eye sleep-time=20000 ! fakesink sync=false async=false \
+         t. ! queue ! vaeanomalygate name=gate follow=eye pre-roll=0 post-roll=0 keepalive-interval=0 \
+         ! fakesink sync=false async=false",
+    );
+    gated::label_frames(&pipeline, "eye", |_| Label::Normal);
+    let camera = pipeline.by_name("camera").expect("the source");
+    let camera = camera.downcast::<gst_app::AppSrc>().expect("an appsrc");
+    let push = |frames: std::ops::Range<u64>| {
+        for frame in frames {
+            let mut buffer = gst::Buffer::from_mut_slice([0u8; 256]);
+            let fields = buffer.get_mut().expect("a new buffer");
+            fields.set_pts(gst::ClockTime::from_mseconds(100 * frame));
+            fields.set_duration(gst::ClockTime::from_mseconds(100));
+            camera.push_buffer(buffer).expect("it is accepted");
+        }
+    };
+    pipeline.set_state(gst::State::Playing).expect("it starts");
+    std::thread::sleep(Duration::from_millis(5500));
+    push(0..10);
+    std::thread::sleep(Duration::from_millis(5500));
+    push(10..20);
+    camera.end_of_stream().expect("it ends");
+    let kinds = [
+        gst::MessageType::Eos,
+        gst::MessageType::Error,
+        gst::MessageType::Warning,
+    ];
+    let bus = pipeline.bus().expect("a bus");
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
+    let kind = message.map(|message| message.type_());
+    assert_eq!(kind, Some(gst::MessageType::Eos));
+    let gate = pipeline.by_name("gate").expect("the gate");
+    let stats: gst::Structure = gate.property("stats");
+    assert_eq!(stats.get("frames-dropped"), Ok(20u64), "{stats}");
+    pipeline.set_state(gst::State::Null).expect("it stops");
+}

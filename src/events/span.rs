@@ -48,7 +48,7 @@ impl Span {
 /// frames repeats. At frame rate 0/1 the caller has no duration to pass.
 ///
 /// A single frame with a wrong time does not move the clock: a frame far from where it is expected gets the expected time,
-/// until [`CONFIRMATIONS`] frames in a row agree on another time.
+/// until three frames in a row agree on another time.
 #[derive(Debug, Clone, Default)]
 pub struct FrameClock {
     last: Option<Span>,

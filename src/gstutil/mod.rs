@@ -1,18 +1,16 @@
 //! What the elements share: locking, buffer times, property specifications, and the names in metadata and events.
 
 mod buffer_times;
-mod enums;
+mod names;
 mod property;
-mod structure;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use buffer_times::{BufferTime, BufferTimes};
 #[cfg(test)]
-pub(crate) use enums::nick;
-pub(crate) use enums::same_variants;
+pub(crate) use names::nick;
+pub(crate) use names::{label_name, parse_label, same_variants, time_field, to_clock_time};
 pub(crate) use property::{Mutable, boolean, clock_time, double, get, string, text, time, uint};
-pub(crate) use structure::{label_name, parse_label, time_field, to_clock_time};
 
 /// Locks a mutex, also after a panic: every value behind a mutex of the elements is written in one piece and stays valid.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

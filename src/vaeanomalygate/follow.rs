@@ -35,6 +35,8 @@ struct Shared {
     closed: bool,
     /// Time of the last update, or of the change to PLAYING; `None` in other states.
     last_sign: Option<Instant>,
+    /// Since when the gate holds frames without a verdict.
+    pending_since: Option<Instant>,
     /// The branch has reached its end.
     ended: bool,
 }
@@ -61,6 +63,7 @@ impl Mailbox {
     /// branch is gone or at its end, or it runs in this very thread.
     pub(super) fn wait(&self, count: u64) -> bool {
         let mut shared = lock(&self.shared);
+        shared.pending_since.get_or_insert_with(Instant::now);
         while shared.count == count && !shared.closed {
             let same_thread = shared.writer == Some(std::thread::current().id());
             if same_thread || shared.ended || shared.is_silent() {
@@ -70,6 +73,16 @@ impl Mailbox {
             shared = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         !shared.closed
+    }
+
+    /// Sets whether the gate holds frames without a verdict.
+    pub(super) fn set_pending(&self, pending: bool) {
+        let mut shared = lock(&self.shared);
+        if pending {
+            shared.pending_since.get_or_insert_with(Instant::now);
+        } else {
+            shared.pending_since = None;
+        }
     }
 
     /// Whether the followed branch has not sent an update for a time in which it should have.
@@ -107,7 +120,8 @@ impl Mailbox {
 
 impl Shared {
     fn is_silent(&self) -> bool {
-        !self.ended && self.last_sign.is_some_and(|last| last.elapsed() >= SILENCE)
+        let is_long_ago = |time: Option<Instant>| time.is_some_and(|time| time.elapsed() >= SILENCE);
+        !self.ended && is_long_ago(self.last_sign) && is_long_ago(self.pending_since)
     }
 
     fn add_buffer(&mut self, buffer: &gst::BufferRef) {

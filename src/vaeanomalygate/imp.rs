@@ -356,10 +356,13 @@ impl VaeAnomalyGate {
     fn proceed(&self, settings: &Settings, mailbox: Option<&Mailbox>) -> Result<(), gst::FlowError> {
         let _output = self.output.lock();
         let updates = mailbox.map(Mailbox::take).unwrap_or_default();
-        let actions = self.with_state(|state| {
+        let (actions, labelled) = self.with_state(|state| {
             updates.into_iter().for_each(|update| state.update(update));
-            state.next_actions(settings)
+            (state.next_actions(settings), state.is_labelled())
         })?;
+        if let Some(mailbox) = mailbox {
+            mailbox.set_pending(!labelled);
+        }
         actions.into_iter().try_for_each(|action| self.perform(action))
     }
 

@@ -44,8 +44,10 @@
 //!   time the current one. Halve `keepalive-interval` there.
 //! * Held frames are references. Only buffers from a pool with a maximum number of buffers are copied, so that the pool does
 //!   not run dry.
-//! * With `keepalive-interval=0` nothing is passed on before the first event: a sink in a pipeline that is not live needs
-//!   `async=false`, or the pipeline waits for it.
+//! * With `keepalive-interval=0` no normal frame is passed on before the first event: a sink in a pipeline that is not live
+//!   may need `async=false`, or the pipeline waits for it.
+//! * If a followed element sends nothing for five seconds in PLAYING, or has reached its end, all frames without a verdict are
+//!   kept until there are verdicts again; the former posts a warning.
 //! * Element messages `vaeanomalygate` are posted with `event` = `clip-begin` (`running-time`, `reason`) before the first
 //!   frame of a clip and `clip-end` (`running-time`) after its last.
 

@@ -59,8 +59,8 @@ fn record_to(scene: &mut Scene, frames: usize, file: &Path) {
     };
     let mut recorder = Recorder::new(&settings).expect("the encoder starts");
     for frame in 0..frames {
-        let picture = scene.render(frame as f64 / f64::from(FPS));
-        recorder.push(picture).expect("the encoder takes a frame");
+        let image = scene.render(frame as f64 / f64::from(FPS));
+        recorder.push(image).expect("the encoder accepts a frame");
     }
     recorder.finish().expect("the file is closed");
     std::fs::rename(part, file).expect("the finished file gets its name");

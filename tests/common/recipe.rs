@@ -106,7 +106,7 @@ pub fn played(file: &Path) -> Vec<f64> {
     pipeline
         .set_state(gst::State::Playing)
         .expect("the pipeline plays");
-    let first = sink.pull_sample().expect("there is a picture");
+    let first = sink.pull_sample().expect("there is a frame");
     pipeline.set_state(gst::State::Null).expect("the pipeline stops");
     let flags = first.buffer().expect("a sample has a buffer").flags();
     assert!(

@@ -1,8 +1,38 @@
-//! Fields of the structures in metadata, messages and events.
+//! Names and times in metadata, messages and events, and the enumerations that GStreamer shows for those of the core.
 
 use std::time::Duration;
 
 use crate::detector::Label;
+
+/// Converts between two enumerations with the same variants, in both directions.
+macro_rules! same_variants {
+    ($gst:ty, $core:ty: $($variant:ident),+ $(,)?) => {
+        impl From<$gst> for $core {
+            fn from(value: $gst) -> Self {
+                match value {
+                    $(<$gst>::$variant => Self::$variant),+
+                }
+            }
+        }
+
+        impl From<$core> for $gst {
+            fn from(value: $core) -> Self {
+                match value {
+                    $(<$core>::$variant => Self::$variant),+
+                }
+            }
+        }
+    };
+}
+pub(crate) use same_variants;
+
+/// The nick of an enumeration's value.
+#[cfg(test)]
+pub(crate) fn nick(value: impl Into<gst::glib::Value>) -> String {
+    let value = value.into();
+    let (_, value) = gst::glib::EnumValue::from_value(&value).expect("the value of an enumeration");
+    value.nick().to_owned()
+}
 
 /// Name of a frame without a label.
 const UNKNOWN: &str = "unknown";
