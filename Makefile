@@ -143,7 +143,7 @@ check-cuda: deps
 	$(TOOLKIT) $(CARGO) clippy --workspace --all-targets --features cuda -- -D warnings
 
 # The kernels of the CUDA engine, compiled as C++, with the sanitizers of GCC.
-sanitize-cuda: PACKAGES += $(TEST_PACKAGES)
+sanitize-cuda: PACKAGES += $(CUDA_PACKAGES)
 sanitize-cuda: deps
 	CARGO='$(CARGO)' sh tests/emulated_kernels/sanitize.sh
 
