@@ -32,6 +32,7 @@ mod nn;
 mod online;
 #[cfg(test)]
 pub(crate) mod online_tests;
+pub mod store;
 mod vae;
 
 pub use config::{Config, Networks, ThresholdMode, Tuning};

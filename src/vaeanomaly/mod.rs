@@ -58,6 +58,7 @@ mod lateness;
 mod load;
 mod message;
 mod meta;
+mod model;
 mod settings;
 mod state;
 mod stats;

@@ -34,6 +34,8 @@ pub(super) struct Settings {
     pub(super) max_lateness: gst::ClockTime,
     pub(super) post_messages: PostMessages,
     pub(super) roi_meta: bool,
+    pub(super) model_location: Option<String>,
+    pub(super) save_interval: gst::ClockTime,
 }
 
 impl Default for Settings {
@@ -57,6 +59,8 @@ impl Default for Settings {
             max_lateness: 100 * gst::ClockTime::MSECOND,
             post_messages: PostMessages::Events,
             roi_meta: true,
+            model_location: None,
+            save_interval: gst::ClockTime::from_seconds(60),
         }
     }
 }
@@ -133,6 +137,8 @@ impl Settings {
             "max-lateness" => self.max_lateness = clock_time(value),
             "post-messages" => self.post_messages = get(value),
             "roi-meta" => self.roi_meta = get(value),
+            "model-location" => self.model_location = get(value),
+            "save-interval" => self.save_interval = clock_time(value),
             _ => unreachable!("no writable property {name}"),
         }
     }
@@ -166,6 +172,8 @@ impl Settings {
             "max-lateness" => self.max_lateness.nseconds().to_value(),
             "post-messages" => self.post_messages.to_value(),
             "roi-meta" => self.roi_meta.to_value(),
+            "model-location" => self.model_location.to_value(),
+            "save-interval" => self.save_interval.nseconds().to_value(),
             _ => unreachable!("no readable property {name}"),
         }
     }
@@ -179,6 +187,7 @@ impl Settings {
                 learning(&d),
                 threshold(&d),
                 dropping(&d),
+                model_file(&d),
                 reporting(&d),
             ]
             .concat()
@@ -360,6 +369,24 @@ fn dropping(d: &Settings) -> Vec<glib::ParamSpec> {
             "Merge gap",
             "Anomalies closer together than this belong to one event, in ns",
             d.merge_gap,
+        ),
+    ]
+}
+
+fn model_file(d: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        text(
+            "model-location",
+            "Model location",
+            "File that the model is loaded from at start and saved to at EOS, at stop and every save-interval \
+             (%s = name of the element, %% = %; unset = the model is not kept)",
+            d.model_location.as_deref(),
+        ),
+        time(
+            "save-interval",
+            "Save interval",
+            "Interval in ns at which the model is saved to model-location (0 = only at EOS and at stop)",
+            d.save_interval,
         ),
     ]
 }

@@ -1,15 +1,18 @@
 //! The state of one stream: from a buffer to all that is to be done about it. Nothing is posted or pushed here.
 
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::load::{LoadLevel, LoadShedder};
 use super::message::Notification;
 use super::meta::FrameResult;
+use super::model::unix_time;
 use super::settings::Settings;
 use super::view;
+use crate::detector::store::Model;
 use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, Region, State, Tuning};
 use crate::events::{Decision, EventChange, EventTracker, FrameVerdict, Observation, Retention, Span};
-use crate::gstutil::{BufferTimes, to_clock_time};
+use crate::gstutil::{BufferTimes, lock, to_clock_time};
 
 /// When a frame is presented.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +55,8 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct StreamState {
     detector: Detector,
+    /// Unix time in seconds at which learning began.
+    began: u64,
     info: gst_video::VideoInfo,
     times: BufferTimes,
     load: LoadShedder,
@@ -85,6 +90,7 @@ impl StreamState {
         times.set_frame_rate(Some(info.fps()));
         Self {
             detector,
+            began: unix_time(),
             info,
             times,
             load: LoadShedder::default(),
@@ -105,6 +111,54 @@ impl StreamState {
         self.info = info;
         self.last = None;
         Ok(())
+    }
+
+    /// Whether [`Self::renegotiate`] to these caps keeps what was learnt.
+    pub(super) fn keeps_learnt(&self, info: &gst_video::VideoInfo) -> bool {
+        self.detector
+            .keeps_learnt((info.width() as usize, info.height() as usize))
+    }
+
+    /// A copy of all that was learnt.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub(super) fn model(&mut self) -> crate::detector::Result<Model> {
+        Ok(Model {
+            learnt: self.detector.learnt()?,
+            next_event: self.tracker.next_id(),
+            began: self.began,
+            saved: unix_time(),
+        })
+    }
+
+    /// Continues from a model instead of what was learnt; ends an open event.
+    ///
+    /// # Errors
+    /// The model is of other settings or of another aspect ratio. Then nothing changes.
+    pub(super) fn load(&mut self, model: Model) -> crate::detector::Result<Option<Notification>> {
+        self.detector.replace(model.learnt)?;
+        let ended = self.finish();
+        self.tracker.continue_from(model.next_event);
+        self.began = model.began;
+        self.last = None;
+        Ok(ended)
+    }
+
+    /// Forgets all that was learnt; ends an open event. Events and frames are counted on.
+    ///
+    /// # Errors
+    /// The model cannot be made.
+    pub(super) fn reset(&mut self) -> crate::detector::Result<Option<Notification>> {
+        self.detector.reset()?;
+        self.began = unix_time();
+        self.last = None;
+        Ok(self.finish())
+    }
+
+    /// Unix time in seconds at which learning began.
+    pub(super) fn began(&self) -> u64 {
+        self.began
     }
 
     pub(super) fn info(&self) -> &gst_video::VideoInfo {
@@ -299,5 +353,69 @@ impl StreamState {
 
     fn take_peak(&mut self) -> Region {
         self.peak.take().map(|(_, region)| region).unwrap_or_default()
+    }
+}
+
+/// The state of the stream, which the streaming thread takes out while it works with it: no lock is held during inference
+/// and training. Other threads wait until it is back.
+#[derive(Debug, Default)]
+pub(super) struct StateSlot {
+    slot: Mutex<Slot>,
+    returned: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Slot {
+    /// No caps.
+    #[default]
+    Empty,
+    Idle(Box<StreamState>),
+    InUse,
+}
+
+/// Other threads do not wait longer than this: something is wrong with the streaming thread.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+impl StateSlot {
+    /// Takes the state out; `None` without caps. To be put back.
+    pub(super) fn take(&self) -> Option<Box<StreamState>> {
+        let mut slot = lock(&self.slot);
+        match std::mem::take(&mut *slot) {
+            Slot::Idle(state) => {
+                *slot = Slot::InUse;
+                Some(state)
+            }
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn put(&self, state: Box<StreamState>) {
+        *lock(&self.slot) = Slot::Idle(state);
+        self.returned.notify_all();
+    }
+
+    /// Removes the state.
+    pub(super) fn clear(&self) -> Option<Box<StreamState>> {
+        let slot = std::mem::take(&mut *lock(&self.slot));
+        self.returned.notify_all();
+        match slot {
+            Slot::Idle(state) => Some(state),
+            Slot::Empty | Slot::InUse => None,
+        }
+    }
+
+    /// Does something with the state between two frames; `None` without caps.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut StreamState) -> R) -> Option<R> {
+        let slot = lock(&self.slot);
+        let in_use = |slot: &mut Slot| matches!(slot, Slot::InUse);
+        let waited = self.returned.wait_timeout_while(slot, LONGEST_WAIT, in_use);
+        let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &mut *slot {
+            Slot::Idle(state) => Some(work(state)),
+            Slot::Empty | Slot::InUse => None,
+        }
     }
 }

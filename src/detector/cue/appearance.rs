@@ -10,6 +10,7 @@ use crate::detector::decision::CalibrationConfig;
 use crate::detector::engine::{Inputs, TrainingBatch};
 use crate::detector::frame::{Frame, ReducedSizes};
 use crate::detector::nn::Rng;
+use crate::detector::store::{Array, Visitor, check_len};
 use crate::detector::vae::{
     DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
 };
@@ -45,10 +46,19 @@ struct Appearance {
 pub(crate) struct Learnt {
     rng: Rng,
     /// Y, Cr, Cb images, 8 bits a value.
-    replay: Replay<Vec<u8>>,
+    replay: Replay<u8>,
     steps: u32,
     /// Running mean of the input, instead of a prediction where there is no net.
+    #[serde(skip)]
     background: Vec<f32>,
+}
+
+impl Learnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        visit("replay", Array::Bytes(&mut self.replay.samples))?;
+        visit("mean-input", Array::F32(&mut self.background))
+    }
 }
 
 /// An appearance cue for colour images of `sizes`.
@@ -175,7 +185,7 @@ impl Cue for Appearance {
     }
 
     fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
-        self.learnt.steps += 1;
+        self.learnt.steps = self.learnt.steps.saturating_add(1);
         if self.networks != Networks::Trained {
             if self.networks == Networks::Off {
                 self.update_background();
@@ -186,8 +196,8 @@ impl Cue for Appearance {
         let mut replayed = Vec::new();
         if replay.len() > REPLAY_AFTER {
             for _ in 0..REPLAY_DRAWS {
-                let past = replay.draw(rng).into_iter().flatten();
-                replayed.extend(past.map(|&v| to_input(f32::from(v))));
+                let past = replay.draw(rng).unwrap_or_default();
+                replayed.extend(past.iter().map(|&v| to_input(f32::from(v))));
             }
         }
         replay.offer(rng, || frame.colour.iter().map(|v| v.round() as u8).collect());
@@ -229,7 +239,14 @@ impl Cue for Appearance {
         let CueLearnt::Appearance(learnt) = learnt else {
             return Err(Error::Learnt("the appearance cue's is missing".to_owned()));
         };
-        self.learnt = learnt;
+        let values = self.vae.target_values();
+        if !learnt.background.is_empty() {
+            check_len("appearance.mean-input", learnt.background.len(), values)?;
+        }
+        self.learnt.replay.restore(learnt.replay, values)?;
+        self.learnt.rng = learnt.rng;
+        self.learnt.steps = learnt.steps;
+        self.learnt.background = learnt.background;
         Ok(())
     }
 }

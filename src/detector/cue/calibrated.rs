@@ -6,6 +6,7 @@ use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
 use crate::detector::decision::{Calibration, CalibrationLearnt};
 use crate::detector::engine::{Engine, Inputs, NetId};
 use crate::detector::frame::{Frame, Step};
+use crate::detector::store::Visitor;
 use crate::detector::vae::Checkpoint;
 use crate::detector::{AnomalyMap, Error, Result, Tuning};
 
@@ -42,6 +43,18 @@ pub(crate) struct CalibratedCueLearnt {
     net: Option<Checkpoint>,
     calibration: CalibrationLearnt,
     waited: Waited,
+}
+
+impl CalibratedCueLearnt {
+    pub(crate) fn kind(&self) -> CueKind {
+        self.cue.kind()
+    }
+
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        self.cue.arrays(visit)?;
+        self.net.as_mut().map_or(Ok(()), |net| net.arrays(visit))
+    }
 }
 
 impl CalibratedCue {
@@ -179,7 +192,7 @@ impl CalibratedCue {
             (None, Some(_)) => return Err(Error::Learnt(format!("the {} cue has no net", self.kind()))),
         };
         self.cue.restore(learnt.cue)?;
-        self.calibration.restore(learnt.calibration);
+        self.calibration.restore(learnt.calibration)?;
         self.waited = learnt.waited;
         Ok(())
     }
@@ -187,7 +200,7 @@ impl CalibratedCue {
 
 impl Waited {
     fn add(&mut self, step: Step) {
-        self.frames += 1;
+        self.frames = self.frames.saturating_add(1);
         self.ticks += step.ticks;
         self.seconds += step.seconds;
     }

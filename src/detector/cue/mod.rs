@@ -16,6 +16,7 @@ use super::decision::CalibrationConfig;
 use super::engine::{Inputs, TrainingBatch};
 use super::frame::{Frame, ReducedSizes};
 use super::names::names;
+use super::store::Visitor;
 use super::vae::VaeConfig;
 use super::{AnomalyMap, Config, Result, Tuning};
 
@@ -38,6 +39,21 @@ macro_rules! registry {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub(crate) enum CueLearnt {
             $($kind($module::Learnt),)+
+        }
+
+        impl CueLearnt {
+            pub(crate) fn kind(&self) -> CueKind {
+                match self {
+                    $(Self::$kind(_) => CueKind::$kind,)+
+                }
+            }
+
+            /// All arrays with their names.
+            pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+                match self {
+                    $(Self::$kind(learnt) => learnt.arrays(visit),)+
+                }
+            }
         }
 
         /// A cue of that kind; `None` where the small images do not have what it looks at.
@@ -123,7 +139,7 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     /// Continues from what another cue of the same configuration had learnt.
     ///
     /// # Errors
-    /// It is of another cue.
+    /// It is of another cue, or of another size.
     fn restore(&mut self, learnt: CueLearnt) -> Result<()>;
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, CalibratedCue, CalibratedCueLearnt, CueKind, StepReport, make};
 use crate::detector::engine::{Engine, InferenceJob, TrainingJob};
 use crate::detector::frame::{Frame, ReducedSizes};
+use crate::detector::store::Visitor;
 use crate::detector::{AnomalyMap, Config, Error, Result, Tuning};
 
 /// The cues that are on.
@@ -22,6 +23,17 @@ pub(crate) struct CueSet {
 pub(crate) struct CueSetLearnt {
     cues: Vec<CalibratedCueLearnt>,
     frames: u32,
+}
+
+impl CueSetLearnt {
+    /// All arrays with their names, which begin with that of their cue.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        for cue in &mut self.cues {
+            let kind = cue.kind();
+            cue.arrays(&mut |name, array| visit(&format!("{kind}.{name}"), array))?;
+        }
+        Ok(())
+    }
 }
 
 impl CueSet {

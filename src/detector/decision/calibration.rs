@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detector::frame::ROUNDING;
+use crate::detector::{Error, Result};
 
 /// Constants of a cue's [`Calibration`].
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +80,24 @@ impl Calibration {
     }
 
     /// Continues from another history of the same cue.
-    pub(crate) fn restore(&mut self, learnt: CalibrationLearnt) {
+    ///
+    /// # Errors
+    /// A number below 0 that cannot be.
+    pub(crate) fn restore(&mut self, learnt: CalibrationLearnt) -> Result<()> {
+        let CalibrationLearnt {
+            variance,
+            weight,
+            ticks,
+            seconds,
+            ..
+        } = learnt;
+        if variance < 0.0 || weight < 0.0 || ticks < 0.0 || seconds < 0.0 {
+            return Err(Error::Learnt(format!(
+                "calibration: expected no numbers below 0, got {learnt:?}"
+            )));
+        }
         self.learnt = learnt;
+        Ok(())
     }
 
     /// How many deviations `score` is above its history.

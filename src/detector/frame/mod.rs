@@ -101,8 +101,11 @@ impl Preprocessor {
     }
 
     /// Continues from what another preprocessor of the same sizes had learnt.
-    pub(crate) fn restore(&mut self, learnt: SceneLearnt) {
-        self.scene.restore(learnt);
+    ///
+    /// # Errors
+    /// The sizes differ.
+    pub(crate) fn restore(&mut self, learnt: SceneLearnt) -> Result<()> {
+        self.scene.restore(learnt)
     }
 }
 

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{ROUNDING, Step, blend};
 use super::filter::{edges, mean, percentile};
+use crate::detector::Result;
+use crate::detector::store::{Array, Visitor, check_len};
 
 /// Side of the blocks whose means are compared for cuts, in pixels of the grey image.
 const BLOCK: usize = 8;
@@ -43,11 +45,19 @@ pub(crate) struct SceneReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SceneLearnt {
     /// Running mean of the grey image; empty before the first frame.
+    #[serde(skip)]
     background: Vec<f32>,
     /// Running mean of the image's mean edge strength.
     usual_edges: f32,
     /// Ticks so far.
     ticks: f64,
+}
+
+impl SceneLearnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        visit("background", Array::F32(&mut self.background))
+    }
 }
 
 /// Follows the grey image.
@@ -119,8 +129,15 @@ impl Scene {
     }
 
     /// Continues from what another scene of the same size had learnt.
-    pub(crate) fn restore(&mut self, learnt: SceneLearnt) {
+    ///
+    /// # Errors
+    /// The sizes differ.
+    pub(crate) fn restore(&mut self, learnt: SceneLearnt) -> Result<()> {
+        if !learnt.background.is_empty() {
+            check_len("background", learnt.background.len(), self.size.0 * self.size.1)?;
+        }
         self.learnt = learnt;
+        Ok(())
     }
 
     /// The last frame minus the background as it was before it learnt from that frame.

@@ -1,28 +1,37 @@
 //! Past samples that join the current one in a training step.
 
+use std::sync::Arc;
+
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 
+use crate::detector::Result;
 use crate::detector::nn::Rng;
+use crate::detector::store::check_len;
 
 /// What a full replay buffer does with a new sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReplayPolicy {
     /// Overwrites a random slot: old samples fade exponentially.
+    #[default]
     RandomReplacement,
     /// Algorithm R (Vitter, *Random Sampling with a Reservoir*, 1985): every sample so far is in the buffer with the same
     /// probability.
     Reservoir,
 }
 
-/// A bounded buffer of past samples.
+/// A bounded buffer of past samples, equally many values each. A copy of it shares the samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub(crate) struct Replay<T> {
+    #[serde(skip)]
     policy: ReplayPolicy,
+    #[serde(skip)]
     capacity: usize,
     /// Samples offered so far.
     offered: u64,
-    samples: Vec<T>,
+    #[serde(skip)]
+    pub(crate) samples: Vec<Arc<[T]>>,
 }
 
 impl<T> Replay<T> {
@@ -40,7 +49,7 @@ impl<T> Replay<T> {
     }
 
     /// A random sample; `None` of an empty buffer.
-    pub(crate) fn draw(&self, rng: &mut Rng) -> Option<&T> {
+    pub(crate) fn draw(&self, rng: &mut Rng) -> Option<&[T]> {
         match self.samples.len() {
             0 => None,
             len => Some(&self.samples[rng.random_range(0..len)]),
@@ -48,10 +57,10 @@ impl<T> Replay<T> {
     }
 
     /// Offers a sample; it is only made if it is kept.
-    pub(crate) fn offer(&mut self, rng: &mut Rng, sample: impl FnOnce() -> T) {
-        self.offered += 1;
+    pub(crate) fn offer(&mut self, rng: &mut Rng, sample: impl FnOnce() -> Vec<T>) {
+        self.offered = self.offered.saturating_add(1);
         if self.samples.len() < self.capacity {
-            self.samples.push(sample());
+            self.samples.push(sample().into());
             return;
         }
         let slot = match self.policy {
@@ -59,8 +68,29 @@ impl<T> Replay<T> {
             ReplayPolicy::Reservoir => rng.random_range(0..self.offered) as usize,
         };
         if let Some(kept) = self.samples.get_mut(slot) {
-            *kept = sample();
+            *kept = sample().into();
         }
+    }
+
+    /// Continues with the samples of another buffer, which have `values` values each. Where it holds fewer than were
+    /// offered to it, it counts as a buffer to which fewer were offered.
+    ///
+    /// # Errors
+    /// A sample of another size.
+    pub(crate) fn restore(&mut self, other: Self, values: usize) -> Result<()> {
+        for sample in &other.samples {
+            check_len("a replayed sample", sample.len(), values)?;
+        }
+        let mut samples = other.samples;
+        samples.truncate(self.capacity);
+        let complete = other.offered.min(self.capacity as u64);
+        let kept = samples.len() as u64;
+        self.offered = match kept < complete {
+            true => (u128::from(other.offered) * u128::from(kept) / u128::from(complete)) as u64,
+            false => other.offered.max(kept),
+        };
+        self.samples = samples;
+        Ok(())
     }
 }
 
@@ -75,10 +105,10 @@ mod tests {
         let mut replay = Replay::new(policy, 100);
         assert_eq!(replay.draw(&mut rng), None);
         for i in 0..1000u32 {
-            replay.offer(&mut rng, || i);
-            assert!(replay.len() <= 100 && replay.draw(&mut rng).is_some_and(|&drawn| drawn <= i));
+            replay.offer(&mut rng, || vec![i]);
+            assert!(replay.len() <= 100 && replay.draw(&mut rng).is_some_and(|drawn| drawn[0] <= i));
         }
-        replay.samples
+        replay.samples.iter().map(|sample| sample[0]).collect()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detector::frame::filter::{box_mean, box_mean_sampled, mean, percentile};
 use crate::detector::frame::{Frame, GREY_CELL as CELL, TICK, blend};
+use crate::detector::{Error, Result};
 
 /// Centre of the first cell, in pixels.
 const FIRST: usize = CELL / 2;
@@ -120,8 +121,15 @@ impl MotionFeatures {
         &self.learnt
     }
 
-    pub(super) fn restore(&mut self, learnt: FeaturesLearnt) {
+    /// # Errors
+    /// A number below 0 that cannot be.
+    pub(super) fn restore(&mut self, learnt: FeaturesLearnt) -> Result<()> {
+        let variances = learnt.standards.map(|standard| standard.variance);
+        if learnt.ticks < 0.0 || variances.into_iter().any(|variance| variance < 0.0) {
+            return Err(Error::Learnt(format!("motion scales: expected no numbers below 0, got {learnt:?}")));
+        }
         self.learnt = learnt;
+        Ok(())
     }
 
     /// Forgets the previous frames, not the scales.

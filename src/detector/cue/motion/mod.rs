@@ -15,6 +15,7 @@ use crate::detector::engine::{Inputs, TrainingBatch};
 use crate::detector::frame::filter::box_mean;
 use crate::detector::frame::{Frame, ReducedSizes};
 use crate::detector::nn::Rng;
+use crate::detector::store::{Array, Visitor};
 use crate::detector::vae::{
     DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
 };
@@ -42,9 +43,6 @@ const FLOOR: f64 = 0.1;
 /// Channels of target and condition.
 const CHANNELS: usize = 2;
 
-/// What a frame looks like to the net: target and condition.
-type Sample = (Vec<f32>, Vec<f32>);
-
 /// The motion cue.
 #[derive(Debug)]
 struct Motion {
@@ -65,9 +63,17 @@ pub(crate) struct Learnt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct MotionLearnt {
     rng: Rng,
-    replay: Replay<Sample>,
+    /// Targets, each with its condition behind it.
+    replay: Replay<f32>,
     steps: u32,
     gain: Gain,
+}
+
+impl Learnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        visit("replay", Array::Floats(&mut self.motion.replay.samples))
+    }
 }
 
 /// A motion cue for grey images of `sizes`.
@@ -198,23 +204,27 @@ impl Cue for Motion {
             return None;
         }
         let MotionLearnt { rng, replay, steps, .. } = &mut self.learnt;
-        *steps += 1;
+        *steps = steps.saturating_add(1);
         if self.networks != Networks::Trained {
             return Some(Batch::Statistics);
         }
-        let replayed = match replay.len() > REPLAY_AFTER {
-            true => replay.draw(rng).cloned().unwrap_or_default(),
-            false => Sample::default(),
-        };
         let (target, condition) = (self.features.targets(), self.features.conditions());
-        replay.offer(rng, || (target.to_vec(), condition.to_vec()));
+        let (replayed_target, replayed_condition) = match replay.len() > REPLAY_AFTER {
+            true => {
+                let replayed = replay.draw(rng).unwrap_or_default();
+                replayed.split_at(target.len().min(replayed.len()))
+            }
+            false => Default::default(),
+        };
+        let (replayed_target, replayed_condition) = (replayed_target.to_vec(), replayed_condition.to_vec());
+        replay.offer(rng, || [target, condition].concat());
         let rate = match self.features.ticks() < FAST_TICKS {
             true => FAST_RATE,
             false => RATE,
         };
         let mut batch = TrainingBatch {
-            replayed_target: replayed.0,
-            replayed_condition: replayed.1,
+            replayed_target,
+            replayed_condition,
             kl_weight: KL_WEIGHT * tuning.kl_weight,
             learning_rate: rate * tuning.learning_rate,
             average_rate: AVERAGE_RATE.max(1.0 / (f64::from(*steps) + 1.0)),
@@ -247,8 +257,11 @@ impl Cue for Motion {
         let CueLearnt::Motion(Learnt { features, motion }) = learnt else {
             return Err(Error::Learnt("the motion cue's is missing".to_owned()));
         };
-        self.features.restore(features);
-        self.learnt = motion;
-        Ok(())
+        let values = self.vae.target_values() + self.vae.condition_values();
+        self.learnt.replay.restore(motion.replay, values)?;
+        self.learnt.rng = motion.rng;
+        self.learnt.steps = motion.steps;
+        self.learnt.gain = motion.gain;
+        self.features.restore(features)
     }
 }
