@@ -174,7 +174,7 @@ fn what_cannot_be_loaded_is_refused_with_the_reason_and_kept_aside() {
         assert_eq!((first.frame, first.state), (0, State::WarmingUp), "a fresh model");
         let kept: String = field(refused[0], "kept-as");
         assert_eq!(std::fs::read(kept).unwrap(), content);
-        // The new model is in its place.
+        // The new model has its name.
         assert_eq!(store::open(&location(&folder)).unwrap().0.learnt.frames(), 5);
         field::<String>(refused[0], "reason")
     };
@@ -320,7 +320,7 @@ fn two_elements_with_one_file_do_not_start() {
 /// A program that learns and saves without end, for [`a_killed_process_leaves_a_whole_model`].
 #[test]
 #[ignore = "a part of a_killed_process_leaves_a_whole_model"]
-fn learns_and_saves_for_ever() {
+fn learns_and_saves_until_killed() {
     let Some(location) = std::env::var_os(LOCATION) else {
         return;
     };
@@ -351,7 +351,7 @@ fn a_killed_process_leaves_a_whole_model() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "learns_and_saves_for_ever",
+                "learns_and_saves_until_killed",
                 "--ignored",
                 "--test-threads=1",
             ])
@@ -379,4 +379,73 @@ fn a_killed_process_leaves_a_whole_model() {
     assert!(loaded > kills / 4, "only {loaded} of {kills} kills found a model");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert!(left.len() <= 3, "{left:?}");
+}
+
+/// What saving costs with all replay buffers full: the copy, which the streaming thread waits for, and the rest.
+#[test]
+#[ignore = "a measurement of some minutes"]
+fn saving_costs() {
+    use gstvaeanomaly::detector::{ColorModel, ColorRange, Config, Detector, ImageView, PixelFormat, Tuning};
+    use std::time::{Duration, Instant};
+
+    const SIZE: (usize, usize) = (320, 180);
+    let config = street_scene::scene::Config {
+        width: 320,
+        height: 180,
+        events: 0,
+        duration: Some(600.0),
+        ..Default::default()
+    };
+    let mut scene = street_scene::scene::Scene::new(&config).unwrap();
+    let mut detector = Detector::new(Config::default(), SIZE).unwrap();
+    let frames = 4200;
+    for i in 0..frames {
+        let view = ImageView {
+            format: PixelFormat::Rgba,
+            width: SIZE.0,
+            height: SIZE.1,
+            planes: &[scene.render(i as f64 / 10.0)],
+            strides: &[4 * SIZE.0],
+            color: ColorModel {
+                range: ColorRange::Full,
+                kr: 0.299,
+                kb: 0.114,
+            },
+        };
+        let time = Some(Duration::from_millis(100 * i));
+        detector.process(&view, time, None, &Tuning::default()).unwrap();
+    }
+    let mut copies = Vec::new();
+    for _ in 0..101 {
+        let start = Instant::now();
+        let learnt = detector.learnt().unwrap();
+        copies.push(start.elapsed());
+        drop(learnt);
+    }
+    copies.sort();
+    let model = store::Model {
+        learnt: detector.learnt().unwrap(),
+        next_event: std::num::NonZeroU64::MIN,
+        began: 0,
+        saved: 0,
+    };
+    let start = Instant::now();
+    let content = store::write(model).unwrap();
+    let written = start.elapsed();
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    store::save(&location(&folder), &content).unwrap();
+    let synced = start.elapsed();
+    let start = Instant::now();
+    store::open(&location(&folder)).unwrap();
+    println!(
+        "copy {:?} (median), {:?} (95 %), {:?} (largest); encode {written:?}; write and sync {synced:?}; read {:?}; {} bytes",
+        copies[50],
+        copies[95],
+        copies[100],
+        start.elapsed(),
+        content.len()
+    );
+    assert!(content.len() < 20_000_000);
+    assert!(copies[50] < Duration::from_millis(2), "{:?}", copies[50]);
 }

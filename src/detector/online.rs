@@ -1,5 +1,6 @@
 //! The detector: from pixels to prediction, and what is learnt on the way.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cue::{CueSet, CueSetLearnt};
 use super::decision::{PostProcessor, PostProcessorLearnt, to_unit};
 use super::engine::Engine;
-use super::frame::{Cut, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
+use super::frame::{Cut, IgnoredRegions, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
 use super::names::names;
 use super::{
     AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, State, StepReport, Tuning,
@@ -90,6 +91,7 @@ pub struct Detector {
     frame_size: (usize, usize),
     sizes: ReducedSizes,
     preprocessor: Preprocessor,
+    ignored: IgnoredRegions,
     cues: CueSet,
     post_processor: PostProcessor,
     frames: u64,
@@ -198,6 +200,7 @@ impl Detector {
         let sizes = reduced_sizes(&config, frame_size);
         Ok(Self {
             preprocessor: Preprocessor::new(sizes),
+            ignored: IgnoredRegions::none(),
             cues: CueSet::new(&config, sizes, engine),
             post_processor: PostProcessor::default(),
             config,
@@ -226,6 +229,7 @@ impl Detector {
     pub fn resize(&mut self, frame_size: (usize, usize)) -> Result<()> {
         if self.keeps_learnt(frame_size) {
             self.frame_size = frame_size;
+            self.preprocessor.ignore(&self.ignored, frame_size);
             self.restart();
         } else {
             *self = self.renewed(frame_size)?;
@@ -253,19 +257,32 @@ impl Detector {
     /// # Errors
     /// A setting or a size differs, which the message names; then this detector stays as it is.
     pub fn replace(&mut self, learnt: Learnt) -> Result<()> {
-        let mut other = Self::on(self.device.clone(), self.config.clone(), self.frame_size)?;
+        let frames = self.frames;
+        let mut other = self.renewed(self.frame_size)?;
+        other.frames = 0;
         other.restore(learnt)?;
-        other.frames = other.frames.max(self.frames);
+        other.frames = other.frames.max(frames);
         *self = other;
         Ok(())
     }
 
     /// A detector of the same configuration that has learnt nothing and counts on.
     fn renewed(&self, frame_size: (usize, usize)) -> Result<Self> {
-        Ok(Self {
-            frames: self.frames,
-            ..Self::on(self.device.clone(), self.config.clone(), frame_size)?
-        })
+        let mut other = Self::on(self.device.clone(), self.config.clone(), frame_size)?;
+        other.frames = self.frames;
+        other.ignore(&self.ignored);
+        Ok(other)
+    }
+
+    /// Ignores these parts of the frames from now on: nothing in them raises a score, enters the statistics, or counts for
+    /// cuts and a blocked view. What they show is removed before anything looks at it, and cells that show some of it have no
+    /// score. After a change the state is `adapting` until the score has been quiet for a second.
+    pub fn ignore(&mut self, regions: &IgnoredRegions) {
+        if *regions != self.ignored {
+            self.preprocessor.ignore(regions, self.frame_size);
+            self.ignored = regions.clone();
+            self.cues.restart();
+        }
     }
 
     /// The next frame does not follow the previous one (seek, lost data): forgets the frames, not what was learnt.
@@ -300,15 +317,26 @@ impl Detector {
         self.preprocessor.reduce(frame)?;
         let reduced = Instant::now();
 
-        let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learn);
+        let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learning());
         if scene.cut.is_some() {
             self.cues.restart();
         }
-        self.cues.score(&small, tuning.learn)?;
+        self.cues.score(&small, tuning.learning())?;
         let decision = self.post_processor.decide(&self.cues, scene, small.step, tuning);
         let strongest = self.cues.strongest();
         let (cue, region) = (strongest.kind(), strongest.map().region_of_peak(self.frame_size));
         let scored = Instant::now();
+
+        let label = if decision.over_threshold {
+            Label::Anomaly
+        } else {
+            Label::Normal
+        };
+        let label = decision.state.is_labelling().then_some(label);
+        if let Some(label) = label {
+            let anomalous = label == Label::Anomaly;
+            self.cues.keep_anomaly(self.frames, anomalous, &small);
+        }
 
         let adapting = decision.state == State::Adapting;
         let steps = match tuning.learn {
@@ -321,17 +349,12 @@ impl Detector {
         }
         let learnt = Instant::now();
 
-        let label = if decision.over_threshold {
-            Label::Anomaly
-        } else {
-            Label::Normal
-        };
         let prediction = Prediction {
             frame: self.skip(),
             raw_score: decision.raw_score,
             threshold: decision.threshold,
             score: to_unit(decision.raw_score, decision.threshold),
-            label: decision.state.is_labelling().then_some(label),
+            label,
             cue,
             region,
             state: decision.state,
@@ -351,6 +374,13 @@ impl Detector {
             },
         };
         Ok((prediction, report))
+    }
+
+    /// Accepts what the anomalous frames with these numbers look like as normal: the like of it at the same locations no longer
+    /// raises the score, unless its own score is half as high again. Its frames join the replay. `false` where none of the
+    /// frames was anomalous, or it was too long ago.
+    pub fn accept(&mut self, frames: RangeInclusive<u64>) -> bool {
+        self.cues.accept(&frames)
     }
 
     /// The score of every cell of the last frame, on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.

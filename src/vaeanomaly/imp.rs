@@ -13,7 +13,7 @@ use gst_base::subclass::base_transform::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 
 use super::lateness::LatenessMeter;
-use super::message::{Context, EVENT_NAME, MESSAGE_NAME, Notification};
+use super::message::{ACCEPT_NAME, Context, EVENT_NAME, MESSAGE_NAME, Notification};
 use super::model::{self, ModelFile, ModelReport};
 use super::settings::Settings;
 use super::state::{Outcome, StateSlot, StreamState, Times};
@@ -61,6 +61,9 @@ impl ObjectImpl for VaeAnomaly {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         lock(&self.settings).set(pspec.name(), value);
+        if matches!(pspec.name(), "mask-location" | "ignore-regions") && lock(&self.device).is_some() {
+            self.follow_ignored();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -96,6 +99,15 @@ impl ObjectImpl for VaeAnomaly {
                     .class_handler(|values| {
                         let (element, location) = arguments::<String>(values)?;
                         Some(element.imp().load_model(&location).to_value())
+                    })
+                    .build(),
+                Signal::builder("accept-event")
+                    .action()
+                    .param_types([u64::static_type()])
+                    .return_type::<bool>()
+                    .class_handler(|values| {
+                        let (element, event_id) = arguments::<u64>(values)?;
+                        Some(element.imp().accept_event(event_id).to_value())
                     })
                     .build(),
                 Signal::builder("reset-model")
@@ -158,6 +170,10 @@ impl BaseTransformImpl for VaeAnomaly {
             Some(note) => gst::info!(CAT, imp = self, "device {}: {note}", settings.device),
             None => gst::info!(CAT, imp = self, "computing on {}", device.name()),
         }
+        let ignored = settings
+            .read_ignored()
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))?;
+        lock(&self.settings).ignored = ignored;
         *lock(&self.stats) = Stats::on(device.name());
         *lock(&self.device) = Some(device);
         self.lateness.set_latency(gst::ClockTime::ZERO);
@@ -212,9 +228,7 @@ impl BaseTransformImpl for VaeAnomaly {
             }
             gst::EventView::Segment(_) => self.lateness.reset(),
             gst::EventView::Gap(gap) => {
-                if let Some(state) = lock(&self.state).as_mut() {
-                    state.skip(gap);
-                }
+                self.state.with(|state| state.skip(gap));
             }
             gst::EventView::FlushStop(_) => {
                 self.finish();
@@ -229,6 +243,15 @@ impl BaseTransformImpl for VaeAnomaly {
         match event.view() {
             gst::EventView::Qos(qos) => self.lateness.add_qos(qos),
             gst::EventView::Latency(event) => self.lateness.set_latency(event.latency()),
+            gst::EventView::CustomUpstream(custom) => {
+                let id = custom
+                    .structure()
+                    .filter(|s| s.name() == ACCEPT_NAME)
+                    .and_then(|s| s.get::<u64>("event-id").ok());
+                if let Some(id) = id {
+                    return self.accept_event(id);
+                }
+            }
             _ => {}
         }
         self.parent_src_event(event)
@@ -250,7 +273,7 @@ impl BaseTransformImpl for VaeAnomaly {
             Err(_) => state.decide_unscored(times, &settings),
         };
         if self.is_save_due(&settings) {
-            self.save(|| Some(state.model()));
+            self.save(|| state.unsaved_model());
         }
         self.state.put(state);
 
@@ -265,6 +288,21 @@ impl BaseTransformImpl for VaeAnomaly {
 }
 
 impl VaeAnomaly {
+    /// What is to be ignored was changed after the start. What cannot be read changes nothing.
+    fn follow_ignored(&self) {
+        let settings = lock(&self.settings).clone();
+        match settings.read_ignored() {
+            Ok(ignored) => lock(&self.settings).ignored = ignored,
+            Err(e) => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::Settings,
+                    ["What is ignored stays as it is: {e}"]
+                );
+            }
+        }
+    }
+
     /// The stream's segment; other formats than TIME have no running time.
     fn time_segment(&self) -> gst::FormattedSegment<gst::ClockTime> {
         self.obj()
@@ -440,10 +478,10 @@ impl VaeAnomaly {
 impl VaeAnomaly {
     /// Loads the model at `model-location`; it is used once the caps are known.
     fn open_model_file(&self, settings: &Settings) -> detector::Result<()> {
-        let Some(location) = settings.model_location.as_deref().filter(|l| !l.is_empty()) else {
+        if settings.model_location.is_empty() {
             return Ok(());
-        };
-        let location = model::expand(location, &self.obj().name())?;
+        }
+        let location = model::expand(&settings.model_location, &self.obj().name())?;
         let element = self.obj().downgrade();
         let (model_file, refused) = ModelFile::open(location, move |report| {
             if let Some(element) = element.upgrade() {
@@ -464,15 +502,15 @@ impl VaeAnomaly {
         let model_file = model_file.as_mut()?;
         let (model, bytes) = model_file.take_loaded()?;
         let loaded = ModelReport::loaded(model_file.location(), &model, bytes);
-        Some(match state.load(model) {
-            Ok(_) => loaded,
+        Some(match state.continue_from(model) {
+            Ok(()) => loaded,
             Err(e) => model_file.refuse(e.to_string()),
         })
     }
 
     /// The caps change to another aspect ratio: what was learnt so far is written and kept aside.
     fn keep_model_aside(&self, state: &mut StreamState) {
-        self.save(|| Some(state.model()));
+        self.save(|| state.unsaved_model());
         if let Some(model_file) = lock(&self.model_file).as_mut() {
             model_file.set_aside("the aspect ratio of the frames has changed".to_owned());
         }
@@ -503,7 +541,11 @@ impl VaeAnomaly {
 
     /// Saves in the background what was learnt up to now.
     fn save_now(&self) {
-        self.save(|| self.state.with(StreamState::model));
+        let again = lock(&self.model_file).as_ref().is_some_and(ModelFile::has_failed);
+        self.save(|| match again {
+            true => self.state.with(StreamState::model),
+            false => self.state.with(StreamState::unsaved_model).flatten(),
+        });
     }
 
     /// The signal `save-model`.
@@ -559,6 +601,13 @@ impl VaeAnomaly {
         loaded
     }
 
+    /// The signal `accept-event`, and the upstream event.
+    fn accept_event(&self, event_id: u64) -> bool {
+        let accepted = self.state.with(|state| state.accept(event_id)) == Some(true);
+        gst::info!(CAT, imp = self, "event {event_id} accepted: {accepted}");
+        accepted
+    }
+
     /// The signal `reset-model`.
     fn reset_model(&self) {
         match self.replace_model(StreamState::reset) {
@@ -583,9 +632,13 @@ impl VaeAnomaly {
     /// A location as the application writes it; an empty one is `model-location`.
     fn location(&self, location: &str) -> Option<PathBuf> {
         let location = match location {
-            "" => lock(&self.settings).model_location.clone()?,
+            "" => lock(&self.settings).model_location.clone(),
             location => location.to_owned(),
         };
+        if location.is_empty() {
+            gst::warning!(CAT, imp = self, "there is no location");
+            return None;
+        }
         match model::expand(&location, &self.obj().name()) {
             Ok(location) => Some(location),
             Err(e) => {

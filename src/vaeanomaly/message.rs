@@ -20,6 +20,12 @@ pub const MESSAGE_NAME: &str = "vaeanomaly";
 /// Since: 0.1
 pub const EVENT_NAME: &str = "vaeanomaly-event";
 
+/// Name of the structure of the custom upstream event that accepts an event as normal: its field `event-id` is a `uint64`.
+/// It does what the signal `accept-event` does.
+///
+/// Since: 0.1
+pub const ACCEPT_NAME: &str = "vaeanomaly-accept-event";
+
 /// Something to report to the application and downstream.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Notification {

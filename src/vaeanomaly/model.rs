@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -124,10 +124,11 @@ pub(super) struct ModelFile {
     jobs: mpsc::Sender<Job>,
     /// Jobs that are not done yet.
     pending: Arc<AtomicUsize>,
+    /// Whether the last one could not be written.
+    failed: Arc<AtomicBool>,
     writer: JoinHandle<()>,
-    /// When the last save was asked for, and at which frame.
+    /// When the last save was asked for.
     last: Instant,
-    last_frames: Option<u64>,
     /// Whether there is a file that could neither be loaded nor moved: nothing is written over it.
     protected: bool,
     _claim: Claim,
@@ -146,11 +147,12 @@ impl ModelFile {
         let loaded = store::load(&location);
         let (jobs, queue) = mpsc::channel();
         let pending = Arc::new(AtomicUsize::new(0));
-        let done = Arc::clone(&pending);
+        let failed = Arc::new(AtomicBool::new(false));
+        let (done, last_failed) = (Arc::clone(&pending), Arc::clone(&failed));
         let path = location.clone();
         let writer = std::thread::Builder::new()
             .name("vaeanomaly-model".to_owned())
-            .spawn(move || run(&path, &queue, &done, &report))
+            .spawn(move || run(&path, &queue, (&done, &last_failed), &report))
             .map_err(|error| Error::File {
                 path: location.clone(),
                 error,
@@ -160,9 +162,9 @@ impl ModelFile {
             loaded: loaded.model,
             jobs,
             pending,
+            failed,
             writer,
             last: Instant::now(),
-            last_frames: None,
             protected: loaded.refused.iter().any(|refusal| refusal.kept_as.is_none()),
             _claim: claim,
         };
@@ -186,20 +188,22 @@ impl ModelFile {
             && self.pending.load(Ordering::Relaxed) == 0
     }
 
-    /// Lets the thread write a model, unless it is the last one.
+    /// Whether the last model could not be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Lets the thread write a model.
     pub(super) fn save(&mut self, model: Model) {
         self.last = Instant::now();
         if self.protected {
             return;
         }
-        if self.last_frames.replace(model.learnt.frames()) != Some(model.learnt.frames()) {
-            self.send(Job::Save(Box::new(model)));
-        }
+        self.send(Job::Save(Box::new(model)));
     }
 
     /// Lets the thread move the file to another name, after everything before.
     pub(super) fn set_aside(&mut self, reason: String) {
-        self.last_frames = None;
         self.send(Job::SetAside { reason });
     }
 
@@ -224,16 +228,23 @@ impl ModelFile {
     }
 }
 
-fn run(location: &Path, queue: &mpsc::Receiver<Job>, pending: &AtomicUsize, report: &dyn Fn(ModelReport)) {
+fn run(
+    location: &Path,
+    queue: &mpsc::Receiver<Job>,
+    (pending, failed): (&AtomicUsize, &AtomicBool),
+    report: &dyn Fn(ModelReport),
+) {
     let mut warned: HashSet<io::ErrorKind> = HashSet::new();
     while let Ok(job) = queue.recv() {
         match job {
             Job::Save(model) => match write(location, *model) {
                 Ok(saved) => {
                     warned.clear();
+                    failed.store(false, Ordering::Relaxed);
                     report(saved);
                 }
                 Err((kind, reason)) => {
+                    failed.store(true, Ordering::Relaxed);
                     if warned.insert(kind) {
                         report(ModelReport::Failed {
                             location: location.to_owned(),

@@ -1,5 +1,8 @@
 //! The state of one stream: from a buffer to all that is to be done about it. Nothing is posted or pushed here.
 
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +44,9 @@ pub(super) struct Load {
     pub(super) lateness: Option<Duration>,
 }
 
+/// Events that can still be accepted.
+const EVENTS: usize = 64;
+
 /// Everything about one processed frame.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -57,6 +63,8 @@ pub(super) struct StreamState {
     detector: Detector,
     /// Unix time in seconds at which learning began.
     began: u64,
+    /// Whether anything was learnt that is not in the file.
+    has_learnt: bool,
     info: gst_video::VideoInfo,
     times: BufferTimes,
     load: LoadShedder,
@@ -68,6 +76,8 @@ pub(super) struct StreamState {
     view_blocked: bool,
     /// Highest raw score of the open event, and where it was.
     peak: Option<(f64, Region)>,
+    /// The last events and the numbers of their frames.
+    events: VecDeque<(NonZeroU64, RangeInclusive<u64>)>,
 }
 
 impl StreamState {
@@ -91,6 +101,7 @@ impl StreamState {
         Self {
             detector,
             began: unix_time(),
+            has_learnt: false,
             info,
             times,
             load: LoadShedder::default(),
@@ -100,6 +111,7 @@ impl StreamState {
             life_cycle: None,
             view_blocked: false,
             peak: None,
+            events: VecDeque::new(),
         }
     }
 
@@ -132,6 +144,11 @@ impl StreamState {
         })
     }
 
+    /// The same for the file; `None` where it has all that was learnt.
+    pub(super) fn unsaved_model(&mut self) -> Option<crate::detector::Result<Model>> {
+        std::mem::take(&mut self.has_learnt).then(|| self.model())
+    }
+
     /// Continues from a model instead of what was learnt; ends an open event.
     ///
     /// # Errors
@@ -141,8 +158,19 @@ impl StreamState {
         let ended = self.finish();
         self.tracker.continue_from(model.next_event);
         self.began = model.began;
+        self.has_learnt = true;
         self.last = None;
         Ok(ended)
+    }
+
+    /// Continues from the model in the file, before the first frame.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(super) fn continue_from(&mut self, model: Model) -> crate::detector::Result<()> {
+        self.load(model)?;
+        self.has_learnt = false;
+        Ok(())
     }
 
     /// Forgets all that was learnt; ends an open event. Events and frames are counted on.
@@ -152,6 +180,7 @@ impl StreamState {
     pub(super) fn reset(&mut self) -> crate::detector::Result<Option<Notification>> {
         self.detector.reset()?;
         self.began = unix_time();
+        self.has_learnt = true;
         self.last = None;
         Ok(self.finish())
     }
@@ -242,8 +271,9 @@ impl StreamState {
         for change in tracked.changes() {
             notifications.push(self.event_notification(change, &prediction));
         }
-        if tracked.event_id.is_some() {
+        if let Some(id) = tracked.event_id {
             self.update_peak(&prediction);
+            self.follow_event(id, prediction.frame);
         }
         notifications.push(Notification::Frame);
         Ok(Outcome {
@@ -276,6 +306,8 @@ impl StreamState {
                 buffer.size()
             )
         })?;
+        self.detector.ignore(&settings.ignored);
+        self.has_learnt |= settings.tuning.learn;
         let tuning = Tuning {
             train: level == LoadLevel::Full,
             ..settings.tuning
@@ -343,6 +375,32 @@ impl StreamState {
             EventChange::Update(event) => Notification::Update(event, prediction.region),
             EventChange::End(event) => Notification::End(event, self.take_peak()),
         }
+    }
+
+    /// Notes which frames belong to which event.
+    fn follow_event(&mut self, id: NonZeroU64, frame: u64) {
+        match self.events.back_mut() {
+            Some((last, frames)) if *last == id => *frames = *frames.start()..=frame,
+            _ => {
+                if self.events.len() == EVENTS {
+                    self.events.pop_front();
+                }
+                let before = self
+                    .tracker
+                    .open_event()
+                    .map_or(0, |event| event.frames.saturating_sub(1));
+                self.events.push_back((id, frame.saturating_sub(before)..=frame));
+            }
+        }
+    }
+
+    /// Accepts what was seen in an event as normal; `false` where it is unknown or too long ago.
+    pub(super) fn accept(&mut self, event_id: u64) -> bool {
+        let event = self.events.iter().find(|(id, _)| id.get() == event_id);
+        let frames = event.map(|(_, frames)| frames.clone());
+        let accepted = frames.is_some_and(|frames| self.detector.accept(frames));
+        self.has_learnt |= accepted;
+        accepted
     }
 
     fn update_peak(&mut self, prediction: &Prediction) {

@@ -6,7 +6,7 @@ use super::fusion::Fusion;
 use super::lifecycle::{LifeCycle, LifeCycleInputs, State};
 use super::threshold::Threshold;
 use crate::detector::cue::CueSet;
-use crate::detector::frame::{SceneReport, Step};
+use crate::detector::frame::{Cut, SceneReport, Step};
 use crate::detector::store::Visitor;
 use crate::detector::{Result, Tuning};
 
@@ -72,7 +72,8 @@ impl PostProcessor {
             calibrated: cues.is_calibrated(),
             held,
             over_threshold,
-            cut: scene.cut,
+            // To the nets the image is another one.
+            cut: scene.cut.or(scene.other_ignored.then_some(Cut::NewScene)),
             step,
         });
         Decision {

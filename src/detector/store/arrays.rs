@@ -231,7 +231,7 @@ fn write_planes(to: &mut impl Write, samples: &[&[f32]]) -> std::io::Result<()> 
     Ok(())
 }
 
-/// Puts the arrays of a file into their places.
+/// Fills the arrays from a file.
 pub(super) struct Reader<'a> {
     file: &'a SafeTensors<'a>,
     packed: &'a BTreeMap<String, Packed>,

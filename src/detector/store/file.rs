@@ -49,7 +49,7 @@ pub fn backup(location: &Path) -> PathBuf {
 /// previous file becomes the [`backup`]. Whenever the process or the machine stops, one of the two is whole.
 ///
 /// # Errors
-/// The first operation that failed; then the previous file is still in its place.
+/// The first operation that failed; the previous file is still there then.
 pub fn save(location: &Path, content: &[u8]) -> io::Result<()> {
     /// Files beside a location have fixed names, so that none is left over; one at a time is written.
     static WRITING: Mutex<()> = Mutex::new(());
@@ -192,7 +192,7 @@ mod tests {
         assert!(save(&location, b"second").is_err());
         assert_eq!(fs::read(&location).unwrap(), b"first");
         fs::remove_dir(with_suffix(&location, ".tmp")).unwrap();
-        // A folder in the place of the backup, which no file replaces.
+        // A folder named like the backup, which no file replaces.
         fs::create_dir(backup(&location)).unwrap();
         assert!(save(&location, b"second").is_err());
         assert_eq!(fs::read(&location).unwrap(), b"first");

@@ -1,4 +1,4 @@
-//! Model files: round trips, bounds, and files that nobody wrote.
+//! Model files: round trips, bounds, damaged and foreign files.
 
 use std::sync::OnceLock;
 

@@ -9,6 +9,11 @@ use crate::detector::Result;
 use crate::detector::nn::Rng;
 use crate::detector::store::check_len;
 
+/// Samples that are kept however short the memory is.
+const LEAST: u64 = 10;
+/// Slots that a sample takes that was accepted as normal.
+const WEIGHT: usize = 10;
+
 /// What a full replay buffer does with a new sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReplayPolicy {
@@ -30,6 +35,8 @@ pub(crate) struct Replay<T> {
     capacity: usize,
     /// Samples offered so far.
     offered: u64,
+    /// Time in which they were offered.
+    seconds: f64,
     #[serde(skip)]
     pub(crate) samples: Vec<Arc<[T]>>,
 }
@@ -40,6 +47,7 @@ impl<T> Replay<T> {
             policy,
             capacity,
             offered: 0,
+            seconds: 0.0,
             samples: Vec::new(),
         }
     }
@@ -56,19 +64,41 @@ impl<T> Replay<T> {
         }
     }
 
-    /// Offers a sample; it is only made if it is kept.
-    pub(crate) fn offer(&mut self, rng: &mut Rng, sample: impl FnOnce() -> Vec<T>) {
+    /// Offers a sample, which stands for the `seconds` since the previous one; it is only made if it is kept. Samples
+    /// older than `memory` seconds fade.
+    pub(crate) fn offer(
+        &mut self,
+        rng: &mut Rng,
+        (seconds, memory): (f64, f64),
+        sample: impl FnOnce() -> Vec<T>,
+    ) {
         self.offered = self.offered.saturating_add(1);
-        if self.samples.len() < self.capacity {
+        self.seconds += seconds;
+        // Samples in the time that is remembered: of all so far, the same share as of the time.
+        let remembered = match self.seconds > memory {
+            true => ((self.offered as f64 * memory / self.seconds) as u64).max(1),
+            false => self.offered,
+        };
+        let capacity = (remembered.max(LEAST) as usize).min(self.capacity);
+        self.samples.truncate(capacity);
+        if self.samples.len() < capacity {
             self.samples.push(sample().into());
             return;
         }
         let slot = match self.policy {
-            ReplayPolicy::RandomReplacement => rng.random_range(0..self.capacity),
-            ReplayPolicy::Reservoir => rng.random_range(0..self.offered) as usize,
+            ReplayPolicy::RandomReplacement => rng.random_range(0..capacity),
+            ReplayPolicy::Reservoir => rng.random_range(0..remembered.max(capacity as u64)) as usize,
         };
         if let Some(kept) = self.samples.get_mut(slot) {
             *kept = sample().into();
+        }
+    }
+
+    /// Overwrites random slots with a sample, so that it is drawn as often as [`WEIGHT`] others.
+    pub(crate) fn admit(&mut self, rng: &mut Rng, sample: &Arc<[T]>) {
+        let len = self.samples.len();
+        for _ in 0..WEIGHT.min(len) {
+            self.samples[rng.random_range(0..len)] = Arc::clone(sample);
         }
     }
 
@@ -89,6 +119,7 @@ impl<T> Replay<T> {
             true => (u128::from(other.offered) * u128::from(kept) / u128::from(complete)) as u64,
             false => other.offered.max(kept),
         };
+        self.seconds = other.seconds.max(0.0);
         self.samples = samples;
         Ok(())
     }
@@ -100,12 +131,12 @@ mod tests {
     use rand::SeedableRng;
 
     /// Samples numbered from 0, after 1000 offers to a buffer of 100.
-    fn kept(policy: ReplayPolicy) -> Vec<u32> {
+    fn kept(policy: ReplayPolicy, memory: f64) -> Vec<u32> {
         let mut rng = Rng::seed_from_u64(1);
         let mut replay = Replay::new(policy, 100);
         assert_eq!(replay.draw(&mut rng), None);
         for i in 0..1000u32 {
-            replay.offer(&mut rng, || vec![i]);
+            replay.offer(&mut rng, (0.1, memory), || vec![i]);
             assert!(replay.len() <= 100 && replay.draw(&mut rng).is_some_and(|drawn| drawn[0] <= i));
         }
         replay.samples.iter().map(|sample| sample[0]).collect()
@@ -113,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_reservoir_keeps_old_and_new_samples_alike() {
-        let kept = kept(ReplayPolicy::Reservoir);
+        let kept = kept(ReplayPolicy::Reservoir, 1e6);
         assert_eq!(kept.len(), 100);
         let old = kept.iter().filter(|&&i| i < 500).count();
         assert!((35..=65).contains(&old), "{old} of 100 are from the first half");
@@ -121,8 +152,20 @@ mod tests {
 
     #[test]
     fn random_replacement_forgets_old_samples() {
-        let kept = kept(ReplayPolicy::RandomReplacement);
+        let kept = kept(ReplayPolicy::RandomReplacement, 1e6);
         let old = kept.iter().filter(|&&i| i < 500).count();
         assert!(old < 10, "{old} of 100 are from the first half");
+    }
+
+    #[test]
+    fn a_memory_bounds_how_far_both_reach_back() {
+        for policy in [ReplayPolicy::Reservoir, ReplayPolicy::RandomReplacement] {
+            // 20 of the 100 seconds, which is 200 samples.
+            let kept = kept(policy, 20.0);
+            assert_eq!(kept.len(), 100);
+            let old = kept.iter().filter(|&&i| i < 500).count();
+            assert!(old < 20, "{policy:?}: {old} of 100 are from the first half");
+        }
+        assert_eq!(kept(ReplayPolicy::Reservoir, 2.0).len(), 20);
     }
 }

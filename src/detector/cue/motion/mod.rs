@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use self::features::{FeaturesLearnt, MotionFeatures};
 use self::gain::Gain;
-use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
+use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::CalibrationConfig;
 use crate::detector::engine::{Inputs, TrainingBatch};
 use crate::detector::frame::filter::box_mean;
-use crate::detector::frame::{Frame, ReducedSizes};
+use crate::detector::frame::{Learning, Frame, ReducedSizes};
 use crate::detector::nn::Rng;
 use crate::detector::store::{Array, Visitor};
 use crate::detector::vae::{
@@ -51,6 +51,8 @@ struct Motion {
     features: MotionFeatures,
     learnt: MotionLearnt,
     map: AnomalyMap,
+    /// When the last sample was offered to the replay.
+    offered_at: Option<f64>,
 }
 
 /// What the cue has learnt.
@@ -91,6 +93,7 @@ pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use
             gain: Gain::default(),
         },
         map: AnomalyMap::new(width, height),
+        offered_at: None,
     })
 }
 
@@ -130,7 +133,7 @@ pub(crate) fn vae_config((width, height): (usize, usize)) -> VaeConfig {
 
 impl Motion {
     /// The largest cell of the target alone, which stays in the map.
-    fn target_score(&mut self) -> f64 {
+    fn target_score(&mut self, frame: &Frame<'_>) -> f64 {
         let cells: Vec<f32> = self
             .features
             .targets()
@@ -138,7 +141,17 @@ impl Motion {
             .map(|p| 0.5 * (p[0] + p[1]))
             .collect();
         box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
+        self.ignore(frame);
         f64::from(self.map.peak().1)
+    }
+}
+
+impl Motion {
+    /// Cells that show something ignored have no score.
+    fn ignore(&mut self, frame: &Frame<'_>) {
+        if let Some(ignored) = frame.ignored {
+            self.map.exclude(&ignored.cells_unscored);
+        }
     }
 }
 
@@ -168,8 +181,8 @@ impl Cue for Motion {
         (self.networks != Networks::Off).then(|| self.vae.clone())
     }
 
-    fn features(&mut self, frame: &Frame<'_>, learn: bool) {
-        self.features.observe(frame, learn);
+    fn features(&mut self, frame: &Frame<'_>, learning: Learning) {
+        self.features.observe(frame, learning);
     }
 
     fn inputs(&self) -> Option<Inputs<'_>> {
@@ -180,16 +193,17 @@ impl Cue for Motion {
     }
 
     /// Half of target and prediction each, and the latent divergence, without the net's [`Gain`].
-    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learn: bool) -> Option<f64> {
+    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) -> Option<f64> {
         if !self.features.is_valid() {
             return None;
         }
-        let input = self.target_score();
+        let input = self.target_score(frame);
         let Some(map) = map else { return Some(input) };
         self.map.values = map;
+        self.ignore(frame);
         let output = f64::from(self.map.peak().1);
         let gain = &mut self.learnt.gain;
-        if learn {
+        if learning.on {
             gain.observe(input.max(FLOOR), output.max(FLOOR), frame.step.ticks);
         }
         let factor = gain.factor();
@@ -199,7 +213,7 @@ impl Cue for Motion {
         Some(output / factor)
     }
 
-    fn batch(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
+    fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
         if !self.features.is_valid() {
             return None;
         }
@@ -217,7 +231,8 @@ impl Cue for Motion {
             false => Default::default(),
         };
         let (replayed_target, replayed_condition) = (replayed_target.to_vec(), replayed_condition.to_vec());
-        replay.offer(rng, || [target, condition].concat());
+        let waited = frame.now - self.offered_at.replace(frame.now).unwrap_or(frame.now - frame.step.seconds);
+        replay.offer(rng, (waited, tuning.memory_seconds()), || [target, condition].concat());
         let rate = match self.features.ticks() < FAST_TICKS {
             true => FAST_RATE,
             false => RATE,
@@ -242,8 +257,23 @@ impl Cue for Motion {
         &self.map
     }
 
+    fn map_mut(&mut self) -> &mut AnomalyMap {
+        &mut self.map
+    }
+
+    fn sample(&self, _: &Frame<'_>) -> Sample {
+        Sample::Floats([self.features.targets(), self.features.conditions()].concat().into())
+    }
+
+    fn admit(&mut self, sample: &Sample) {
+        if let Sample::Floats(values) = sample {
+            self.learnt.replay.admit(&mut self.learnt.rng, values);
+        }
+    }
+
     fn restart(&mut self) {
         self.features.restart();
+        self.offered_at = None;
     }
 
     fn learnt(&self) -> CueLearnt {
