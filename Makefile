@@ -28,7 +28,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # A separate folder, because cargo would overwrite the plugin without CUDA.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory test test-loading \
+.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory soak test test-loading \
 	test-cuda sanitize-cuda check check-cuda clean
 
 help:
@@ -47,6 +47,7 @@ help:
 	@echo "make build                build the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make cuda                 build the plugin with CUDA, target/cuda/release/libgstvaeanomaly.so;"
 	@echo "                          needs no GPU and no CUDA installation, and also loads on machines without them"
+	@echo "make soak                 a process that saves its model is killed 1,000 times; a whole model must be left"
 	@echo "make test                 check format and lints, run all tests"
 	@echo "make test-cuda            run all tests with the feature cuda; tests that need a GPU are skipped without one"
 	@echo "make sanitize-cuda        test the kernels of the CUDA engine, compiled as C++, with the sanitizers of GCC"
@@ -110,6 +111,9 @@ bench: deps
 bench-cuda: PACKAGES += $(CUDA_PACKAGES)
 bench-cuda: deps
 	@CARGO='$(CARGO)' sh tests/bench/cuda/pack.sh
+
+soak: deps
+	KILLS=1000 $(CARGO) test --release --test model killed
 
 bench-memory: deps
 	$(CARGO) bench --bench memory -- --frames 100000

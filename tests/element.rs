@@ -60,6 +60,21 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
         ("merge-gap", playing, (2 * second).to_value(), 5u64.to_value()),
         ("max-lateness", playing, (second / 10).to_value(), 0u64.to_value()),
         ("roi-meta", playing, true.to_value(), false.to_value()),
+        (
+            "memory",
+            playing,
+            (7 * 24 * 3600 * second).to_value(),
+            second.to_value(),
+        ),
+        ("model-location", ready, "".to_value(), "model-%s".to_value()),
+        (
+            "save-interval",
+            playing,
+            (60 * second).to_value(),
+            0u64.to_value(),
+        ),
+        ("mask-location", playing, "".to_value(), "mask.png".to_value()),
+        ("ignore-regions", playing, "".to_value(), "0,0 1,0 0,1".to_value()),
     ]
 }
 

@@ -125,3 +125,68 @@ fn two_cameras() {
     assert_thinned(&times[0], labels.frames.len());
     assert_eq!(times[0], times[1], "equal streams must have equal results");
 }
+
+#[test]
+fn restart() {
+    let models = folder("restart").join("models");
+    let run = || {
+        let mut run = recipe("restart");
+        run.env("SOURCE", file_source())
+            .env("NAME", "door")
+            .env("MODELS", &models);
+        finish(run)
+    };
+    let (first, second) = (run(), run());
+    assert!(
+        first.contains("model-saved:") && !first.contains("model-loaded:"),
+        "{first}"
+    );
+    assert!(second.contains("model-loaded:"), "{second}");
+    assert!(!second.contains("warming-up"), "nothing is learnt anew: {second}");
+    assert!(models.join("door.safetensors").exists());
+}
+
+#[test]
+fn train_then_freeze() {
+    let model = folder("freeze").join("model");
+    let run = |learn: &str| {
+        let mut run = recipe("train-then-freeze");
+        run.env("SOURCE", file_source())
+            .env("MODEL", &model)
+            .env("LEARN", learn);
+        finish(run)
+    };
+    assert!(run("true").contains("state=(string)detecting"));
+    let before = std::fs::read(&model).expect("a model");
+    let out = run("false");
+    assert!(
+        out.contains("model-loaded:") && out.contains("state=(string)frozen"),
+        "{out}"
+    );
+    assert!(!out.contains("state=(string)detecting"), "{out}");
+    assert!(
+        std::fs::read(&model).expect("a model") == before,
+        "the frozen model is as it was"
+    );
+}
+
+#[test]
+fn masks() {
+    let (_, labels) = short_scene();
+    let mask = folder("masks").join("mask.pgm");
+    // The lower half is black.
+    std::fs::write(&mask, "P2 1 2 255 255 0\n").expect("a file");
+    let mut run = recipe("masks");
+    run.env("SOURCE", file_source())
+        .env("MASK", &mask)
+        .env("REGIONS", "");
+    let out = finish(run);
+    let locations: Vec<u32> = out
+        .lines()
+        .filter(|line| line.starts_with("frame:"))
+        .filter_map(|line| line.split("y=(uint)").nth(1)?.split(',').next()?.parse().ok())
+        .collect();
+    assert_eq!(locations.len(), labels.frames.len(), "{out}");
+    // After the first frames, which have no location yet.
+    assert!(locations.iter().skip(10).all(|&y| y < 95), "{locations:?}");
+}

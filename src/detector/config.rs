@@ -1,5 +1,8 @@
 //! What can be set: [`Config`] when a detector is made, [`Tuning`] while it runs.
 
+use std::time::Duration;
+
+use super::frame::Learning;
 use super::names::names;
 use super::{CueKind, Error, NetArch, Result};
 
@@ -126,6 +129,23 @@ pub struct Tuning {
     pub false_alarm_rate: f64,
     /// Modes `Sigma`, `Evt` and `Quantile`: length of the sliding window in frames.
     pub window: u32,
+    /// How far back replay, background, running scales and calibration reach, at least a second. Each has a shorter
+    /// reach of its own by default, but for the appearance net's replay, which reaches back to the first frame.
+    pub memory: Duration,
+}
+
+impl Tuning {
+    pub(crate) fn learning(&self) -> Learning {
+        Learning {
+            on: self.learn,
+            memory: self.memory_seconds(),
+        }
+    }
+
+    /// [`Tuning::memory`] in seconds.
+    pub(crate) fn memory_seconds(&self) -> f64 {
+        self.memory.as_secs_f64().max(1.0)
+    }
 }
 
 impl Default for Tuning {
@@ -142,6 +162,7 @@ impl Default for Tuning {
             sigma: 5.0,
             false_alarm_rate: 0.01,
             window: 300,
+            memory: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

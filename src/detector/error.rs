@@ -27,6 +27,14 @@ pub enum Error {
     /// Learnt state cannot be continued from.
     #[error("saved state: {0}")]
     Learnt(String),
+    /// A file cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// An operation of the tensor library failed.
     #[error("model: {0}")]
     Model(#[from] candle_core::Error),

@@ -33,6 +33,11 @@ impl AnomalyMap {
         }
     }
 
+    /// Takes the score from these cells: none of them is ever the peak.
+    pub(crate) fn exclude(&mut self, cells: &[usize]) {
+        cells.iter().for_each(|&i| self.values[i] = f32::NEG_INFINITY);
+    }
+
     /// Index and value of the largest cell; the first of equals. NaN never wins.
     pub(crate) fn peak(&self) -> (usize, f32) {
         self.values

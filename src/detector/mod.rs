@@ -14,7 +14,8 @@
 //! - *net*: a conditional convolutional VAE, described by `VaeConfig`; *engine*: what runs nets
 //! - *calibration*: a score against its own history, in deviations; *raw score*: all cues fused and smoothed
 //! - *tick*: a tenth of a second, the unit of all rates; *prequential*: scored first, then learnt
-//! - *learnt*: what a struct has learnt, apart from its settings and scratch, serialisable: [`Detector::learnt`]
+//! - *learnt*: what a struct has learnt, apart from its settings and scratch, serialisable: [`Detector::learnt`]; [`store`]
+//!   makes a file of it
 
 #[doc(hidden)]
 pub mod bench_support;
@@ -32,6 +33,7 @@ mod nn;
 mod online;
 #[cfg(test)]
 pub(crate) mod online_tests;
+pub mod store;
 mod vae;
 
 pub use config::{Config, Networks, ThresholdMode, Tuning};
@@ -39,7 +41,7 @@ pub use cue::{CueKind, StepReport};
 pub use decision::State;
 pub use device::{ComputeDevice, DeviceChoice};
 pub use error::{Error, Result};
-pub use frame::{ColorModel, ColorRange, ImageView, PixelFormat};
+pub use frame::{ColorModel, ColorRange, IgnoredRegions, ImageView, PixelFormat};
 pub use map::{AnomalyMap, Region};
 pub use net_arch::{NetArch, Stage};
 pub use online::{Detector, FrameReport, Label, Learnt, Prediction, SceneChange, Timings};

@@ -1,5 +1,6 @@
 //! The detector: from pixels to prediction, and what is learnt on the way.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cue::{CueSet, CueSetLearnt};
 use super::decision::{PostProcessor, PostProcessorLearnt, to_unit};
 use super::engine::Engine;
-use super::frame::{Cut, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
+use super::frame::{Cut, IgnoredRegions, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
 use super::names::names;
 use super::{
     AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, State, StepReport, Tuning,
@@ -90,18 +91,84 @@ pub struct Detector {
     frame_size: (usize, usize),
     sizes: ReducedSizes,
     preprocessor: Preprocessor,
+    ignored: IgnoredRegions,
     cues: CueSet,
     post_processor: PostProcessor,
     frames: u64,
 }
 
-/// All that a detector has learnt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// All that a detector has learnt. A copy shares the replayed samples. [`store`](super::store) makes a file of it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Learnt {
-    scene: SceneLearnt,
-    cues: CueSetLearnt,
-    post_processor: PostProcessorLearnt,
-    frames: u64,
+    pub(crate) shape: Shape,
+    pub(crate) scene: SceneLearnt,
+    pub(crate) cues: CueSetLearnt,
+    pub(crate) post_processor: PostProcessorLearnt,
+    pub(crate) frames: u64,
+}
+
+impl Learnt {
+    /// Number of frames it was learnt from.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+}
+
+/// The settings and sizes that shape the nets and the statistics. Only detectors of the same shape continue from one
+/// another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Shape {
+    cues: String,
+    net_arch: String,
+    latent_dim: usize,
+    /// Width and height of the grey image, which follow the aspect ratio of the frames.
+    grey_image: Option<(usize, usize)>,
+    /// The same of the appearance net's.
+    model_image: Option<(usize, usize)>,
+}
+
+impl Shape {
+    fn new(config: &Config, sizes: ReducedSizes) -> Self {
+        let on = CueKind::ALL.iter().filter(|kind| config.cues.contains(kind));
+        Self {
+            cues: on.map(|kind| kind.as_str()).collect::<Vec<_>>().join("+"),
+            net_arch: config.net_arch.to_string(),
+            latent_dim: config.latent_dim,
+            grey_image: sizes.grey,
+            model_image: sizes.colour,
+        }
+    }
+
+    /// # Errors
+    /// A field of the other shape that differs.
+    fn check(&self, other: &Self) -> Result<()> {
+        let image =
+            |size: Option<(usize, usize)>| size.map_or("none".to_owned(), |(w, h)| format!("{w}x{h} pixels"));
+        let fields = [
+            ("cues", self.cues.clone(), other.cues.clone()),
+            ("net-arch", self.net_arch.clone(), other.net_arch.clone()),
+            (
+                "latent-dim",
+                self.latent_dim.to_string(),
+                other.latent_dim.to_string(),
+            ),
+            (
+                "grey image (aspect ratio)",
+                image(self.grey_image),
+                image(other.grey_image),
+            ),
+            (
+                "model image (model-width, aspect ratio)",
+                image(self.model_image),
+                image(other.model_image),
+            ),
+        ];
+        match fields.into_iter().find(|(_, want, got)| want != got) {
+            Some((field, want, got)) => Err(Error::Learnt(format!("{field}: expected {want}, got {got}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Detector {
@@ -133,6 +200,7 @@ impl Detector {
         let sizes = reduced_sizes(&config, frame_size);
         Ok(Self {
             preprocessor: Preprocessor::new(sizes),
+            ignored: IgnoredRegions::none(),
             cues: CueSet::new(&config, sizes, engine),
             post_processor: PostProcessor::default(),
             config,
@@ -159,15 +227,62 @@ impl Detector {
     /// # Errors
     /// The model cannot be made.
     pub fn resize(&mut self, frame_size: (usize, usize)) -> Result<()> {
-        if reduced_sizes(&self.config, frame_size) == self.sizes {
+        if self.keeps_learnt(frame_size) {
             self.frame_size = frame_size;
+            self.preprocessor.ignore(&self.ignored, frame_size);
             self.restart();
         } else {
-            let frames = self.frames;
-            *self = Self::on(self.device.clone(), self.config.clone(), frame_size)?;
-            self.frames = frames;
+            *self = self.renewed(frame_size)?;
         }
         Ok(())
+    }
+
+    /// Whether [`Detector::resize`] to frames of this size keeps what was learnt.
+    pub fn keeps_learnt(&self, frame_size: (usize, usize)) -> bool {
+        reduced_sizes(&self.config, frame_size) == self.sizes
+    }
+
+    /// Forgets everything that was learnt. The numbering of the frames continues.
+    ///
+    /// # Errors
+    /// The model cannot be made.
+    pub fn reset(&mut self) -> Result<()> {
+        *self = self.renewed(self.frame_size)?;
+        Ok(())
+    }
+
+    /// Continues from what another detector had learnt instead. The numbering of the frames continues from the larger
+    /// number.
+    ///
+    /// # Errors
+    /// A setting or a size differs, which the message names; then this detector stays as it is.
+    pub fn replace(&mut self, learnt: Learnt) -> Result<()> {
+        let frames = self.frames;
+        let mut other = self.renewed(self.frame_size)?;
+        other.frames = 0;
+        other.restore(learnt)?;
+        other.frames = other.frames.max(frames);
+        *self = other;
+        Ok(())
+    }
+
+    /// A detector of the same configuration that has learnt nothing and counts on.
+    fn renewed(&self, frame_size: (usize, usize)) -> Result<Self> {
+        let mut other = Self::on(self.device.clone(), self.config.clone(), frame_size)?;
+        other.frames = self.frames;
+        other.ignore(&self.ignored);
+        Ok(other)
+    }
+
+    /// Ignores these parts of the frames from now on: nothing in them raises a score, enters the statistics, or counts for
+    /// cuts and a blocked view. What they show is removed before anything looks at it, and cells that show some of it have no
+    /// score. After a change the state is `adapting` until the score has been quiet for a second.
+    pub fn ignore(&mut self, regions: &IgnoredRegions) {
+        if *regions != self.ignored {
+            self.preprocessor.ignore(regions, self.frame_size);
+            self.ignored = regions.clone();
+            self.cues.restart();
+        }
     }
 
     /// The next frame does not follow the previous one (seek, lost data): forgets the frames, not what was learnt.
@@ -179,7 +294,7 @@ impl Detector {
     /// Passes over a frame: only counts it. Returns its number.
     pub fn skip(&mut self) -> u64 {
         let frame = self.frames;
-        self.frames += 1;
+        self.frames = frame.saturating_add(1);
         frame
     }
 
@@ -202,15 +317,26 @@ impl Detector {
         self.preprocessor.reduce(frame)?;
         let reduced = Instant::now();
 
-        let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learn);
+        let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learning());
         if scene.cut.is_some() {
             self.cues.restart();
         }
-        self.cues.score(&small, tuning.learn)?;
+        self.cues.score(&small, tuning.learning())?;
         let decision = self.post_processor.decide(&self.cues, scene, small.step, tuning);
         let strongest = self.cues.strongest();
         let (cue, region) = (strongest.kind(), strongest.map().region_of_peak(self.frame_size));
         let scored = Instant::now();
+
+        let label = if decision.over_threshold {
+            Label::Anomaly
+        } else {
+            Label::Normal
+        };
+        let label = decision.state.is_labelling().then_some(label);
+        if let Some(label) = label {
+            let anomalous = label == Label::Anomaly;
+            self.cues.keep_anomaly(self.frames, anomalous, &small);
+        }
 
         let adapting = decision.state == State::Adapting;
         let steps = match tuning.learn {
@@ -223,17 +349,12 @@ impl Detector {
         }
         let learnt = Instant::now();
 
-        let label = if decision.over_threshold {
-            Label::Anomaly
-        } else {
-            Label::Normal
-        };
         let prediction = Prediction {
             frame: self.skip(),
             raw_score: decision.raw_score,
             threshold: decision.threshold,
             score: to_unit(decision.raw_score, decision.threshold),
-            label: decision.state.is_labelling().then_some(label),
+            label,
             cue,
             region,
             state: decision.state,
@@ -253,6 +374,13 @@ impl Detector {
             },
         };
         Ok((prediction, report))
+    }
+
+    /// Accepts what the anomalous frames with these numbers look like as normal: the like of it at the same locations no longer
+    /// raises the score, unless its own score is half as high again. Its frames join the replay. `false` where none of the
+    /// frames was anomalous, or it was too long ago.
+    pub fn accept(&mut self, frames: RangeInclusive<u64>) -> bool {
+        self.cues.accept(&frames)
     }
 
     /// The score of every cell of the last frame, on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.
@@ -284,6 +412,7 @@ impl Detector {
     /// The device failed.
     pub fn learnt(&mut self) -> Result<Learnt> {
         Ok(Learnt {
+            shape: Shape::new(&self.config, self.sizes),
             scene: self.preprocessor.learnt().clone(),
             cues: self.cues.learnt()?,
             post_processor: self.post_processor.learnt().clone(),
@@ -294,7 +423,8 @@ impl Detector {
     /// Continues from what another detector of the same configuration had learnt, with the first frame of a new stream.
     ///
     /// # Errors
-    /// This detector has processed frames already, or the configurations differ.
+    /// This detector has processed frames already, or a setting or a size differs, which the message names. Then the detector
+    /// is not to be used any further; see [`Detector::replace`].
     pub fn restore(&mut self, learnt: Learnt) -> Result<()> {
         if self.frames > 0 {
             return Err(Error::Learnt(format!(
@@ -302,8 +432,9 @@ impl Detector {
                 self.frames
             )));
         }
+        Shape::new(&self.config, self.sizes).check(&learnt.shape)?;
         self.cues.restore(learnt.cues)?;
-        self.preprocessor.restore(learnt.scene);
+        self.preprocessor.restore(learnt.scene)?;
         self.post_processor.restore(learnt.post_processor);
         self.frames = learnt.frames;
         Ok(())

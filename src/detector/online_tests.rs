@@ -2,12 +2,13 @@
 
 use super::engine::WithFallback;
 use super::engine::tests::FailsAfter;
+use super::store::{self, Model};
 use super::{
-    ColorModel, ColorRange, ComputeDevice, Config, Detector, Error, FrameReport, ImageView, Learnt,
-    PixelFormat, Prediction, Timings, Tuning,
+    ColorModel, ColorRange, ComputeDevice, Config, Detector, Error, FrameReport, ImageView, PixelFormat,
+    Prediction, Timings, Tuning,
 };
 
-const SIZE: (usize, usize) = (96, 48);
+pub(crate) const SIZE: (usize, usize) = (96, 48);
 
 /// Processes frame `i` of a moving pattern, at `time` tenths of a second. Without the times that it took.
 fn process_at(detector: &mut Detector, i: u64, time: u64) -> (Prediction, FrameReport) {
@@ -35,7 +36,7 @@ fn process_at(detector: &mut Detector, i: u64, time: u64) -> (Prediction, FrameR
     (prediction, FrameReport { timings, ..report })
 }
 
-fn process(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
+pub(crate) fn process(detector: &mut Detector, i: u64) -> (Prediction, FrameReport) {
     process_at(detector, i, i)
 }
 
@@ -68,17 +69,21 @@ fn a_device_failure_is_reported_once_and_costs_no_frame_and_no_bit() {
 fn a_detector_that_continues_from_what_was_learnt_is_the_same_detector() {
     let mut stayed = Detector::new(Config::default(), SIZE).unwrap();
     (0..120).for_each(|i| drop(process(&mut stayed, i)));
-    let mut stored = Vec::new();
-    ciborium::into_writer(&stayed.learnt().unwrap(), &mut stored).unwrap();
-    let learnt: Learnt = ciborium::from_reader(stored.as_slice()).unwrap();
-    // Without printing megabytes where it fails.
-    assert!(
-        learnt == stayed.learnt().unwrap(),
-        "what is stored is not what was learnt"
-    );
+    let model = Model {
+        learnt: stayed.learnt().unwrap(),
+        next_event: std::num::NonZeroU64::MIN,
+        began: 0,
+        saved: 0,
+    };
+    let learnt = store::read(&store::write(model).unwrap()).unwrap().learnt;
 
     let mut moved = Detector::new(Config::default(), SIZE).unwrap();
     moved.restore(learnt).unwrap();
+    // Without printing megabytes where it fails.
+    assert!(
+        moved.learnt().unwrap() == stayed.learnt().unwrap(),
+        "what is stored is not what was learnt"
+    );
     // A new stream lacks the previous frames; the same holds for a stream that was interrupted.
     stayed.restart();
     for i in 120..180 {
@@ -106,11 +111,14 @@ fn what_was_learnt_by_another_detector_is_rejected_with_the_reason() {
         other => panic!("expected a reason, got {other:?}"),
     };
     let both = &mut Detector::new(Config::default(), SIZE).unwrap();
-    assert_eq!(reason(both, learnt.clone()), "it has 1 cues, not 2");
+    assert_eq!(
+        reason(both, learnt.clone()),
+        "cues: expected motion+appearance, got motion"
+    );
     let appearance = &mut Detector::new(config(&[super::CueKind::Appearance]), SIZE).unwrap();
     assert_eq!(
         reason(appearance, learnt.clone()),
-        "the appearance cue's is missing"
+        "cues: expected appearance, got motion"
     );
     assert!(reason(&mut motion, learnt).contains("before its first frame"));
 }

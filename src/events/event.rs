@@ -136,6 +136,16 @@ impl EventTracker {
         Self::default()
     }
 
+    /// Number of the next event.
+    pub fn next_id(&self) -> NonZeroU64 {
+        self.next_id
+    }
+
+    /// Counts on from `next_id`, unless the numbers are larger already.
+    pub fn continue_from(&mut self, next_id: NonZeroU64) {
+        self.next_id = self.next_id.max(next_id);
+    }
+
     /// Processes the next frame.
     pub fn observe(&mut self, policy: &EventPolicy, observation: &Observation) -> Tracked {
         let ended = if self.is_over(policy, observation) {

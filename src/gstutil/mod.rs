@@ -10,7 +10,9 @@ pub(crate) use buffer_times::{BufferTime, BufferTimes};
 #[cfg(test)]
 pub(crate) use names::nick;
 pub(crate) use names::{label_name, parse_label, same_variants, time_field, to_clock_time};
-pub(crate) use property::{Mutable, boolean, clock_time, double, get, string, text, time, uint};
+pub(crate) use property::{
+    Mutable, boolean, clock_time, double, get, mutable_text, string, text, time, uint,
+};
 
 /// Locks a mutex, also after a panic: every value behind a mutex of the elements is written in one piece and stays valid.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -74,12 +74,25 @@ pub(crate) fn boolean(name: &str, nick: &str, blurb: &str, default: bool) -> gli
 
 /// A string that is read when the element starts.
 pub(crate) fn text(name: &str, nick: &str, blurb: &str, default: Option<&str>) -> glib::ParamSpec {
-    glib::ParamSpecString::builder(name)
+    mutable_text(name, nick, blurb, default, Mutable::Ready)
+}
+
+/// A string.
+pub(crate) fn mutable_text(
+    name: &str,
+    nick: &str,
+    blurb: &str,
+    default: Option<&str>,
+    mutable: Mutable,
+) -> glib::ParamSpec {
+    let builder = glib::ParamSpecString::builder(name)
         .nick(nick)
         .blurb(blurb)
-        .default_value(default)
-        .mutable_ready()
-        .build()
+        .default_value(default);
+    match mutable {
+        Mutable::Ready => builder.mutable_ready().build(),
+        Mutable::Playing => builder.mutable_playing().build(),
+    }
 }
 
 /// A property's new value.

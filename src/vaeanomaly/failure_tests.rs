@@ -7,7 +7,6 @@ use super::super::VaeAnomaly;
 use super::super::state::StreamState;
 use crate::detector::Config;
 use crate::detector::online_tests::failing;
-use crate::gstutil::lock;
 
 const SIZE: usize = 64 * 48;
 
@@ -29,11 +28,12 @@ fn one_warning_is_posted_and_every_frame_is_passed_on() {
     harness.set_src_caps_str("video/x-raw,format=GRAY8,width=64,height=48,framerate=10/1");
     for i in 0..10 {
         if i == 5 {
-            let mut state = lock(&element.imp().state);
-            let state = state.as_mut().expect("the caps created it");
             // It fails on the second frame from here.
             let detector = failing(2, false, Config::default(), (64, 48));
-            *state = StreamState::with_detector(detector, state.info().clone());
+            let replace = |state: &mut StreamState| {
+                *state = StreamState::with_detector(detector, state.info().clone());
+            };
+            element.imp().state.with(replace).expect("the caps created it");
         }
         let frame = frame(i);
         let pixels = frame.map_readable().expect("memory").to_vec();

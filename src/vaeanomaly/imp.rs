@@ -1,9 +1,11 @@
 //! The element's implementation: life cycle, negotiation and data flow.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use gst::glib;
+use gst::glib::subclass::Signal;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -11,12 +13,14 @@ use gst_base::subclass::base_transform::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 
 use super::lateness::LatenessMeter;
-use super::message::{Context, EVENT_NAME, MESSAGE_NAME, Notification};
+use super::message::{ACCEPT_NAME, Context, EVENT_NAME, MESSAGE_NAME, Notification};
+use super::model::{self, ModelFile, ModelReport};
 use super::settings::Settings;
-use super::state::{Outcome, StreamState, Times};
+use super::state::{Outcome, StateSlot, StreamState, Times};
 use super::stats::Stats;
 use super::{PostMessages, State, meta, view};
-use crate::detector::{ComputeDevice, Label};
+use crate::detector::store::{self, Model, Refusal};
+use crate::detector::{self, ComputeDevice, Label};
 use crate::events::Decision;
 use crate::gstutil::lock;
 
@@ -34,8 +38,9 @@ pub struct VaeAnomaly {
     settings: Mutex<Settings>,
     /// Opened at start, for the state that the first caps create.
     device: Mutex<Option<ComputeDevice>>,
-    /// `None` without caps, and while the streaming thread works with it: no lock is held during training.
-    state: Mutex<Option<StreamState>>,
+    state: StateSlot,
+    /// `None` without `model-location`, and when stopped.
+    model_file: Mutex<Option<ModelFile>>,
     stats: Mutex<Stats>,
     lateness: LatenessMeter,
     /// Whether a warning about unscored frames was posted since start.
@@ -56,6 +61,9 @@ impl ObjectImpl for VaeAnomaly {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         lock(&self.settings).set(pspec.name(), value);
+        if matches!(pspec.name(), "mask-location" | "ignore-regions") && lock(&self.device).is_some() {
+            self.follow_ignored();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -64,6 +72,55 @@ impl ObjectImpl for VaeAnomaly {
             "stats" => lock(&self.stats).structure().to_value(),
             name => lock(&self.settings).get(name),
         }
+    }
+
+    fn signals() -> &'static [Signal] {
+        static SIGNALS: LazyLock<Vec<Signal>> = LazyLock::new(|| {
+            /// The element that a signal is emitted on, and its only argument.
+            fn arguments<T: for<'a> glib::value::FromValue<'a>>(
+                values: &[glib::Value],
+            ) -> Option<(super::VaeAnomaly, T)> {
+                Some((values.first()?.get().ok()?, values.get(1)?.get().ok()?))
+            }
+            vec![
+                Signal::builder("save-model")
+                    .action()
+                    .param_types([String::static_type()])
+                    .return_type::<bool>()
+                    .class_handler(|values| {
+                        let (element, location) = arguments::<String>(values)?;
+                        Some(element.imp().save_model(&location).to_value())
+                    })
+                    .build(),
+                Signal::builder("load-model")
+                    .action()
+                    .param_types([String::static_type()])
+                    .return_type::<bool>()
+                    .class_handler(|values| {
+                        let (element, location) = arguments::<String>(values)?;
+                        Some(element.imp().load_model(&location).to_value())
+                    })
+                    .build(),
+                Signal::builder("accept-event")
+                    .action()
+                    .param_types([u64::static_type()])
+                    .return_type::<bool>()
+                    .class_handler(|values| {
+                        let (element, event_id) = arguments::<u64>(values)?;
+                        Some(element.imp().accept_event(event_id).to_value())
+                    })
+                    .build(),
+                Signal::builder("reset-model")
+                    .action()
+                    .class_handler(|values| {
+                        let element: super::VaeAnomaly = values.first()?.get().ok()?;
+                        element.imp().reset_model();
+                        None
+                    })
+                    .build(),
+            ]
+        });
+        &SIGNALS
     }
 }
 
@@ -113,15 +170,25 @@ impl BaseTransformImpl for VaeAnomaly {
             Some(note) => gst::info!(CAT, imp = self, "device {}: {note}", settings.device),
             None => gst::info!(CAT, imp = self, "computing on {}", device.name()),
         }
+        let ignored = settings
+            .read_ignored()
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))?;
+        lock(&self.settings).ignored = ignored;
         *lock(&self.stats) = Stats::on(device.name());
         *lock(&self.device) = Some(device);
         self.lateness.set_latency(gst::ClockTime::ZERO);
         self.warned.store(false, Ordering::Relaxed);
-        Ok(())
+        self.open_model_file(&settings)
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = None;
+        self.save_now();
+        let model_file = lock(&self.model_file).take();
+        if let Some(model_file) = model_file {
+            model_file.close();
+        }
+        self.state.clear();
         *lock(&self.device) = None;
         Ok(())
     }
@@ -130,34 +197,42 @@ impl BaseTransformImpl for VaeAnomaly {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|e| gst::loggable_error!(CAT, "caps {incaps} are not raw video: {e}"))?;
         let settings = lock(&self.settings).clone();
-        let state = lock(&self.state).take();
-        let state = match state {
-            Some(mut state) => state.renegotiate(info).map(|()| state),
+        let state = match self.state.clear() {
+            Some(mut state) => {
+                if !state.keeps_learnt(&info) {
+                    self.keep_model_aside(&mut state);
+                }
+                state.renegotiate(info).map(|()| state)
+            }
             None => {
                 let device = lock(&self.device).clone().unwrap_or_else(ComputeDevice::cpu);
-                StreamState::new(&settings, device, info)
+                StreamState::new(&settings, device, info).map(Box::new)
             }
         };
-        let state = state.map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
+        let mut state = state.map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
         gst::debug!(CAT, imp = self, "negotiated {:?}", state.info());
-        *lock(&self.state) = Some(state);
+        let report = self.continue_from_file(&mut state);
+        lock(&self.stats).set_began(state.began());
+        self.state.put(state);
+        if let Some(report) = report {
+            self.report_model(&report);
+        }
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::Eos(_) => self.finish(),
+            gst::EventView::Eos(_) => {
+                self.finish();
+                self.save_now();
+            }
             gst::EventView::Segment(_) => self.lateness.reset(),
             gst::EventView::Gap(gap) => {
-                if let Some(state) = lock(&self.state).as_mut() {
-                    state.skip(gap);
-                }
+                self.state.with(|state| state.skip(gap));
             }
             gst::EventView::FlushStop(_) => {
                 self.finish();
-                if let Some(state) = lock(&self.state).as_mut() {
-                    state.restart();
-                }
+                self.state.with(StreamState::restart);
             }
             _ => {}
         }
@@ -168,6 +243,15 @@ impl BaseTransformImpl for VaeAnomaly {
         match event.view() {
             gst::EventView::Qos(qos) => self.lateness.add_qos(qos),
             gst::EventView::Latency(event) => self.lateness.set_latency(event.latency()),
+            gst::EventView::CustomUpstream(custom) => {
+                let id = custom
+                    .structure()
+                    .filter(|s| s.name() == ACCEPT_NAME)
+                    .and_then(|s| s.get::<u64>("event-id").ok());
+                if let Some(id) = id {
+                    return self.accept_event(id);
+                }
+            }
             _ => {}
         }
         self.parent_src_event(event)
@@ -175,7 +259,7 @@ impl BaseTransformImpl for VaeAnomaly {
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
-        let mut state = lock(&self.state).take().ok_or(gst::FlowError::NotNegotiated)?;
+        let mut state = self.state.take().ok_or(gst::FlowError::NotNegotiated)?;
         let segment = self.time_segment();
         let times = state.times(buffer, &segment);
         let lateness = if settings.max_lateness.is_zero() {
@@ -188,7 +272,10 @@ impl BaseTransformImpl for VaeAnomaly {
             Ok(outcome) => outcome.decision,
             Err(_) => state.decide_unscored(times, &settings),
         };
-        *lock(&self.state) = Some(state);
+        if self.is_save_due(&settings) {
+            self.save(|| state.unsaved_model());
+        }
+        self.state.put(state);
 
         match outcome {
             Ok(outcome) => self.publish(buffer, &outcome, &segment, times, &settings),
@@ -201,6 +288,21 @@ impl BaseTransformImpl for VaeAnomaly {
 }
 
 impl VaeAnomaly {
+    /// What is to be ignored was changed after the start. What cannot be read changes nothing.
+    fn follow_ignored(&self) {
+        let settings = lock(&self.settings).clone();
+        match settings.read_ignored() {
+            Ok(ignored) => lock(&self.settings).ignored = ignored,
+            Err(e) => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::Settings,
+                    ["What is ignored stays as it is: {e}"]
+                );
+            }
+        }
+    }
+
     /// The stream's segment; other formats than TIME have no running time.
     fn time_segment(&self) -> gst::FormattedSegment<gst::ClockTime> {
         self.obj()
@@ -352,7 +454,12 @@ impl VaeAnomaly {
 
     /// Ends an open event at the end of the stream or at a flush.
     fn finish(&self) {
-        let notification = lock(&self.state).as_mut().and_then(StreamState::finish);
+        let notification = self.state.with(StreamState::finish).flatten();
+        self.report_end(notification);
+    }
+
+    /// Reports the end of an event that ended between two frames.
+    fn report_end(&self, notification: Option<Notification>) {
         let Some(notification) = notification else { return };
         let settings = lock(&self.settings).clone();
         let tally = lock(&self.stats).tally;
@@ -364,6 +471,203 @@ impl VaeAnomaly {
             tally,
         };
         self.report(&notification, &context, &settings);
+    }
+}
+
+/// The model and its file.
+impl VaeAnomaly {
+    /// Loads the model at `model-location`; it is used once the caps are known.
+    fn open_model_file(&self, settings: &Settings) -> detector::Result<()> {
+        if settings.model_location.is_empty() {
+            return Ok(());
+        }
+        let location = model::expand(&settings.model_location, &self.obj().name())?;
+        let element = self.obj().downgrade();
+        let (model_file, refused) = ModelFile::open(location, move |report| {
+            if let Some(element) = element.upgrade() {
+                element.imp().report_model(&report);
+            }
+        })?;
+        *lock(&self.model_file) = Some(model_file);
+        for refusal in refused {
+            self.report_model(&ModelReport::Refused(refusal));
+        }
+        Ok(())
+    }
+
+    /// Lets a new stream continue from the model that was loaded at start. One of other settings or of another aspect ratio
+    /// is kept aside.
+    fn continue_from_file(&self, state: &mut StreamState) -> Option<ModelReport> {
+        let mut model_file = lock(&self.model_file);
+        let model_file = model_file.as_mut()?;
+        let (model, bytes) = model_file.take_loaded()?;
+        let loaded = ModelReport::loaded(model_file.location(), &model, bytes);
+        Some(match state.continue_from(model) {
+            Ok(()) => loaded,
+            Err(e) => model_file.refuse(e.to_string()),
+        })
+    }
+
+    /// The caps change to another aspect ratio: what was learnt so far is written and kept aside.
+    fn keep_model_aside(&self, state: &mut StreamState) {
+        self.save(|| state.unsaved_model());
+        if let Some(model_file) = lock(&self.model_file).as_mut() {
+            model_file.set_aside("the aspect ratio of the frames has changed".to_owned());
+        }
+    }
+
+    fn is_save_due(&self, settings: &Settings) -> bool {
+        let interval = settings.save_interval.into();
+        lock(&self.model_file)
+            .as_ref()
+            .is_some_and(|model_file| model_file.is_due(interval))
+    }
+
+    /// Saves in the background, where there is a location to save to.
+    fn save(&self, model: impl FnOnce() -> Option<detector::Result<Model>>) {
+        if lock(&self.model_file).is_none() {
+            return;
+        }
+        match model() {
+            Some(Ok(model)) => {
+                if let Some(model_file) = lock(&self.model_file).as_mut() {
+                    model_file.save(model);
+                }
+            }
+            Some(Err(e)) => gst::warning!(CAT, imp = self, "model not saved: {e}"),
+            None => {}
+        }
+    }
+
+    /// Saves in the background what was learnt up to now.
+    fn save_now(&self) {
+        let again = lock(&self.model_file).as_ref().is_some_and(ModelFile::has_failed);
+        self.save(|| match again {
+            true => self.state.with(StreamState::model),
+            false => self.state.with(StreamState::unsaved_model).flatten(),
+        });
+    }
+
+    /// The signal `save-model`.
+    fn save_model(&self, location: &str) -> bool {
+        let Some(location) = self.location(location) else {
+            return false;
+        };
+        let model = match self.state.with(StreamState::model) {
+            Some(Ok(model)) => model,
+            Some(Err(e)) => {
+                gst::warning!(CAT, imp = self, "model not saved: {e}");
+                return false;
+            }
+            None => {
+                gst::warning!(CAT, imp = self, "model not saved: there are no caps yet");
+                return false;
+            }
+        };
+        let (saved, report) = match model::write(&location, model) {
+            Ok(report) => (true, report),
+            Err((_, reason)) => (false, ModelReport::Failed { location, reason }),
+        };
+        self.report_model(&report);
+        saved
+    }
+
+    /// The signal `load-model`.
+    fn load_model(&self, location: &str) -> bool {
+        let Some(location) = self.location(location) else {
+            return false;
+        };
+        let loaded = store::open(&location).and_then(|(model, bytes)| {
+            let report = ModelReport::loaded(&location, &model, bytes);
+            let ended = self.replace_model(|state| state.load(model))?;
+            Ok((report, ended))
+        });
+        let (loaded, report) = match loaded {
+            Ok((report, ended)) => {
+                self.report_end(ended);
+                (true, report)
+            }
+            Err(e) => {
+                let reason = e.to_string();
+                let refusal = Refusal {
+                    location,
+                    reason,
+                    kept_as: None,
+                };
+                (false, ModelReport::Refused(refusal))
+            }
+        };
+        self.report_model(&report);
+        loaded
+    }
+
+    /// The signal `accept-event`, and the upstream event.
+    fn accept_event(&self, event_id: u64) -> bool {
+        let accepted = self.state.with(|state| state.accept(event_id)) == Some(true);
+        gst::info!(CAT, imp = self, "event {event_id} accepted: {accepted}");
+        accepted
+    }
+
+    /// The signal `reset-model`.
+    fn reset_model(&self) {
+        match self.replace_model(StreamState::reset) {
+            Ok(ended) => self.report_end(ended),
+            Err(e) => gst::warning!(CAT, imp = self, "model not reset: {e}"),
+        }
+    }
+
+    /// Gives the stream another model between two frames. Returns the end of an event.
+    fn replace_model(
+        &self,
+        replace: impl FnOnce(&mut StreamState) -> detector::Result<Option<Notification>>,
+    ) -> detector::Result<Option<Notification>> {
+        let replaced = self.state.with(|state| (replace(state), state.began()));
+        let Some((ended, began)) = replaced else {
+            return Err(detector::Error::Learnt("there are no caps yet".to_owned()));
+        };
+        lock(&self.stats).set_began(began);
+        ended
+    }
+
+    /// A location as the application writes it; an empty one is `model-location`.
+    fn location(&self, location: &str) -> Option<PathBuf> {
+        let location = match location {
+            "" => lock(&self.settings).model_location.clone(),
+            location => location.to_owned(),
+        };
+        if location.is_empty() {
+            gst::warning!(CAT, imp = self, "there is no location");
+            return None;
+        }
+        match model::expand(&location, &self.obj().name()) {
+            Ok(location) => Some(location),
+            Err(e) => {
+                gst::warning!(CAT, imp = self, "{e}");
+                None
+            }
+        }
+    }
+
+    /// Posts a message or a warning, and updates the statistics. Also called by the thread that writes the file.
+    fn report_model(&self, report: &ModelReport) {
+        gst::info!(CAT, imp = self, "{report:?}");
+        lock(&self.stats).add_model(report);
+        if let ModelReport::Failed { location, reason } = report {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Write,
+                ["The model could not be saved to {}: {reason}", location.display()]
+            );
+        }
+        let wanted = lock(&self.settings).post_messages != PostMessages::None;
+        if let Some(structure) = report.structure().filter(|_| wanted) {
+            let message = gst::message::Element::builder(structure)
+                .src(&*self.obj())
+                .build();
+            if self.obj().post_message(message).is_err() {
+                gst::debug!(CAT, imp = self, "Could not post message: no bus");
+            }
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Element messages `vaeanomaly`, and the downstream event `vaeanomaly-event`.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 
 use super::load::LoadLevel;
 use super::meta::FrameResult;
+use super::model::ModelReport;
 use super::state::{Load, Times};
 use crate::detector::{Region, SceneChange, State};
 use crate::events::{EventInfo, Tally};
@@ -17,6 +19,12 @@ pub const MESSAGE_NAME: &str = "vaeanomaly";
 ///
 /// Since: 0.1
 pub const EVENT_NAME: &str = "vaeanomaly-event";
+
+/// Name of the structure of the custom upstream event that accepts an event as normal: its field `event-id` is a `uint64`.
+/// It does what the signal `accept-event` does.
+///
+/// Since: 0.1
+pub const ACCEPT_NAME: &str = "vaeanomaly-accept-event";
 
 /// Something to report to the application and downstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +97,47 @@ impl Notification {
             }
         }
         s
+    }
+}
+
+impl ModelReport {
+    /// The structure of the message; a failure is a warning instead.
+    pub(super) fn structure(&self) -> Option<gst::Structure> {
+        let builder = |event: &str, location: &Path| {
+            gst::Structure::builder(MESSAGE_NAME)
+                .field("event", event)
+                .field("location", location.display().to_string())
+        };
+        let builder = match self {
+            Self::Saved {
+                location,
+                frames,
+                bytes,
+                at,
+            } => builder("model-saved", location)
+                .field("model-frames", *frames)
+                .field("model-size", *bytes)
+                .field("model-saved-at", *at),
+            Self::Loaded {
+                location,
+                frames,
+                bytes,
+                began,
+                saved,
+            } => builder("model-loaded", location)
+                .field("model-frames", *frames)
+                .field("model-size", *bytes)
+                .field("model-began-at", *began)
+                .field("model-saved-at", *saved),
+            Self::Refused(refusal) => {
+                let kept_as = refusal.kept_as.as_ref().map(|path| path.display().to_string());
+                builder("model-refused", &refusal.location)
+                    .field("reason", refusal.reason.as_str())
+                    .field("kept-as", kept_as.unwrap_or_default())
+            }
+            Self::Failed { .. } => return None,
+        };
+        Some(builder.build())
     }
 }
 

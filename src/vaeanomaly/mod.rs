@@ -30,8 +30,51 @@
 //!
 //! Since: 0.1
 //!
+//! Keep what was learnt over restarts, and freeze it:
+//!
+//! ```shell
+//! gst-launch-1.0 -e videotestsrc num-buffers=100 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 \
+//!     ! vaeanomaly name=door model-location=/tmp/%s.safetensors ! fakesink
+//! gst-launch-1.0 -e videotestsrc num-buffers=100 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 \
+//!     ! vaeanomaly name=door model-location=/tmp/%s.safetensors learn=false ! fakesink
+//! ```
+//!
+//! ## Signals
+//!
+//! Action signals, which may be emitted from any thread and wait for the current frame at most:
+//!
+//! * `save-model(location) -> bool`, `load-model(location) -> bool`: an empty location is `model-location`. The caller waits for
+//!   the file. Events and frames are counted on from the larger number, and an open event ends.
+//! * `reset-model()`: forgets all that was learnt, also what was accepted.
+//! * `accept-event(event-id) -> bool`: what was seen in this event was normal. Its frames join the replay, and scores at the
+//!   same locations count as usual up to 1.5 times what they were; stronger ones, and others elsewhere, count in full. The
+//!   last 64 events since start can be accepted. A large thing hides smaller ones at its locations. On a rendered street, one
+//!   accepted cyclist lowers the share of flagged frames of the next two from 94 % to 2 %, and of three cars in the wrong
+//!   direction from 87 % to 76 %; one accepted car lowers that of the next two from 85 % to 24 %, and of three cyclists on
+//!   the pavement behind it from 97 % to 31 %.
+//!   The custom upstream event [`ACCEPT_NAME`] does the same.
+//!
+//! ## The model file
+//!
+//! A safetensors file with all that was learnt; see [`crate::detector::store`]. It is written by a thread of its own, beside
+//! the old one, synced and renamed, with the previous one kept as `.bak`. A stream that continues from it scores as an
+//! uninterrupted one does after a flush: its first frames lack the frames before them, so that motion is scored from the
+//! third frame on and a cut can be found from the seventh. The message `model-loaded` reports it. A file that is
+//! broken, foreign, of a newer version, of other settings or of another aspect ratio is moved to `.refused-1` (or the next
+//! free number), the message `model-refused` has the reason, and learning begins anew. A model that cannot be written is
+//! a warning, once for each kind of failure until a write succeeds, and is tried again.
+//!
 //! ## Notes on properties
 //!
+//! * `model-location`: `%s` is the element's name (with `_` for `/`) and `%%` a `%`; any other escape is an error. With
+//!   `learn=false` a loaded model is frozen from the first frame on, and its file is not written.
+//! * `mask-location`, `ignore-regions`: what they cover is removed from the small images before anything looks at it. Cells
+//!   that show a part of it have no score. After a change while playing the state is `adapting` until the score has been
+//!   quiet for a second. An invalid value is an error at start, and later a warning that changes nothing.
+//! * `memory`: an upper bound for all horizons, which are shorter by themselves: the background reaches back 10 s, running
+//!   scales 33 s, the calibration 10,000 observations (17 min at ten a second), the motion model's replay 300 training
+//!   steps; the appearance model's replay reaches back to the first frame. `learning-rate` is how fast the weights follow what
+//!   the replay holds, `window` the reach of the threshold modes sigma, evt and quantile.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
 //! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
 //!   `model-width`.
@@ -58,6 +101,7 @@ mod lateness;
 mod load;
 mod message;
 mod meta;
+mod model;
 mod settings;
 mod state;
 mod stats;
@@ -67,7 +111,7 @@ use gst::glib;
 use gst::prelude::*;
 
 pub use enums::{Cues, PostMessages, State, ThresholdMode};
-pub use message::{EVENT_NAME, MESSAGE_NAME};
+pub use message::{ACCEPT_NAME, EVENT_NAME, MESSAGE_NAME};
 pub use meta::{FrameResult, META_NAME};
 
 glib::wrapper! {

@@ -7,9 +7,11 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::{Cues, PostMessages, State, ThresholdMode};
-use crate::detector::{ComputeDevice, Config, DeviceChoice, NetArch, Result, Tuning};
+use crate::detector::{ComputeDevice, Config, DeviceChoice, Error, IgnoredRegions, NetArch, Result, Tuning};
 use crate::events::{EventPolicy, RetentionPolicy};
-use crate::gstutil::{Mutable, boolean, clock_time, double, get, string, text, time, uint};
+use crate::gstutil::{
+    Mutable, boolean, clock_time, double, get, mutable_text, string, text, time, to_clock_time, uint,
+};
 
 /// Interval of `anomaly-update` while an event is open.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +36,12 @@ pub(super) struct Settings {
     pub(super) max_lateness: gst::ClockTime,
     pub(super) post_messages: PostMessages,
     pub(super) roi_meta: bool,
+    pub(super) model_location: String,
+    pub(super) save_interval: gst::ClockTime,
+    pub(super) mask_location: String,
+    pub(super) ignore_regions: String,
+    /// What the two say, once it was read.
+    pub(super) ignored: IgnoredRegions,
 }
 
 impl Default for Settings {
@@ -57,6 +65,11 @@ impl Default for Settings {
             max_lateness: 100 * gst::ClockTime::MSECOND,
             post_messages: PostMessages::Events,
             roi_meta: true,
+            model_location: String::new(),
+            save_interval: gst::ClockTime::from_seconds(60),
+            mask_location: String::new(),
+            ignore_regions: String::new(),
+            ignored: IgnoredRegions::none(),
         }
     }
 }
@@ -88,6 +101,25 @@ impl Settings {
         self.device.parse::<DeviceChoice>()?.open()
     }
 
+    /// Reads what is to be ignored.
+    ///
+    /// # Errors
+    /// The mask cannot be read or is no image, or the polygons are of another form.
+    pub(super) fn read_ignored(&self) -> Result<IgnoredRegions> {
+        let mask = match self.mask_location.as_str() {
+            "" => IgnoredRegions::none(),
+            path => {
+                let content = std::fs::read(path).map_err(|error| Error::File {
+                    path: path.into(),
+                    error,
+                })?;
+                IgnoredRegions::from_image(&content)?
+            }
+        };
+        let regions = IgnoredRegions::from_polygons(&self.ignore_regions)?;
+        Ok(mask.and(regions))
+    }
+
     pub(super) fn event_policy(&self) -> EventPolicy {
         EventPolicy {
             min_anomaly: self.min_anomaly.into(),
@@ -116,6 +148,7 @@ impl Settings {
             "warm-up" => self.warm_up = get(value),
             "learn" => self.tuning.learn = get(value),
             "learning-rate" => self.tuning.learning_rate = get(value),
+            "memory" => self.tuning.memory = clock_time(value).into(),
             "train-interval" => self.tuning.train_interval = get(value),
             "kl-weight" => self.tuning.kl_weight = get(value),
             "dropout" => self.tuning.dropout = get(value),
@@ -133,6 +166,10 @@ impl Settings {
             "max-lateness" => self.max_lateness = clock_time(value),
             "post-messages" => self.post_messages = get(value),
             "roi-meta" => self.roi_meta = get(value),
+            "model-location" => self.model_location = string(value),
+            "save-interval" => self.save_interval = clock_time(value),
+            "mask-location" => self.mask_location = string(value),
+            "ignore-regions" => self.ignore_regions = string(value),
             _ => unreachable!("no writable property {name}"),
         }
     }
@@ -149,6 +186,7 @@ impl Settings {
             "warm-up" => self.warm_up.to_value(),
             "learn" => self.tuning.learn.to_value(),
             "learning-rate" => self.tuning.learning_rate.to_value(),
+            "memory" => (self.tuning.memory.as_nanos() as u64).to_value(),
             "train-interval" => self.tuning.train_interval.to_value(),
             "kl-weight" => self.tuning.kl_weight.to_value(),
             "dropout" => self.tuning.dropout.to_value(),
@@ -166,6 +204,10 @@ impl Settings {
             "max-lateness" => self.max_lateness.nseconds().to_value(),
             "post-messages" => self.post_messages.to_value(),
             "roi-meta" => self.roi_meta.to_value(),
+            "model-location" => self.model_location.to_value(),
+            "save-interval" => self.save_interval.nseconds().to_value(),
+            "mask-location" => self.mask_location.to_value(),
+            "ignore-regions" => self.ignore_regions.to_value(),
             _ => unreachable!("no readable property {name}"),
         }
     }
@@ -179,6 +221,8 @@ impl Settings {
                 learning(&d),
                 threshold(&d),
                 dropping(&d),
+                model_file(&d),
+                ignoring(&d),
                 reporting(&d),
             ]
             .concat()
@@ -257,6 +301,12 @@ fn learning(d: &Settings) -> Vec<glib::ParamSpec> {
             "Learning rate of the appearance model after its first 1000 steps; the motion model uses twice as much",
             0.0..=0.1,
             t.learning_rate,
+        ),
+        time(
+            "memory",
+            "Memory",
+            "How far back replay, background and calibration reach, in ns; at least 1 s",
+            to_clock_time(t.memory),
         ),
         uint(
             "train-interval",
@@ -360,6 +410,43 @@ fn dropping(d: &Settings) -> Vec<glib::ParamSpec> {
             "Merge gap",
             "Anomalies closer together than this belong to one event, in ns",
             d.merge_gap,
+        ),
+    ]
+}
+
+fn model_file(d: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        text(
+            "model-location",
+            "Model location",
+            "File that the model is loaded from at start and saved to at EOS, at stop and every save-interval \
+             (%s = name of the element, %% = %; empty = the model is not kept)",
+            Some(&d.model_location),
+        ),
+        time(
+            "save-interval",
+            "Save interval",
+            "Interval in ns at which the model is saved to model-location (0 = only at EOS and at stop)",
+            d.save_interval,
+        ),
+    ]
+}
+
+fn ignoring(d: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        mutable_text(
+            "mask-location",
+            "Mask location",
+            "Grey PNG or PGM image of any size, stretched over the frame: what is black is ignored (empty = none)",
+            Some(&d.mask_location),
+            Mutable::Playing,
+        ),
+        mutable_text(
+            "ignore-regions",
+            "Ignore regions",
+            "Polygons to ignore, corners in fractions of width and height: 'x,y x,y x,y; x,y x,y x,y' (empty = none)",
+            Some(&d.ignore_regions),
+            Mutable::Playing,
         ),
     ]
 }

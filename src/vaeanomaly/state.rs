@@ -1,15 +1,21 @@
 //! The state of one stream: from a buffer to all that is to be done about it. Nothing is posted or pushed here.
 
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::load::{LoadLevel, LoadShedder};
 use super::message::Notification;
 use super::meta::FrameResult;
+use super::model::unix_time;
 use super::settings::Settings;
 use super::view;
+use crate::detector::store::Model;
 use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, Region, State, Tuning};
 use crate::events::{Decision, EventChange, EventTracker, FrameVerdict, Observation, Retention, Span};
-use crate::gstutil::{BufferTimes, to_clock_time};
+use crate::gstutil::{BufferTimes, lock, to_clock_time};
 
 /// When a frame is presented.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +44,9 @@ pub(super) struct Load {
     pub(super) lateness: Option<Duration>,
 }
 
+/// Events that can still be accepted.
+const EVENTS: usize = 64;
+
 /// Everything about one processed frame.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -52,6 +61,10 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct StreamState {
     detector: Detector,
+    /// Unix time in seconds at which learning began.
+    began: u64,
+    /// Whether anything was learnt that is not in the file.
+    has_learnt: bool,
     info: gst_video::VideoInfo,
     times: BufferTimes,
     load: LoadShedder,
@@ -63,6 +76,8 @@ pub(super) struct StreamState {
     view_blocked: bool,
     /// Highest raw score of the open event, and where it was.
     peak: Option<(f64, Region)>,
+    /// The last events and the numbers of their frames.
+    events: VecDeque<(NonZeroU64, RangeInclusive<u64>)>,
 }
 
 impl StreamState {
@@ -85,6 +100,8 @@ impl StreamState {
         times.set_frame_rate(Some(info.fps()));
         Self {
             detector,
+            began: unix_time(),
+            has_learnt: false,
             info,
             times,
             load: LoadShedder::default(),
@@ -94,6 +111,7 @@ impl StreamState {
             life_cycle: None,
             view_blocked: false,
             peak: None,
+            events: VecDeque::new(),
         }
     }
 
@@ -105,6 +123,71 @@ impl StreamState {
         self.info = info;
         self.last = None;
         Ok(())
+    }
+
+    /// Whether [`Self::renegotiate`] to these caps keeps what was learnt.
+    pub(super) fn keeps_learnt(&self, info: &gst_video::VideoInfo) -> bool {
+        self.detector
+            .keeps_learnt((info.width() as usize, info.height() as usize))
+    }
+
+    /// A copy of all that was learnt.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub(super) fn model(&mut self) -> crate::detector::Result<Model> {
+        Ok(Model {
+            learnt: self.detector.learnt()?,
+            next_event: self.tracker.next_id(),
+            began: self.began,
+            saved: unix_time(),
+        })
+    }
+
+    /// The same for the file; `None` where it has all that was learnt.
+    pub(super) fn unsaved_model(&mut self) -> Option<crate::detector::Result<Model>> {
+        std::mem::take(&mut self.has_learnt).then(|| self.model())
+    }
+
+    /// Continues from a model instead of what was learnt; ends an open event.
+    ///
+    /// # Errors
+    /// The model is of other settings or of another aspect ratio. Then nothing changes.
+    pub(super) fn load(&mut self, model: Model) -> crate::detector::Result<Option<Notification>> {
+        self.detector.replace(model.learnt)?;
+        let ended = self.finish();
+        self.tracker.continue_from(model.next_event);
+        self.began = model.began;
+        self.has_learnt = true;
+        self.last = None;
+        Ok(ended)
+    }
+
+    /// Continues from the model in the file, before the first frame.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(super) fn continue_from(&mut self, model: Model) -> crate::detector::Result<()> {
+        self.load(model)?;
+        self.has_learnt = false;
+        Ok(())
+    }
+
+    /// Forgets all that was learnt; ends an open event. Events and frames are counted on.
+    ///
+    /// # Errors
+    /// The model cannot be made.
+    pub(super) fn reset(&mut self) -> crate::detector::Result<Option<Notification>> {
+        self.detector.reset()?;
+        self.began = unix_time();
+        self.has_learnt = true;
+        self.last = None;
+        Ok(self.finish())
+    }
+
+    /// Unix time in seconds at which learning began.
+    pub(super) fn began(&self) -> u64 {
+        self.began
     }
 
     pub(super) fn info(&self) -> &gst_video::VideoInfo {
@@ -188,8 +271,9 @@ impl StreamState {
         for change in tracked.changes() {
             notifications.push(self.event_notification(change, &prediction));
         }
-        if tracked.event_id.is_some() {
+        if let Some(id) = tracked.event_id {
             self.update_peak(&prediction);
+            self.follow_event(id, prediction.frame);
         }
         notifications.push(Notification::Frame);
         Ok(Outcome {
@@ -222,6 +306,8 @@ impl StreamState {
                 buffer.size()
             )
         })?;
+        self.detector.ignore(&settings.ignored);
+        self.has_learnt |= settings.tuning.learn;
         let tuning = Tuning {
             train: level == LoadLevel::Full,
             ..settings.tuning
@@ -291,6 +377,32 @@ impl StreamState {
         }
     }
 
+    /// Notes which frames belong to which event.
+    fn follow_event(&mut self, id: NonZeroU64, frame: u64) {
+        match self.events.back_mut() {
+            Some((last, frames)) if *last == id => *frames = *frames.start()..=frame,
+            _ => {
+                if self.events.len() == EVENTS {
+                    self.events.pop_front();
+                }
+                let before = self
+                    .tracker
+                    .open_event()
+                    .map_or(0, |event| event.frames.saturating_sub(1));
+                self.events.push_back((id, frame.saturating_sub(before)..=frame));
+            }
+        }
+    }
+
+    /// Accepts what was seen in an event as normal; `false` where it is unknown or too long ago.
+    pub(super) fn accept(&mut self, event_id: u64) -> bool {
+        let event = self.events.iter().find(|(id, _)| id.get() == event_id);
+        let frames = event.map(|(_, frames)| frames.clone());
+        let accepted = frames.is_some_and(|frames| self.detector.accept(frames));
+        self.has_learnt |= accepted;
+        accepted
+    }
+
     fn update_peak(&mut self, prediction: &Prediction) {
         if self.peak.is_none_or(|(score, _)| prediction.raw_score > score) {
             self.peak = Some((prediction.raw_score, prediction.region));
@@ -299,5 +411,69 @@ impl StreamState {
 
     fn take_peak(&mut self) -> Region {
         self.peak.take().map(|(_, region)| region).unwrap_or_default()
+    }
+}
+
+/// The state of the stream, which the streaming thread takes out while it works with it: no lock is held during inference
+/// and training. Other threads wait until it is back.
+#[derive(Debug, Default)]
+pub(super) struct StateSlot {
+    slot: Mutex<Slot>,
+    returned: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Slot {
+    /// No caps.
+    #[default]
+    Empty,
+    Idle(Box<StreamState>),
+    InUse,
+}
+
+/// Other threads do not wait longer than this: something is wrong with the streaming thread.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+impl StateSlot {
+    /// Takes the state out; `None` without caps. To be put back.
+    pub(super) fn take(&self) -> Option<Box<StreamState>> {
+        let mut slot = lock(&self.slot);
+        match std::mem::take(&mut *slot) {
+            Slot::Idle(state) => {
+                *slot = Slot::InUse;
+                Some(state)
+            }
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn put(&self, state: Box<StreamState>) {
+        *lock(&self.slot) = Slot::Idle(state);
+        self.returned.notify_all();
+    }
+
+    /// Removes the state.
+    pub(super) fn clear(&self) -> Option<Box<StreamState>> {
+        let slot = std::mem::take(&mut *lock(&self.slot));
+        self.returned.notify_all();
+        match slot {
+            Slot::Idle(state) => Some(state),
+            Slot::Empty | Slot::InUse => None,
+        }
+    }
+
+    /// Does something with the state between two frames; `None` without caps.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut StreamState) -> R) -> Option<R> {
+        let slot = lock(&self.slot);
+        let in_use = |slot: &mut Slot| matches!(slot, Slot::InUse);
+        let waited = self.returned.wait_timeout_while(slot, LONGEST_WAIT, in_use);
+        let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &mut *slot {
+            Slot::Idle(state) => Some(work(state)),
+            Slot::Empty | Slot::InUse => None,
+        }
     }
 }

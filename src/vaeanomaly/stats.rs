@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::load::LoadLevel;
 use super::message::Notification;
+use super::model::{ModelReport, unix_time};
 use super::state::Outcome;
 use crate::detector::{CueKind, Label, State, StepReport};
 use crate::events::Tally;
@@ -59,6 +60,17 @@ pub(super) struct Stats {
     preprocess: StageTimes,
     score: StageTimes,
     learn: StageTimes,
+    model: ModelStats,
+}
+
+/// The model and its file.
+#[derive(Clone, Copy, Debug, Default)]
+struct ModelStats {
+    frames: u64,
+    /// Unix times in seconds; 0 = not yet.
+    began: u64,
+    saved: u64,
+    bytes: u64,
 }
 
 impl Stats {
@@ -75,6 +87,7 @@ impl Stats {
             result, report, load, ..
         } = outcome;
         self.frames += 1;
+        self.model.frames = result.prediction.frame.saturating_add(1);
         self.anomalous += u64::from(result.prediction.label == Some(Label::Anomaly));
         self.training_suspended += u64::from(load.level != LoadLevel::Full);
         self.load = load.level;
@@ -99,6 +112,24 @@ impl Stats {
         if !report.steps.is_empty() {
             self.learn.push(report.timings.learn);
         }
+    }
+
+    /// Learning began at this Unix time, in seconds.
+    pub(super) fn set_began(&mut self, began: u64) {
+        self.model.began = began;
+    }
+
+    pub(super) fn add_model(&mut self, report: &ModelReport) {
+        let (saved, bytes) = match report {
+            ModelReport::Saved { at, bytes, .. } => (*at, *bytes),
+            ModelReport::Loaded { saved, bytes, .. } => (*saved, *bytes),
+            ModelReport::Refused(_) | ModelReport::Failed { .. } => return,
+        };
+        self.model = ModelStats {
+            saved,
+            bytes,
+            ..self.model
+        };
     }
 
     pub(super) fn add_unscored(&mut self) {
@@ -128,6 +159,10 @@ impl Stats {
             .field("bytes-out", self.tally.bytes_out)
             .field("threshold", self.threshold)
             .field("device", self.device.as_deref().unwrap_or("cpu"))
+            .field("model-frames", self.model.frames)
+            .field("model-age", self.model.age())
+            .field("model-saved-at", self.model.saved)
+            .field("model-size", self.model.bytes)
             .build();
         for (stage, times) in [
             ("preprocess", &self.preprocess),
@@ -145,6 +180,16 @@ impl Stats {
             s.set(format!("{prefix}kl"), step.kl);
         }
         s
+    }
+}
+
+impl ModelStats {
+    /// Time since learning began, in ns; 0 before.
+    fn age(self) -> u64 {
+        match self.began {
+            0 => 0,
+            began => unix_time().saturating_sub(began).saturating_mul(1_000_000_000),
+        }
     }
 }
 

@@ -54,6 +54,7 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
         sigma: real("sigma"),
         false_alarm_rate: real("false-alarm-rate"),
         window: number("window"),
+        memory: Duration::from_nanos(element.property("memory")),
     };
     Ok((config, tuning))
 }

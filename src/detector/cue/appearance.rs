@@ -4,12 +4,13 @@
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
+use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::CalibrationConfig;
 use crate::detector::engine::{Inputs, TrainingBatch};
-use crate::detector::frame::{Frame, ReducedSizes};
+use crate::detector::frame::{Learning, Frame, ReducedSizes};
 use crate::detector::nn::Rng;
+use crate::detector::store::{Array, Visitor, check_len};
 use crate::detector::vae::{
     DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
 };
@@ -35,6 +36,8 @@ struct Appearance {
     networks: Networks,
     vae: VaeConfig,
     learnt: Learnt,
+    /// When the last sample was offered to the replay.
+    offered_at: Option<f64>,
     /// The last frame as the net's input.
     input: Vec<f32>,
     map: AnomalyMap,
@@ -45,10 +48,19 @@ struct Appearance {
 pub(crate) struct Learnt {
     rng: Rng,
     /// Y, Cr, Cb images, 8 bits a value.
-    replay: Replay<Vec<u8>>,
+    replay: Replay<u8>,
     steps: u32,
     /// Running mean of the input, instead of a prediction where there is no net.
+    #[serde(skip)]
     background: Vec<f32>,
+}
+
+impl Learnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        visit("replay", Array::Bytes(&mut self.replay.samples))?;
+        visit("mean-input", Array::F32(&mut self.background))
+    }
 }
 
 /// An appearance cue for colour images of `sizes`.
@@ -63,6 +75,7 @@ pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use
             steps: 0,
             background: Vec::new(),
         },
+        offered_at: None,
         input: Vec::new(),
         map: AnomalyMap::new(width, height),
     })
@@ -153,7 +166,7 @@ impl Cue for Appearance {
         Some(&self.input)
     }
 
-    fn features(&mut self, frame: &Frame<'_>, _: bool) {
+    fn features(&mut self, frame: &Frame<'_>, _: Learning) {
         self.input.clear();
         self.input.extend(frame.colour.iter().map(|&v| to_input(v)));
         if self.networks == Networks::Off && self.learnt.background.is_empty() {
@@ -168,14 +181,17 @@ impl Cue for Appearance {
         })
     }
 
-    fn score(&mut self, map: Option<Vec<f32>>, _: &Frame<'_>, _: bool) -> Option<f64> {
+    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, _: Learning) -> Option<f64> {
         let without_net = || self.vae.anomaly_map(&self.input, &self.learnt.background, &[]);
         self.map.values = map.unwrap_or_else(without_net);
+        if let Some(ignored) = frame.ignored {
+            self.map.exclude(&ignored.pixels_unscored);
+        }
         Some(f64::from(self.map.peak().1))
     }
 
     fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
-        self.learnt.steps += 1;
+        self.learnt.steps = self.learnt.steps.saturating_add(1);
         if self.networks != Networks::Trained {
             if self.networks == Networks::Off {
                 self.update_background();
@@ -186,11 +202,16 @@ impl Cue for Appearance {
         let mut replayed = Vec::new();
         if replay.len() > REPLAY_AFTER {
             for _ in 0..REPLAY_DRAWS {
-                let past = replay.draw(rng).into_iter().flatten();
-                replayed.extend(past.map(|&v| to_input(f32::from(v))));
+                let past = replay.draw(rng).unwrap_or_default();
+                let from = replayed.len();
+                replayed.extend(past.iter().map(|&v| to_input(f32::from(v))));
+                if let Some(ignored) = frame.ignored {
+                    ignored.blank_colour(&mut replayed[from..], to_input(128.0));
+                }
             }
         }
-        replay.offer(rng, || frame.colour.iter().map(|v| v.round() as u8).collect());
+        let waited = frame.now - self.offered_at.replace(frame.now).unwrap_or(frame.now - frame.step.seconds);
+        replay.offer(rng, (waited, tuning.memory_seconds()), || frame.colour.iter().map(|v| v.round() as u8).collect());
         let rate = if *steps <= FAST_STEPS { FAST_RATE } else { 1.0 };
         let mut batch = TrainingBatch {
             replayed_target: replayed,
@@ -208,6 +229,24 @@ impl Cue for Appearance {
 
     fn map(&self) -> &AnomalyMap {
         &self.map
+    }
+
+    fn map_mut(&mut self) -> &mut AnomalyMap {
+        &mut self.map
+    }
+
+    fn sample(&self, frame: &Frame<'_>) -> Sample {
+        Sample::Bytes(frame.colour.iter().map(|v| v.round() as u8).collect())
+    }
+
+    fn admit(&mut self, sample: &Sample) {
+        if let Sample::Bytes(image) = sample {
+            self.learnt.replay.admit(&mut self.learnt.rng, image);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.offered_at = None;
     }
 
     fn expected_image(&self, prediction: Option<Vec<f32>>) -> Option<Vec<f32>> {
@@ -229,7 +268,14 @@ impl Cue for Appearance {
         let CueLearnt::Appearance(learnt) = learnt else {
             return Err(Error::Learnt("the appearance cue's is missing".to_owned()));
         };
-        self.learnt = learnt;
+        let values = self.vae.target_values();
+        if !learnt.background.is_empty() {
+            check_len("appearance.mean-input", learnt.background.len(), values)?;
+        }
+        self.learnt.replay.restore(learnt.replay, values)?;
+        self.learnt.rng = learnt.rng;
+        self.learnt.steps = learnt.steps;
+        self.learnt.background = learnt.background;
         Ok(())
     }
 }

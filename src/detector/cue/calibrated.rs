@@ -1,16 +1,23 @@
 //! A cue with its net, its calibration and its training cadence.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
+use super::accepted::{AnomalyLog, discount};
 use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
 use crate::detector::decision::{Calibration, CalibrationLearnt};
 use crate::detector::engine::{Engine, Inputs, NetId};
-use crate::detector::frame::{Frame, Step};
+use crate::detector::frame::{Frame, Learning, Step};
+use crate::detector::store::{Array, Visitor, check_len};
 use crate::detector::vae::Checkpoint;
 use crate::detector::{AnomalyMap, Error, Result, Tuning};
 
 /// Training steps at one per tick before the cadence of [`Tuning::train_interval`] begins.
 const FAST_STEPS: u32 = 1500;
+
+/// Deviations above which the score of a cell is accepted with an anomaly.
+const UNUSUAL: f64 = 1.0;
 
 /// One cue's way from frame to standardised score.
 #[derive(Debug)]
@@ -24,6 +31,10 @@ pub(crate) struct CalibratedCue {
     /// The last frame's score.
     score: Option<f64>,
     waited: Waited,
+    /// What can be accepted.
+    anomalies: AnomalyLog,
+    /// Accepted score of every cell; empty where nothing was accepted.
+    accepted: Vec<f32>,
 }
 
 /// Time since the last training step.
@@ -42,6 +53,21 @@ pub(crate) struct CalibratedCueLearnt {
     net: Option<Checkpoint>,
     calibration: CalibrationLearnt,
     waited: Waited,
+    #[serde(skip)]
+    accepted: Vec<f32>,
+}
+
+impl CalibratedCueLearnt {
+    pub(crate) fn kind(&self) -> CueKind {
+        self.cue.kind()
+    }
+
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        self.cue.arrays(visit)?;
+        visit("accepted", Array::F32(&mut self.accepted))?;
+        self.net.as_mut().map_or(Ok(()), |net| net.arrays(visit))
+    }
 }
 
 impl CalibratedCue {
@@ -60,6 +86,8 @@ impl CalibratedCue {
             fixed_warm_up: warm_up > 0,
             score: None,
             waited: Waited::default(),
+            anomalies: AnomalyLog::default(),
+            accepted: Vec::new(),
         }
     }
 
@@ -95,8 +123,13 @@ impl CalibratedCue {
     }
 
     /// Computes the features of a frame, and makes the net with the first ones.
-    pub(super) fn features(&mut self, frame: &Frame<'_>, learn: bool, engine: &mut dyn Engine) -> Result<()> {
-        self.cue.features(frame, learn);
+    pub(super) fn features(
+        &mut self,
+        frame: &Frame<'_>,
+        learning: Learning,
+        engine: &mut dyn Engine,
+    ) -> Result<()> {
+        self.cue.features(frame, learning);
         if let (None, Some(config), Some(_)) = (self.net, self.cue.net(), self.cue.inputs()) {
             let checkpoint = Checkpoint::initial(&config, self.seed, self.cue.base_image())?;
             self.net = Some(engine.create(&config, &checkpoint)?);
@@ -110,8 +143,13 @@ impl CalibratedCue {
     }
 
     /// Takes the net's map of the last frame. A score that is not finite counts as missing.
-    pub(super) fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learn: bool) {
-        let score = self.cue.score(map, frame, learn);
+    pub(super) fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) {
+        let mut score = self.cue.score(map, frame, learning);
+        if !self.accepted.is_empty() && score.is_some() {
+            let usual = self.calibration.usual() as f32;
+            discount(self.cue.map_mut(), &self.accepted, usual);
+            score = Some(f64::from(self.map().peak().1));
+        }
         self.score = score.filter(|s| s.is_finite());
     }
 
@@ -131,21 +169,40 @@ impl CalibratedCue {
     }
 
     /// Takes the frame that was just scored into the history. `trained`: the cue learnt from it.
-    pub(super) fn calibrate(&mut self, frame: &Frame<'_>, trained: bool) {
+    pub(super) fn calibrate(&mut self, frame: &Frame<'_>, trained: bool, memory: f64) {
         match (self.cue.calibrates_on(), self.score) {
             (CalibratesOn::EveryFrame, Some(score)) => {
                 self.calibration
-                    .observe(score, frame.step.ticks, frame.step.seconds);
+                    .observe(score, frame.step.ticks, frame.step.seconds, memory);
             }
             (CalibratesOn::TrainedFrames, Some(score)) if trained => {
                 self.calibration
-                    .observe(score, self.waited.ticks.min(1.0), self.waited.seconds);
+                    .observe(score, self.waited.ticks.min(1.0), self.waited.seconds, memory);
             }
             _ => {}
         }
         if trained {
             self.waited = Waited::default();
         }
+    }
+
+    /// Keeps what the frame that was just scored, with this number, looks like, if it is a part of an anomaly.
+    pub(super) fn keep_anomaly(&mut self, number: u64, anomalous: bool, frame: &Frame<'_>) {
+        if !self.is_held() {
+            let (cue, anomalies) = (&self.cue, &mut self.anomalies);
+            anomalies.add(number, cue.map(), anomalous, || cue.sample(frame));
+        }
+    }
+
+    /// Accepts what these frames look like as normal; `false` where none of them was anomalous, or it is too long ago.
+    pub(super) fn accept(&mut self, frames: &RangeInclusive<u64>) -> bool {
+        let (width, calibration) = (self.map().width, &self.calibration);
+        let is_unusual = |score: f32| calibration.standardise(f64::from(score)) > UNUSUAL;
+        let samples = self
+            .anomalies
+            .accept(frames, width, &mut self.accepted, is_unusual);
+        samples.iter().for_each(|sample| self.cue.admit(sample));
+        !samples.is_empty()
     }
 
     pub(super) fn restart(&mut self) {
@@ -168,6 +225,7 @@ impl CalibratedCue {
             net: self.net.map(|net| engine.checkpoint(net)).transpose()?,
             calibration: self.calibration.learnt().clone(),
             waited: self.waited,
+            accepted: self.accepted.clone(),
         })
     }
 
@@ -179,15 +237,19 @@ impl CalibratedCue {
             (None, Some(_)) => return Err(Error::Learnt(format!("the {} cue has no net", self.kind()))),
         };
         self.cue.restore(learnt.cue)?;
-        self.calibration.restore(learnt.calibration);
+        self.calibration.restore(learnt.calibration)?;
         self.waited = learnt.waited;
+        if !learnt.accepted.is_empty() {
+            check_len("accepted", learnt.accepted.len(), self.map().values.len())?;
+        }
+        self.accepted = learnt.accepted;
         Ok(())
     }
 }
 
 impl Waited {
     fn add(&mut self, step: Step) {
-        self.frames += 1;
+        self.frames = self.frames.saturating_add(1);
         self.ticks += step.ticks;
         self.seconds += step.seconds;
     }

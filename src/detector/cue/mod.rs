@@ -4,18 +4,21 @@
 //! A frame's way through a cue: [`Cue::features`], then its net's [`Cue::inputs`] go through the engine, then
 //! [`Cue::score`] from the map that comes back; and where the cue is due to learn, [`Cue::batch`] for the engine.
 
+mod accepted;
 mod calibrated;
 mod set;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use accepted::Sample;
 pub(crate) use calibrated::{CalibratedCue, CalibratedCueLearnt};
 pub(crate) use set::{CueSet, CueSetLearnt};
 
 use super::decision::CalibrationConfig;
 use super::engine::{Inputs, TrainingBatch};
-use super::frame::{Frame, ReducedSizes};
+use super::frame::{Frame, Learning, ReducedSizes};
 use super::names::names;
+use super::store::Visitor;
 use super::vae::VaeConfig;
 use super::{AnomalyMap, Config, Result, Tuning};
 
@@ -38,6 +41,21 @@ macro_rules! registry {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub(crate) enum CueLearnt {
             $($kind($module::Learnt),)+
+        }
+
+        impl CueLearnt {
+            pub(crate) fn kind(&self) -> CueKind {
+                match self {
+                    $(Self::$kind(_) => CueKind::$kind,)+
+                }
+            }
+
+            /// All arrays with their names.
+            pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+                match self {
+                    $(Self::$kind(learnt) => learnt.arrays(visit),)+
+                }
+            }
         }
 
         /// A cue of that kind; `None` where the small images do not have what it looks at.
@@ -90,15 +108,15 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
         None
     }
 
-    /// Computes the features of a frame. `learn` = false leaves running scales as they are.
-    fn features(&mut self, frame: &Frame<'_>, learn: bool);
+    /// Computes the features of a frame. Without learning it leaves running scales as they are.
+    fn features(&mut self, frame: &Frame<'_>, learning: Learning);
 
     /// The features of the last frame as the net's inputs; `None` while too few frames were seen.
     fn inputs(&self) -> Option<Inputs<'_>>;
 
     /// The raw score of the last frame, larger = more unusual; `None` while too few frames were seen. `map` is the net's
     /// anomaly map, `None` without a net.
-    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learn: bool) -> Option<f64>;
+    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) -> Option<f64>;
 
     /// Learns from the last frame: the batch of the net's next training step, if the cue has something to learn.
     fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch>;
@@ -108,6 +126,15 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
 
     /// Where the last score came from, in units of the score.
     fn map(&self) -> &AnomalyMap;
+
+    /// The same, to be corrected by what was accepted.
+    fn map_mut(&mut self) -> &mut AnomalyMap;
+
+    /// The last frame as the replay keeps it.
+    fn sample(&self, frame: &Frame<'_>) -> Sample;
+
+    /// Puts a frame that was accepted as normal into the replay.
+    fn admit(&mut self, sample: &Sample);
 
     /// Forgets the previous frames, not what was learnt.
     fn restart(&mut self) {}
@@ -123,7 +150,7 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     /// Continues from what another cue of the same configuration had learnt.
     ///
     /// # Errors
-    /// It is of another cue.
+    /// It is of another cue, or of another size.
     fn restore(&mut self, learnt: CueLearnt) -> Result<()>;
 }
 

@@ -1,10 +1,13 @@
 //! All cues of a detector, and the engine that runs their nets.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, CalibratedCue, CalibratedCueLearnt, CueKind, StepReport, make};
 use crate::detector::engine::{Engine, InferenceJob, TrainingJob};
-use crate::detector::frame::{Frame, ReducedSizes};
+use crate::detector::frame::{Frame, Learning, ReducedSizes};
+use crate::detector::store::Visitor;
 use crate::detector::{AnomalyMap, Config, Error, Result, Tuning};
 
 /// The cues that are on.
@@ -24,6 +27,17 @@ pub(crate) struct CueSetLearnt {
     frames: u32,
 }
 
+impl CueSetLearnt {
+    /// All arrays with their names, which begin with that of their cue.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        for cue in &mut self.cues {
+            let kind = cue.kind();
+            cue.arrays(&mut |name, array| visit(&format!("{kind}.{name}"), array))?;
+        }
+        Ok(())
+    }
+}
+
 impl CueSet {
     pub(crate) fn new(config: &Config, sizes: ReducedSizes, engine: Box<dyn Engine>) -> Self {
         let on = CueKind::ALL.iter().filter(|kind| config.cues.contains(kind));
@@ -39,9 +53,9 @@ impl CueSet {
     }
 
     /// Scores a frame with every cue.
-    pub(crate) fn score(&mut self, frame: &Frame<'_>, learn: bool) -> Result<()> {
+    pub(crate) fn score(&mut self, frame: &Frame<'_>, learning: Learning) -> Result<()> {
         for cue in &mut self.cues {
-            cue.features(frame, learn, self.engine.as_mut())?;
+            cue.features(frame, learning, self.engine.as_mut())?;
         }
         let jobs: Vec<InferenceJob<'_>> = self
             .cues
@@ -56,7 +70,7 @@ impl CueSet {
         .into_iter();
         for cue in &mut self.cues {
             let map = cue.inputs().is_some().then(|| maps.next()).flatten();
-            cue.score(map, frame, learn);
+            cue.score(map, frame, learning);
         }
         self.count_warm_up();
         Ok(())
@@ -90,7 +104,7 @@ impl CueSet {
         .into_iter();
         let mut steps = Vec::new();
         for (cue, batch) in self.cues.iter_mut().zip(&batches) {
-            cue.calibrate(frame, batch.is_some());
+            cue.calibrate(frame, batch.is_some(), tuning.memory_seconds());
             let report = match batch {
                 Some(Batch::Step(_)) => reports.next(),
                 Some(Batch::Statistics) => Some(StepReport::default()),
@@ -99,6 +113,19 @@ impl CueSet {
             steps.extend(report.map(|report| (cue.kind(), report)));
         }
         Ok(steps)
+    }
+
+    /// Keeps what the frame that was just scored, with this number, looks like, if it is a part of an anomaly.
+    pub(crate) fn keep_anomaly(&mut self, number: u64, anomalous: bool, frame: &Frame<'_>) {
+        for cue in &mut self.cues {
+            cue.keep_anomaly(number, anomalous, frame);
+        }
+    }
+
+    /// Accepts what these frames look like as normal; `false` where there is nothing to accept.
+    pub(crate) fn accept(&mut self, frames: &RangeInclusive<u64>) -> bool {
+        let accepted = self.cues.iter_mut().map(|cue| cue.accept(frames));
+        accepted.fold(false, |any, accepted| any | accepted)
     }
 
     /// Why a GPU had to be given up since the last call.

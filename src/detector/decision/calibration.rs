@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detector::frame::ROUNDING;
+use crate::detector::{Error, Result};
 
 /// Constants of a cue's [`Calibration`].
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ const GATE: f64 = 1.75;
 const LEAK: f64 = 0.02;
 /// Maximum weight of the history, in observations.
 const LONGEST_MEMORY: f64 = 10_000.0;
+/// Minimum of the same: shorter histories are noise.
+const SHORTEST_MEMORY: f64 = 50.0;
 /// Compensates for the variance lost by clipping at two deviations.
 const CLIP_CORRECTION: f64 = 1.15;
 /// Smaller deviations count as this.
@@ -79,13 +82,34 @@ impl Calibration {
     }
 
     /// Continues from another history of the same cue.
-    pub(crate) fn restore(&mut self, learnt: CalibrationLearnt) {
+    ///
+    /// # Errors
+    /// A number below 0 that cannot be.
+    pub(crate) fn restore(&mut self, learnt: CalibrationLearnt) -> Result<()> {
+        let CalibrationLearnt {
+            variance,
+            weight,
+            ticks,
+            seconds,
+            ..
+        } = learnt;
+        if variance < 0.0 || weight < 0.0 || ticks < 0.0 || seconds < 0.0 {
+            return Err(Error::Learnt(format!(
+                "calibration: expected no numbers below 0, got {learnt:?}"
+            )));
+        }
         self.learnt = learnt;
+        Ok(())
     }
 
     /// How many deviations `score` is above its history.
     pub(crate) fn standardise(&self, score: f64) -> f64 {
         (self.log(score) - self.learnt.mean) / self.deviation()
+    }
+
+    /// The score in the middle of the history.
+    pub(crate) fn usual(&self) -> f64 {
+        self.learnt.mean.exp()
     }
 
     /// Whether the history is long enough for [`Calibration::standardise`].
@@ -107,8 +131,9 @@ impl Calibration {
             && self.learnt.seconds >= share * self.config.warm_up_seconds - ROUNDING
     }
 
-    /// Takes a score into the history. `ticks` is its weight, `seconds` the time that it stands for.
-    pub(crate) fn observe(&mut self, score: f64, ticks: f64, seconds: f64) {
+    /// Takes a score into the history, which is at most `memory` seconds long. `ticks` is the score's weight, `seconds` the
+    /// time that it stands for.
+    pub(crate) fn observe(&mut self, score: f64, ticks: f64, seconds: f64, memory: f64) {
         let was_ready = self.is_ready();
         self.learnt.ticks += ticks;
         self.learnt.seconds += seconds;
@@ -116,7 +141,8 @@ impl Calibration {
             return;
         }
         if was_ready {
-            self.observe_gated(score, ticks);
+            let longest = memory * ticks / seconds.max(f64::MIN_POSITIVE);
+            self.observe_gated(score, ticks, longest.clamp(SHORTEST_MEMORY, LONGEST_MEMORY));
         } else {
             self.observe_ungated(score, ticks);
             if self.is_ready() {
@@ -134,9 +160,9 @@ impl Calibration {
         self.learnt.weight += ticks;
     }
 
-    fn observe_gated(&mut self, score: f64, ticks: f64) {
+    fn observe_gated(&mut self, score: f64, ticks: f64, longest: f64) {
         let gate = ticks * if self.standardise(score) < GATE { 1.0 } else { LEAK };
-        let k = gate / (self.learnt.weight + 1.0).min(LONGEST_MEMORY);
+        let k = gate / (self.learnt.weight + 1.0).min(longest);
         let bound = 2.0 * self.learnt.variance.sqrt();
         let d = (self.log(score) - self.learnt.mean).clamp(-bound, bound);
         self.learnt.mean += k * d;
@@ -157,6 +183,9 @@ impl Calibration {
 mod tests {
     use super::*;
 
+    /// Seconds.
+    const WEEK: f64 = 604_800.0;
+
     fn config() -> CalibrationConfig {
         CalibrationConfig {
             floor: 0.1,
@@ -173,7 +202,7 @@ mod tests {
     fn settled_at(score: f64) -> Calibration {
         let mut c = Calibration::new(config());
         for i in 0..400 {
-            c.observe(score * if i % 2 == 0 { 1.1 } else { 0.9 }, 1.0, 0.1);
+            c.observe(score * if i % 2 == 0 { 1.1 } else { 0.9 }, 1.0, 0.1, WEEK);
         }
         c
     }
@@ -182,12 +211,12 @@ mod tests {
     fn ready_after_both_the_observations_and_the_seconds() {
         let mut c = Calibration::new(config());
         for i in 1..=80 {
-            c.observe(5.0, 1.0, 0.1);
+            c.observe(5.0, 1.0, 0.1, WEEK);
             assert_eq!(c.is_ready(), i >= 80, "after {i} tenths of a second");
         }
         let mut slow = Calibration::new(config());
         for i in 1..=50 {
-            slow.observe(5.0, 1.0, 0.2);
+            slow.observe(5.0, 1.0, 0.2, WEEK);
             assert_eq!(slow.is_ready(), i >= 50, "after {i} frames at 5 frames/s");
         }
     }
@@ -208,11 +237,23 @@ mod tests {
         let mut with = settled_at(2.0);
         let before = with.standardise(8.0);
         for _ in 0..100 {
-            with.observe(8.0, 1.0, 0.1);
+            with.observe(8.0, 1.0, 0.1, WEEK);
         }
         let after = with.standardise(8.0);
         assert!(after > 0.95 * before, "{before} -> {after}");
         assert!(after < before, "the gate must leak, or a new normal locks in");
+    }
+
+    #[test]
+    fn a_short_memory_follows_sooner() {
+        let after = |memory: f64| {
+            let mut c = settled_at(2.0);
+            (0..20_000).for_each(|i| c.observe(if i % 2 == 0 { 2.2 } else { 1.8 }, 1.0, 0.1, memory));
+            (0..300).for_each(|_| c.observe(2.3, 1.0, 0.1, memory));
+            c.standardise(2.3)
+        };
+        let (short, long) = (after(10.0), after(WEEK));
+        assert!(short < 0.3 && long > 0.8, "{short} and {long}");
     }
 
     #[test]
@@ -221,9 +262,9 @@ mod tests {
         let mut thirds = Calibration::new(config());
         for i in 0..200 {
             let score = 3.0 + f64::from(i % 7);
-            whole.observe(score, 1.0, 0.1);
+            whole.observe(score, 1.0, 0.1, WEEK);
             for _ in 0..3 {
-                thirds.observe(score, 1.0 / 3.0, 0.1 / 3.0);
+                thirds.observe(score, 1.0 / 3.0, 0.1 / 3.0, WEEK);
             }
         }
         let (a, b) = (whole.standardise(6.0), thirds.standardise(6.0));

@@ -61,6 +61,9 @@ struct Adaptation {
     cut: Cut,
     seconds: f64,
     quiet: f64,
+    /// Whether the cut was in an earlier stream.
+    #[serde(skip)]
+    resumed: bool,
 }
 
 /// Walks through the states.
@@ -73,6 +76,14 @@ pub(crate) struct LifeCycle {
 impl LifeCycle {
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// A new stream continues from here. Its first frames cannot be scored by every cue, which keeps no adaptation going
+    /// where nothing is learnt.
+    pub(crate) fn resume(&mut self) {
+        if let Some(adaptation) = &mut self.adaptation {
+            adaptation.resumed = true;
+        }
     }
 
     pub(crate) fn advance(&mut self, inputs: &LifeCycleInputs) -> State {
@@ -102,6 +113,7 @@ impl LifeCycle {
                     cut,
                     seconds: 0.0,
                     quiet: 0.0,
+                    resumed: false,
                 });
             }
             return true;
@@ -115,7 +127,7 @@ impl LifeCycle {
         } else {
             adaptation.quiet + inputs.step.seconds
         };
-        let goes_on = inputs.held
+        let goes_on = inputs.held && (inputs.learn || !adaptation.resumed)
             || adaptation.cut == Cut::NewScene
                 && inputs.learn
                 && adaptation.quiet < QUIET - ROUNDING

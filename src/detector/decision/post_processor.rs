@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::fusion::Fusion;
 use super::lifecycle::{LifeCycle, LifeCycleInputs, State};
 use super::threshold::Threshold;
-use crate::detector::Tuning;
 use crate::detector::cue::CueSet;
-use crate::detector::frame::{SceneReport, Step};
+use crate::detector::frame::{Cut, SceneReport, Step};
+use crate::detector::store::Visitor;
+use crate::detector::{Result, Tuning};
 
 /// The decision on a frame, before anything is learnt from it.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,13 @@ pub(crate) struct PostProcessorLearnt {
     fusion: Fusion,
     threshold: Threshold,
     life_cycle: LifeCycle,
+}
+
+impl PostProcessorLearnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        self.threshold.arrays(visit)
+    }
 }
 
 impl PostProcessor {
@@ -64,7 +72,8 @@ impl PostProcessor {
             calibrated: cues.is_calibrated(),
             held,
             over_threshold,
-            cut: scene.cut,
+            // To the nets the image is another one.
+            cut: scene.cut.or(scene.other_ignored.then_some(Cut::NewScene)),
             step,
         });
         Decision {
@@ -83,5 +92,6 @@ impl PostProcessor {
     /// Continues from what another one had learnt.
     pub(crate) fn restore(&mut self, learnt: PostProcessorLearnt) {
         self.learnt = learnt;
+        self.learnt.life_cycle.resume();
     }
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::{ThresholdMode, Tuning};
+use crate::detector::store::{Array, Visitor, check_len};
+use crate::detector::{Result, ThresholdMode, Tuning};
 
 /// Observations below which every mode uses [`Tuning::threshold`].
 const LEAST: usize = 50;
@@ -19,16 +20,38 @@ const LEAK: u32 = 50;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Threshold {
     /// Scores from the oldest to the newest, and whether they were over the threshold.
+    #[serde(skip)]
     recent: VecDeque<(f64, bool)>,
     /// The same scores in ascending order.
+    #[serde(skip)]
     sorted: Vec<f64>,
     /// How many of them were over the threshold.
+    #[serde(skip)]
     flagged: usize,
     /// Flagged scores since the last one that entered, modulo [`LEAK`].
     left_out: u32,
 }
 
 impl Threshold {
+    /// All arrays with their names. What follows from the window is made anew.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        let recent = std::mem::take(&mut self.recent);
+        let (mut scores, flags): (Vec<f64>, Vec<bool>) = recent.into_iter().unzip();
+        let mut flags = flags.into_iter().map(|flag| f32::from(u8::from(flag))).collect();
+        visit("threshold.scores", Array::F64(&mut scores))?;
+        visit("threshold.flagged", Array::F32(&mut flags))?;
+        check_len("threshold.flagged", flags.len(), scores.len())?;
+        self.recent = scores
+            .iter()
+            .copied()
+            .zip(flags.iter().map(|&flag| flag > 0.0))
+            .collect();
+        self.flagged = self.recent.iter().filter(|(_, flagged)| *flagged).count();
+        self.sorted = scores;
+        self.sorted.sort_by(f64::total_cmp);
+        Ok(())
+    }
+
     /// The threshold for a frame of this raw score, from the previous frames; then takes the score into the window.
     pub(crate) fn update(&mut self, raw: f64, tuning: &Tuning) -> f64 {
         let threshold = self.current(tuning);

@@ -18,6 +18,21 @@ pub(crate) struct Step {
     pub(crate) ticks: f64,
 }
 
+/// Whether running means follow, and how far back they reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Learning {
+    pub(crate) on: bool,
+    /// Seconds.
+    pub(crate) memory: f64,
+}
+
+impl Learning {
+    /// The smallest rate per tick that forgets what is older than the memory.
+    pub(crate) fn least_rate(self) -> f64 {
+        (TICK / self.memory).min(1.0)
+    }
+}
+
 /// Rate of a running mean over `ticks` ticks: `1 - (1 - rate)^ticks`.
 pub(crate) fn blend(rate: f64, ticks: f64) -> f64 {
     1.0 - (1.0 - rate).max(0.0).powf(ticks)

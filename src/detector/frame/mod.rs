@@ -3,13 +3,16 @@
 mod clock;
 pub(crate) mod filter;
 mod image;
+mod mask;
 mod scene;
 
 use std::time::Duration;
 
-pub(crate) use clock::{ROUNDING, Step, TICK, blend};
+pub(crate) use clock::{Learning, ROUNDING, Step, TICK, blend};
 pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
 pub(crate) use image::{ReducedFrame, ReducedSizes, Reducer};
+pub use mask::IgnoredRegions;
+pub(crate) use mask::{Ignored, kept};
 pub(crate) use scene::{Cut, SceneLearnt, SceneReport};
 
 use self::clock::Clock;
@@ -32,6 +35,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) edges: &'a [f32],
     /// Y, Cr, Cb image, 0..255, channels-last.
     pub(crate) colour: &'a [f32],
+    /// What is ignored; blank in all images.
+    pub(crate) ignored: Option<&'a Ignored>,
     /// Seconds since the first frame.
     pub(crate) now: f64,
     /// Time since the previous frame.
@@ -46,6 +51,7 @@ pub(crate) struct Preprocessor {
     reduced: ReducedFrame,
     clock: Clock,
     scene: Scene,
+    ignored: Option<Ignored>,
 }
 
 impl Preprocessor {
@@ -56,6 +62,7 @@ impl Preprocessor {
             reduced: ReducedFrame::default(),
             clock: Clock::default(),
             scene: Scene::new(sizes.grey.unwrap_or_default()),
+            ignored: None,
         }
     }
 
@@ -65,7 +72,17 @@ impl Preprocessor {
             Some(reducer) if reducer.fits(frame) => reducer,
             slot => slot.insert(Reducer::new(frame, self.sizes)?),
         };
-        reducer.reduce(frame, &mut self.reduced)
+        reducer.reduce(frame, &mut self.reduced)?;
+        if let Some(ignored) = &self.ignored {
+            ignored.blank(&mut self.reduced.grey, &mut self.reduced.colour);
+        }
+        Ok(())
+    }
+
+    /// Ignores these parts of frames of `frame_size` = (width, height) pixels from now on.
+    pub(crate) fn ignore(&mut self, regions: &IgnoredRegions, frame_size: (usize, usize)) {
+        self.ignored = Ignored::new(regions, self.sizes, frame_size);
+        self.scene.restart();
     }
 
     /// Analyses the frame that was reduced last. `time` is its presentation time; `nominal`, the interval between frames,
@@ -74,15 +91,18 @@ impl Preprocessor {
         &mut self,
         time: Option<Duration>,
         nominal: Option<Duration>,
-        learn: bool,
+        learning: Learning,
     ) -> (Frame<'_>, SceneReport) {
         let step = self.clock.step(time, nominal);
-        let report = self.scene.observe(&self.reduced.grey, step, learn);
+        let report = self
+            .scene
+            .observe(&self.reduced.grey, self.ignored.as_ref(), step, learning);
         let frame = Frame {
             grey: &self.reduced.grey,
             deviation: self.scene.deviation(),
             edges: self.scene.edges(),
             colour: &self.reduced.colour,
+            ignored: self.ignored.as_ref(),
             now: self.clock.now(),
             step,
         };
@@ -101,8 +121,11 @@ impl Preprocessor {
     }
 
     /// Continues from what another preprocessor of the same sizes had learnt.
-    pub(crate) fn restore(&mut self, learnt: SceneLearnt) {
-        self.scene.restore(learnt);
+    ///
+    /// # Errors
+    /// The sizes differ.
+    pub(crate) fn restore(&mut self, learnt: SceneLearnt) -> Result<()> {
+        self.scene.restore(learnt)
     }
 }
 

@@ -1,14 +1,16 @@
 //! The whole image: its background, cuts, and a blocked view.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::{ROUNDING, Step, blend};
+use super::clock::{Learning, ROUNDING, Step, blend};
 use super::filter::{edges, mean, percentile};
+use super::mask::{BLOCK, Ignored, kept};
+use crate::detector::Result;
+use crate::detector::store::{Array, Visitor, check_len};
 
-/// Side of the blocks whose means are compared for cuts, in pixels of the grey image.
-const BLOCK: usize = 8;
 /// Frame differences that a cut must stand out from.
 const HISTORY: usize = 5;
 /// A change of the image's median by this share is a change of light.
@@ -37,17 +39,31 @@ pub(crate) struct SceneReport {
     pub(crate) cut: Option<Cut>,
     /// The image has had next to no edges for a second.
     pub(crate) view_blocked: bool,
+    /// Other parts of it are ignored than in the previous frame.
+    pub(crate) other_ignored: bool,
 }
 
 /// What was learnt of the scene.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SceneLearnt {
     /// Running mean of the grey image; empty before the first frame.
+    #[serde(skip)]
     background: Vec<f32>,
     /// Running mean of the image's mean edge strength.
     usual_edges: f32,
     /// Ticks so far.
     ticks: f64,
+    /// What was ignored of the grey image, 1 = ignored; empty where nothing was.
+    #[serde(skip)]
+    ignored: Vec<Arc<[u8]>>,
+}
+
+impl SceneLearnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        visit("background", Array::F32(&mut self.background))?;
+        visit("ignored", Array::Bytes(&mut self.ignored))
+    }
 }
 
 /// Follows the grey image.
@@ -80,36 +96,46 @@ impl Scene {
         }
     }
 
-    /// Takes a frame, 0..1. `learn` = false leaves the background as it is.
-    pub(crate) fn observe(&mut self, grey: &[f32], step: Step, learn: bool) -> SceneReport {
+    /// Takes a frame, 0..1, that is blank where it is ignored. Without learning the background stays as it is.
+    pub(crate) fn observe(
+        &mut self,
+        grey: &[f32],
+        ignored: Option<&Ignored>,
+        step: Step,
+        learning: Learning,
+    ) -> SceneReport {
         edges(grey, self.size, &mut self.image_edges);
-        if self.learnt.background.is_empty() {
+        let first = self.learnt.background.is_empty();
+        if first {
             self.learnt.background.extend_from_slice(grey);
-            self.learnt.usual_edges = mean(&self.image_edges);
+            self.learnt.usual_edges = self.mean_edges(ignored);
         }
-        let jumped = self.jumped(grey);
-        let new_light = jumped && self.follow_gain(grey);
+        let other_ignored = self.follow_ignored(grey, ignored) && !first;
+        let jumped = self.jumped(grey, ignored);
+        let new_light = jumped && self.follow_gain(grey, ignored);
         self.deviation.clear();
         self.deviation
             .extend(grey.iter().zip(&self.learnt.background).map(|(g, b)| g - b));
         edges(&self.deviation, self.size, &mut self.edges);
         let cut = jumped.then(|| {
-            if new_light || self.is_elsewhere() {
+            if new_light || self.is_elsewhere(ignored) {
                 Cut::NewScene
             } else {
                 Cut::SameScene
             }
         });
-        if learn {
+        let least = learning.least_rate();
+        if learning.on {
             self.learnt.ticks += step.ticks;
-            let rate = blend((1.0 / (self.learnt.ticks + 1.0)).max(0.01), step.ticks) as f32;
+            let rate = blend((1.0 / (self.learnt.ticks + 1.0)).max(0.01).max(least), step.ticks) as f32;
             for (b, f) in self.learnt.background.iter_mut().zip(&self.deviation) {
                 *b += rate * f;
             }
         }
         SceneReport {
             cut,
-            view_blocked: self.is_blocked(step),
+            view_blocked: self.is_blocked(ignored, step, least),
+            other_ignored,
         }
     }
 
@@ -119,8 +145,18 @@ impl Scene {
     }
 
     /// Continues from what another scene of the same size had learnt.
-    pub(crate) fn restore(&mut self, learnt: SceneLearnt) {
+    ///
+    /// # Errors
+    /// The sizes differ.
+    pub(crate) fn restore(&mut self, learnt: SceneLearnt) -> Result<()> {
+        if !learnt.background.is_empty() {
+            check_len("background", learnt.background.len(), self.size.0 * self.size.1)?;
+        }
+        if let Some(ignored) = learnt.ignored.first() {
+            check_len("ignored", ignored.len(), self.size.0 * self.size.1)?;
+        }
         self.learnt = learnt;
+        Ok(())
     }
 
     /// The last frame minus the background as it was before it learnt from that frame.
@@ -139,10 +175,41 @@ impl Scene {
         self.differences.clear();
     }
 
+    /// Where other parts are ignored than before, the background is that of this frame. Returns whether there are any.
+    fn follow_ignored(&mut self, grey: &[f32], ignored: Option<&Ignored>) -> bool {
+        let now = ignored.map(|ignored| &ignored.grey);
+        let before = self.learnt.ignored.first();
+        let same = match (before, now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now) || before == now,
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if same {
+            return false;
+        }
+        let at = |ignored: Option<&Arc<[u8]>>, i: usize| ignored.is_some_and(|ignored| ignored[i] == 1);
+        for (i, b) in self.learnt.background.iter_mut().enumerate() {
+            if at(before, i) != at(now, i) {
+                *b = grey[i];
+            }
+        }
+        self.learnt.ignored = now.cloned().into_iter().collect();
+        self.learnt.usual_edges = self.mean_edges(ignored);
+        true
+    }
+
+    fn mean_edges(&mut self, ignored: Option<&Ignored>) -> f32 {
+        let inner = ignored.map(|ignored| &*ignored.grey_inner);
+        mean(kept(&self.image_edges, inner, &mut self.scratch))
+    }
+
     /// Whether block means changed by more than twice the largest of the last changes. Means of blocks,
     /// because sensor noise hides a cut from single pixels.
-    fn jumped(&mut self, grey: &[f32]) -> bool {
-        let before = std::mem::replace(&mut self.blocks, block_means(grey, self.size));
+    fn jumped(&mut self, grey: &[f32], ignored: Option<&Ignored>) -> bool {
+        let mut blocks = block_means(grey, self.size);
+        if let Some(ignored) = ignored.filter(|ignored| !ignored.blocks_kept.is_empty()) {
+            blocks = ignored.blocks_kept.iter().map(|&i| blocks[i]).collect();
+        }
+        let before = std::mem::replace(&mut self.blocks, blocks);
         if before.is_empty() {
             return false;
         }
@@ -158,33 +225,44 @@ impl Scene {
     }
 
     /// Scales the background to the frame's median where that is off by more than a tenth.
-    fn follow_gain(&mut self, grey: &[f32]) -> bool {
-        let now = percentile(grey, 0.5, &mut self.scratch);
-        let usual = percentile(&self.learnt.background, 0.5, &mut self.scratch);
+    fn follow_gain(&mut self, grey: &[f32], ignored: Option<&Ignored>) -> bool {
+        let indices = ignored.map(|ignored| &*ignored.grey_kept);
+        let mut part = Vec::new();
+        let now = percentile(kept(grey, indices, &mut part), 0.5, &mut self.scratch);
+        let background = kept(&self.learnt.background, indices, &mut part);
+        let usual = percentile(background, 0.5, &mut self.scratch);
         let gain = now / usual.max(1e-3);
         let changed = gain.is_finite() && gain > 0.0 && (gain - 1.0).abs() > GAIN_TOLERANCE;
         if changed {
-            self.learnt
-                .background
-                .iter_mut()
-                .for_each(|b| *b = (*b * gain).min(1.0));
+            let scale = |b: &mut f32| *b = (*b * gain).min(1.0);
+            match indices {
+                None => self.learnt.background.iter_mut().for_each(scale),
+                Some(indices) => indices
+                    .iter()
+                    .for_each(|&i| scale(&mut self.learnt.background[i])),
+            }
         }
         changed
     }
 
-    fn is_elsewhere(&mut self) -> bool {
+    fn is_elsewhere(&mut self, ignored: Option<&Ignored>) -> bool {
         let magnitude: Vec<f32> = self.deviation.iter().map(|d| d.abs()).collect();
-        percentile(&magnitude, 0.5, &mut self.scratch) > MOVED
+        let mut part = Vec::new();
+        let magnitude = kept(&magnitude, ignored.map(|ignored| &*ignored.grey_kept), &mut part);
+        percentile(magnitude, 0.5, &mut self.scratch) > MOVED
     }
 
-    fn is_blocked(&mut self, step: Step) -> bool {
-        let now = mean(&self.image_edges);
+    fn is_blocked(&mut self, ignored: Option<&Ignored>, step: Step, least: f64) -> bool {
+        let now = self.mean_edges(ignored);
         let blocked = self.learnt.usual_edges > PLAIN && now < BLOCKED_SHARE * self.learnt.usual_edges;
         if blocked {
             self.seconds_without_edges += step.seconds;
         } else {
             self.seconds_without_edges = 0.0;
-            let rate = blend((1.0 / (self.learnt.ticks + 1.0)).max(0.003), step.ticks) as f32;
+            let rate = blend(
+                (1.0 / (self.learnt.ticks + 1.0)).max(0.003).max(least),
+                step.ticks,
+            ) as f32;
             self.learnt.usual_edges += rate * (now - self.learnt.usual_edges);
         }
         self.seconds_without_edges >= BLOCKED_AFTER - ROUNDING
@@ -212,6 +290,10 @@ mod tests {
     use super::*;
 
     const SIZE: (usize, usize) = (64, 48);
+    const LEARNING: Learning = Learning {
+        on: true,
+        memory: 1e6,
+    };
 
     fn textured(shift: usize) -> Vec<f32> {
         (0..SIZE.1)
@@ -237,7 +319,7 @@ mod tests {
             let mut frame = textured(0);
             frame[100 + i] += 0.05;
             assert_eq!(
-                scene.observe(&frame, tenth(), true),
+                scene.observe(&frame, None, tenth(), LEARNING),
                 SceneReport::default(),
                 "frame {i}"
             );
@@ -249,25 +331,28 @@ mod tests {
     fn a_light_switch_is_a_new_scene_and_the_background_follows() {
         let mut scene = settled();
         let dark: Vec<f32> = textured(0).iter().map(|v| v * 0.5).collect();
-        assert_eq!(scene.observe(&dark, tenth(), true).cut, Some(Cut::NewScene));
+        assert_eq!(
+            scene.observe(&dark, None, tenth(), LEARNING).cut,
+            Some(Cut::NewScene)
+        );
         let worst = scene.deviation().iter().fold(0.0f32, |m, d| m.max(d.abs()));
         assert!(
             worst < 0.05,
             "after the gain rule the frame is the background, off by {worst}"
         );
-        assert_eq!(scene.observe(&dark, tenth(), true).cut, None);
+        assert_eq!(scene.observe(&dark, None, tenth(), LEARNING).cut, None);
     }
 
     #[test]
     fn edges_are_those_of_what_is_not_background() {
         let mut scene = settled();
         let mut frame = textured(0);
-        scene.observe(&frame, tenth(), true);
+        scene.observe(&frame, None, tenth(), LEARNING);
         let still = mean(scene.edges());
         for y in 20..28 {
             frame[y * SIZE.0 + 20..y * SIZE.0 + 28].fill(1.0);
         }
-        scene.observe(&frame, tenth(), true);
+        scene.observe(&frame, None, tenth(), LEARNING);
         let around = scene.edges()[24 * SIZE.0 + 20];
         assert!(
             around > 20.0 * still,
@@ -279,7 +364,7 @@ mod tests {
     fn a_turned_camera_is_a_new_scene() {
         let mut scene = settled();
         assert_eq!(
-            scene.observe(&textured(16), tenth(), true).cut,
+            scene.observe(&textured(16), None, tenth(), LEARNING).cut,
             Some(Cut::NewScene)
         );
     }
@@ -291,14 +376,17 @@ mod tests {
         for y in 8..32 {
             frame[y * SIZE.0 + 16..y * SIZE.0 + 32].fill(0.0);
         }
-        assert_eq!(scene.observe(&frame, tenth(), true).cut, Some(Cut::SameScene));
+        assert_eq!(
+            scene.observe(&frame, None, tenth(), LEARNING).cut,
+            Some(Cut::SameScene)
+        );
     }
 
     #[test]
     fn after_a_restart_nothing_is_a_cut() {
         let mut scene = settled();
         scene.restart();
-        assert_eq!(scene.observe(&textured(16), tenth(), true).cut, None);
+        assert_eq!(scene.observe(&textured(16), None, tenth(), LEARNING).cut, None);
     }
 
     #[test]
@@ -306,9 +394,9 @@ mod tests {
         let mut scene = settled();
         let covered = vec![0.1; SIZE.0 * SIZE.1];
         let reports: Vec<bool> = (0..12)
-            .map(|_| scene.observe(&covered, tenth(), true).view_blocked)
+            .map(|_| scene.observe(&covered, None, tenth(), LEARNING).view_blocked)
             .collect();
         assert_eq!(reports.iter().position(|&b| b), Some(9), "{reports:?}");
-        assert!(!scene.observe(&textured(0), tenth(), true).view_blocked);
+        assert!(!scene.observe(&textured(0), None, tenth(), LEARNING).view_blocked);
     }
 }

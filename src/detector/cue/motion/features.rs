@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::detector::frame::filter::{box_mean, box_mean_sampled, mean, percentile};
-use crate::detector::frame::{Frame, GREY_CELL as CELL, TICK, blend};
+use crate::detector::frame::{Learning, Frame, GREY_CELL as CELL, Ignored, TICK, blend, kept};
+use crate::detector::{Error, Result};
 
 /// Centre of the first cell, in pixels.
 const FIRST: usize = CELL / 2;
@@ -28,14 +29,17 @@ struct Standard {
 }
 
 impl Standard {
-    fn apply(&mut self, values: &mut [f32], rate: f32) {
-        let before = if rate >= 1.0 { mean(values) } else { self.mean };
-        let spread = (values
+    /// Standardises values by the statistics of those that count.
+    fn apply(&mut self, values: &mut [f32], cells: Option<&[usize]>, rate: f32) {
+        let mut scratch = Vec::new();
+        let counted = kept(values, cells, &mut scratch);
+        let before = if rate >= 1.0 { mean(counted) } else { self.mean };
+        let spread = (counted
             .iter()
             .map(|v| f64::from((v - before).powi(2)))
             .sum::<f64>()
-            / values.len() as f64) as f32;
-        self.mean += rate * (mean(values) - self.mean);
+            / counted.len() as f64) as f32;
+        self.mean += rate * (mean(counted) - self.mean);
         self.variance += rate * (spread - self.variance);
         let scale = 1.0 / (self.variance.sqrt() + 1e-4);
         for v in values {
@@ -73,6 +77,7 @@ struct Scratch {
     sampled: Vec<f32>,
     sums: Vec<f32>,
     sorted: Vec<f32>,
+    part: Vec<f32>,
     /// d1, d2, a, e on the grid.
     grids: [Vec<f32>; 4],
 }
@@ -120,8 +125,15 @@ impl MotionFeatures {
         &self.learnt
     }
 
-    pub(super) fn restore(&mut self, learnt: FeaturesLearnt) {
+    /// # Errors
+    /// A number below 0 that cannot be.
+    pub(super) fn restore(&mut self, learnt: FeaturesLearnt) -> Result<()> {
+        let variances = learnt.standards.map(|standard| standard.variance);
+        if learnt.ticks < 0.0 || variances.into_iter().any(|variance| variance < 0.0) {
+            return Err(Error::Learnt(format!("motion scales: expected no numbers below 0, got {learnt:?}")));
+        }
         self.learnt = learnt;
+        Ok(())
     }
 
     /// Forgets the previous frames, not the scales.
@@ -130,14 +142,14 @@ impl MotionFeatures {
         self.valid = false;
     }
 
-    /// Computes the features of a frame; they are not valid while the history is too short. `learn` = false leaves the scales
+    /// Computes the features of a frame; they are not valid while the history is too short. Without learning it leaves the scales
     /// as they are.
-    pub(super) fn observe(&mut self, frame: &Frame<'_>, learn: bool) {
+    pub(super) fn observe(&mut self, frame: &Frame<'_>, learning: Learning) {
         let past = self.past(frame.now);
         self.valid = past.is_some();
         if let Some(past) = past {
             self.measure(frame, past);
-            let rate = self.rate(frame, learn);
+            let rate = self.rate(frame, learning);
             self.normalise(frame, past, rate);
         }
         self.push(frame);
@@ -181,18 +193,20 @@ impl MotionFeatures {
     /// frame's own noise floor.
     fn measure(&mut self, frame: &Frame<'_>, past: [usize; 2]) {
         let (size, grid) = (self.size, self.grid());
+        let cells = cells(frame);
         let Scratch {
             difference,
             sampled,
             sums,
             sorted,
+            part,
             grids,
         } = &mut self.scratch;
         let mut to_grid = |image: &[f32], out: &mut Vec<f32>, less_noise: bool| {
             box_mean_sampled(image, size, BOX, (FIRST, CELL), sums, sampled);
             box_mean(sampled, grid, 3, sums, out);
             if less_noise {
-                let floor = percentile(out, 0.2, sorted);
+                let floor = percentile(kept(out, cells, part), 0.2, sorted);
                 out.iter_mut().for_each(|v| *v = (*v - floor).max(0.0));
             }
         };
@@ -215,23 +229,27 @@ impl MotionFeatures {
     }
 
     /// Rate of the running scales for this frame: 1 for the first, 0 without learning.
-    fn rate(&mut self, frame: &Frame<'_>, learn: bool) -> f32 {
-        if !learn && self.learnt.ticks > 0.0 {
+    fn rate(&mut self, frame: &Frame<'_>, learning: Learning) -> f32 {
+        if !learning.on && self.learnt.ticks > 0.0 {
             return 0.0;
         }
         let rate = if self.learnt.ticks == 0.0 {
             1.0
         } else {
-            blend((1.0 / (self.learnt.ticks + 1.0)).max(0.003), frame.step.ticks)
+            let least = 0.003f64.max(learning.least_rate());
+            blend((1.0 / (self.learnt.ticks + 1.0)).max(least), frame.step.ticks)
         };
         self.learnt.ticks += frame.step.ticks;
         rate as f32
     }
 
     fn normalise(&mut self, frame: &Frame<'_>, past: [usize; 2], rate: f32) {
-        let [d1, d2, a, e] = &self.scratch.grids;
-        self.learnt.edge_scale = (self.learnt.edge_scale + rate * (mean(e) - self.learnt.edge_scale)).max(0.01);
-        self.learnt.change_scale += rate * (mean(a) - self.learnt.change_scale);
+        let Scratch { grids, part, .. } = &mut self.scratch;
+        let [d1, d2, a, e] = &*grids;
+        let cells = cells(frame);
+        let mut counted = |values: &[f32]| mean(kept(values, cells, part));
+        self.learnt.edge_scale = (self.learnt.edge_scale + rate * (counted(e) - self.learnt.edge_scale)).max(0.01);
+        self.learnt.change_scale += rate * (counted(a) - self.learnt.change_scale);
         let (edge_scale, change_scale) = (self.learnt.edge_scale, self.learnt.change_scale.max(1e-4));
 
         self.targets.clear();
@@ -245,12 +263,18 @@ impl MotionFeatures {
 
         let mut change: Vec<f32> = a.iter().map(|a| (a / change_scale + 0.1).ln()).collect();
         let mut texture: Vec<f32> = e.iter().map(|e| (e / edge_scale + 0.1).ln()).collect();
-        self.learnt.standards[0].apply(&mut change, rate);
-        self.learnt.standards[1].apply(&mut texture, rate);
+        self.learnt.standards[0].apply(&mut change, cells, rate);
+        self.learnt.standards[1].apply(&mut texture, cells, rate);
         self.conditions.clear();
         self.conditions
             .extend(change.iter().zip(&texture).flat_map(|(c, t)| [*c, *t]));
     }
+}
+
+/// The cells that count; `None` where all do.
+fn cells<'a>(frame: &Frame<'a>) -> Option<&'a [usize]> {
+    let cells = frame.ignored.map(|ignored: &Ignored| &*ignored.cells_kept);
+    cells.filter(|cells| !cells.is_empty())
 }
 
 /// At high frame rates no frame may lie exactly at the lag: small displacements grow with time, so the difference is scaled
@@ -297,10 +321,11 @@ mod tests {
                 deviation: &zeros,
                 edges: &edges,
                 colour: &[],
+                ignored: None,
                 now,
                 step,
             };
-            features.observe(&frame, true);
+            features.observe(&frame, Learning { on: true, memory: 1e6 });
         }
         features
     }

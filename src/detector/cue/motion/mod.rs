@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use self::features::{FeaturesLearnt, MotionFeatures};
 use self::gain::Gain;
-use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
+use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::CalibrationConfig;
 use crate::detector::engine::{Inputs, TrainingBatch};
 use crate::detector::frame::filter::box_mean;
-use crate::detector::frame::{Frame, ReducedSizes};
+use crate::detector::frame::{Learning, Frame, ReducedSizes};
 use crate::detector::nn::Rng;
+use crate::detector::store::{Array, Visitor};
 use crate::detector::vae::{
     DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
 };
@@ -42,9 +43,6 @@ const FLOOR: f64 = 0.1;
 /// Channels of target and condition.
 const CHANNELS: usize = 2;
 
-/// What a frame looks like to the net: target and condition.
-type Sample = (Vec<f32>, Vec<f32>);
-
 /// The motion cue.
 #[derive(Debug)]
 struct Motion {
@@ -53,6 +51,8 @@ struct Motion {
     features: MotionFeatures,
     learnt: MotionLearnt,
     map: AnomalyMap,
+    /// When the last sample was offered to the replay.
+    offered_at: Option<f64>,
 }
 
 /// What the cue has learnt.
@@ -65,9 +65,17 @@ pub(crate) struct Learnt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct MotionLearnt {
     rng: Rng,
-    replay: Replay<Sample>,
+    /// Targets, each with its condition behind it.
+    replay: Replay<f32>,
     steps: u32,
     gain: Gain,
+}
+
+impl Learnt {
+    /// All arrays with their names.
+    pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
+        visit("replay", Array::Floats(&mut self.motion.replay.samples))
+    }
 }
 
 /// A motion cue for grey images of `sizes`.
@@ -85,6 +93,7 @@ pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use
             gain: Gain::default(),
         },
         map: AnomalyMap::new(width, height),
+        offered_at: None,
     })
 }
 
@@ -124,7 +133,7 @@ pub(crate) fn vae_config((width, height): (usize, usize)) -> VaeConfig {
 
 impl Motion {
     /// The largest cell of the target alone, which stays in the map.
-    fn target_score(&mut self) -> f64 {
+    fn target_score(&mut self, frame: &Frame<'_>) -> f64 {
         let cells: Vec<f32> = self
             .features
             .targets()
@@ -132,7 +141,17 @@ impl Motion {
             .map(|p| 0.5 * (p[0] + p[1]))
             .collect();
         box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
+        self.ignore(frame);
         f64::from(self.map.peak().1)
+    }
+}
+
+impl Motion {
+    /// Cells that show something ignored have no score.
+    fn ignore(&mut self, frame: &Frame<'_>) {
+        if let Some(ignored) = frame.ignored {
+            self.map.exclude(&ignored.cells_unscored);
+        }
     }
 }
 
@@ -162,8 +181,8 @@ impl Cue for Motion {
         (self.networks != Networks::Off).then(|| self.vae.clone())
     }
 
-    fn features(&mut self, frame: &Frame<'_>, learn: bool) {
-        self.features.observe(frame, learn);
+    fn features(&mut self, frame: &Frame<'_>, learning: Learning) {
+        self.features.observe(frame, learning);
     }
 
     fn inputs(&self) -> Option<Inputs<'_>> {
@@ -174,16 +193,17 @@ impl Cue for Motion {
     }
 
     /// Half of target and prediction each, and the latent divergence, without the net's [`Gain`].
-    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learn: bool) -> Option<f64> {
+    fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) -> Option<f64> {
         if !self.features.is_valid() {
             return None;
         }
-        let input = self.target_score();
+        let input = self.target_score(frame);
         let Some(map) = map else { return Some(input) };
         self.map.values = map;
+        self.ignore(frame);
         let output = f64::from(self.map.peak().1);
         let gain = &mut self.learnt.gain;
-        if learn {
+        if learning.on {
             gain.observe(input.max(FLOOR), output.max(FLOOR), frame.step.ticks);
         }
         let factor = gain.factor();
@@ -193,28 +213,33 @@ impl Cue for Motion {
         Some(output / factor)
     }
 
-    fn batch(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
+    fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
         if !self.features.is_valid() {
             return None;
         }
         let MotionLearnt { rng, replay, steps, .. } = &mut self.learnt;
-        *steps += 1;
+        *steps = steps.saturating_add(1);
         if self.networks != Networks::Trained {
             return Some(Batch::Statistics);
         }
-        let replayed = match replay.len() > REPLAY_AFTER {
-            true => replay.draw(rng).cloned().unwrap_or_default(),
-            false => Sample::default(),
-        };
         let (target, condition) = (self.features.targets(), self.features.conditions());
-        replay.offer(rng, || (target.to_vec(), condition.to_vec()));
+        let (replayed_target, replayed_condition) = match replay.len() > REPLAY_AFTER {
+            true => {
+                let replayed = replay.draw(rng).unwrap_or_default();
+                replayed.split_at(target.len().min(replayed.len()))
+            }
+            false => Default::default(),
+        };
+        let (replayed_target, replayed_condition) = (replayed_target.to_vec(), replayed_condition.to_vec());
+        let waited = frame.now - self.offered_at.replace(frame.now).unwrap_or(frame.now - frame.step.seconds);
+        replay.offer(rng, (waited, tuning.memory_seconds()), || [target, condition].concat());
         let rate = match self.features.ticks() < FAST_TICKS {
             true => FAST_RATE,
             false => RATE,
         };
         let mut batch = TrainingBatch {
-            replayed_target: replayed.0,
-            replayed_condition: replayed.1,
+            replayed_target,
+            replayed_condition,
             kl_weight: KL_WEIGHT * tuning.kl_weight,
             learning_rate: rate * tuning.learning_rate,
             average_rate: AVERAGE_RATE.max(1.0 / (f64::from(*steps) + 1.0)),
@@ -232,8 +257,23 @@ impl Cue for Motion {
         &self.map
     }
 
+    fn map_mut(&mut self) -> &mut AnomalyMap {
+        &mut self.map
+    }
+
+    fn sample(&self, _: &Frame<'_>) -> Sample {
+        Sample::Floats([self.features.targets(), self.features.conditions()].concat().into())
+    }
+
+    fn admit(&mut self, sample: &Sample) {
+        if let Sample::Floats(values) = sample {
+            self.learnt.replay.admit(&mut self.learnt.rng, values);
+        }
+    }
+
     fn restart(&mut self) {
         self.features.restart();
+        self.offered_at = None;
     }
 
     fn learnt(&self) -> CueLearnt {
@@ -247,8 +287,11 @@ impl Cue for Motion {
         let CueLearnt::Motion(Learnt { features, motion }) = learnt else {
             return Err(Error::Learnt("the motion cue's is missing".to_owned()));
         };
-        self.features.restore(features);
-        self.learnt = motion;
-        Ok(())
+        let values = self.vae.target_values() + self.vae.condition_values();
+        self.learnt.replay.restore(motion.replay, values)?;
+        self.learnt.rng = motion.rng;
+        self.learnt.steps = motion.steps;
+        self.learnt.gain = motion.gain;
+        self.features.restore(features)
     }
 }
