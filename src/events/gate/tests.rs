@@ -227,7 +227,7 @@ fn waiting_for_late_verdicts_is_no_hold() {
         }
         gate.longest_hold()
     };
-    assert!((ms(200)..=ms(300)).contains(&hold(0)), "{:?}", hold(0));
+    assert!((ms(100)..=ms(300)).contains(&hold(0)), "{:?}", hold(0));
     assert_eq!(hold(50), hold(0));
 }
 

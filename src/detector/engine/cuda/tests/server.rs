@@ -271,9 +271,9 @@ fn a_device_that_does_not_answer_is_given_up() {
 #[test]
 fn a_long_queue_is_no_failure() {
     let (device, controls) = Emulated::new();
-    controls.delay.store(20_000, Ordering::Relaxed);
-    let server = ServerHandle::start_with(device, Duration::from_millis(100)).unwrap();
-    // Steps of forty cameras, six jobs a launch: far more than a tenth of a second.
+    controls.delay.store(100_000, Ordering::Relaxed);
+    let server = ServerHandle::start_with(device, Duration::from_millis(1500)).unwrap();
+    // Steps of forty cameras, six jobs a launch: far more than a second and a half.
     let cameras = crowd(40, |seed| watch(&mut server.engine(), seed, 2).len());
     assert_eq!(cameras, [5; 40]);
 }
