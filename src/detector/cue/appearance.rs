@@ -36,8 +36,8 @@ struct Appearance {
     networks: Networks,
     vae: VaeConfig,
     learnt: Learnt,
-    /// When the last sample was offered to the replay.
-    offered_at: Option<f64>,
+    /// Seconds since the last sample was offered to the replay.
+    waited: f64,
     /// The last frame as the net's input.
     input: Vec<f32>,
     map: AnomalyMap,
@@ -75,7 +75,7 @@ pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use
             steps: 0,
             background: Vec::new(),
         },
-        offered_at: None,
+        waited: 0.0,
         input: Vec::new(),
         map: AnomalyMap::new(width, height),
     })
@@ -167,6 +167,7 @@ impl Cue for Appearance {
     }
 
     fn features(&mut self, frame: &Frame<'_>, _: Learning) {
+        self.waited += frame.step.seconds;
         self.input.clear();
         self.input.extend(frame.colour.iter().map(|&v| to_input(v)));
         if self.networks == Networks::Off && self.learnt.background.is_empty() {
@@ -210,7 +211,7 @@ impl Cue for Appearance {
                 }
             }
         }
-        let waited = frame.now - self.offered_at.replace(frame.now).unwrap_or(frame.now - frame.step.seconds);
+        let waited = std::mem::take(&mut self.waited);
         replay.offer(rng, (waited, tuning.memory_seconds()), || frame.colour.iter().map(|v| v.round() as u8).collect());
         let rate = if *steps <= FAST_STEPS { FAST_RATE } else { 1.0 };
         let mut batch = TrainingBatch {
@@ -246,7 +247,7 @@ impl Cue for Appearance {
     }
 
     fn restart(&mut self) {
-        self.offered_at = None;
+        self.waited = 0.0;
     }
 
     fn expected_image(&self, prediction: Option<Vec<f32>>) -> Option<Vec<f32>> {

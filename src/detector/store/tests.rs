@@ -114,7 +114,7 @@ fn refusals_name_the_field_and_what_was_expected() {
         "saved state: format: expected vaeanomaly-model, got \"pt\""
     );
     assert!(set("learnt", "{}").contains("learnt: expected all values in their ranges, got missing field"));
-    let huge = r#"{"motion.replay":{"samples":1000000,"values":1000000}}"#;
+    let huge = r#"{"ignored":{"samples":0,"values":0},"motion.replay":{"samples":1000000,"values":1000000}}"#;
     let bomb = set("packed", huge);
     assert!(
         bomb.contains("motion.replay: expected at most")

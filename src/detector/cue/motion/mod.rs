@@ -51,8 +51,8 @@ struct Motion {
     features: MotionFeatures,
     learnt: MotionLearnt,
     map: AnomalyMap,
-    /// When the last sample was offered to the replay.
-    offered_at: Option<f64>,
+    /// Seconds since the last sample was offered to the replay.
+    waited: f64,
 }
 
 /// What the cue has learnt.
@@ -93,7 +93,7 @@ pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use
             gain: Gain::default(),
         },
         map: AnomalyMap::new(width, height),
-        offered_at: None,
+        waited: 0.0,
     })
 }
 
@@ -182,6 +182,7 @@ impl Cue for Motion {
     }
 
     fn features(&mut self, frame: &Frame<'_>, learning: Learning) {
+        self.waited += frame.step.seconds;
         self.features.observe(frame, learning);
     }
 
@@ -231,7 +232,7 @@ impl Cue for Motion {
             false => Default::default(),
         };
         let (replayed_target, replayed_condition) = (replayed_target.to_vec(), replayed_condition.to_vec());
-        let waited = frame.now - self.offered_at.replace(frame.now).unwrap_or(frame.now - frame.step.seconds);
+        let waited = std::mem::take(&mut self.waited);
         replay.offer(rng, (waited, tuning.memory_seconds()), || [target, condition].concat());
         let rate = match self.features.ticks() < FAST_TICKS {
             true => FAST_RATE,
@@ -273,7 +274,7 @@ impl Cue for Motion {
 
     fn restart(&mut self) {
         self.features.restart();
-        self.offered_at = None;
+        self.waited = 0.0;
     }
 
     fn learnt(&self) -> CueLearnt {
