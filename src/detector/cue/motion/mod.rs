@@ -214,7 +214,7 @@ impl Cue for Motion {
         Some(output / factor)
     }
 
-    fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
+    fn batch(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
         if !self.features.is_valid() {
             return None;
         }
