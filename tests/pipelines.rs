@@ -136,14 +136,13 @@ fn restart() {
             .env("MODELS", &models);
         finish(run)
     };
-    let (first, second) = (run(), run());
-    assert!(
-        first.contains("model-saved:") && !first.contains("model-loaded:"),
-        "{first}"
-    );
+    // The message that the model was saved may come after the end of the stream, when gst-launch-1.0 reads no more.
+    let first = run();
+    assert!(!first.contains("model-loaded:"), "{first}");
+    assert!(models.join("door.safetensors").exists(), "{first}");
+    let second = run();
     assert!(second.contains("model-loaded:"), "{second}");
     assert!(!second.contains("warming-up"), "nothing is learnt anew: {second}");
-    assert!(models.join("door.safetensors").exists());
 }
 
 #[test]
