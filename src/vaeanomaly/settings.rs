@@ -238,7 +238,7 @@ fn model(d: &Settings) -> Vec<glib::ParamSpec> {
         text(
             "device",
             "Device",
-            "Compute device: auto (first usable CUDA device, else the CPU), cpu, cuda or cuda:N",
+            "Compute device: auto (first CUDA device that is faster than the CPU, else the CPU), cpu, cuda or cuda:N",
             Some(&d.device),
         ),
         glib::ParamSpecFlags::builder::<Cues>("cues")
