@@ -75,9 +75,9 @@ fn the_losses_fall() {
             .iter()
             .flat_map(|p| &p.report.steps)
             .filter(|(kind, _)| *kind == cue)
-            .map(|(_, lesson)| {
-                assert!(!lesson.rejected);
-                lesson.reconstruction
+            .map(|(_, step)| {
+                assert!(!step.rejected);
+                step.reconstruction
             })
             .collect();
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
@@ -96,12 +96,12 @@ fn the_reconstruction_is_told_as_its_part_of_the_loss() {
     };
     let seen = watch(&mut detector(config(BOTH)), &Scene::quiet(), 10.0, 0..10, &tuning);
     for cue in [CueKind::Appearance, CueKind::Motion] {
-        let lessons = seen.iter().flat_map(|p| &p.report.steps);
-        let of_cue: Vec<_> = lessons.filter(|(kind, _)| *kind == cue).collect();
+        let steps = seen.iter().flat_map(|p| &p.report.steps);
+        let of_cue: Vec<_> = steps.filter(|(kind, _)| *kind == cue).collect();
         assert!(!of_cue.is_empty(), "{cue:?}");
-        for (_, lesson) in of_cue {
-            let gap = (lesson.loss - lesson.reconstruction).abs();
-            assert!(gap < 1e-6 * lesson.loss.abs().max(1.0), "{cue:?}: {lesson:?}");
+        for (_, step) in of_cue {
+            let gap = (step.loss - step.reconstruction).abs();
+            assert!(gap < 1e-6 * step.loss.abs().max(1.0), "{cue:?}: {step:?}");
         }
     }
 }
@@ -276,7 +276,7 @@ fn every_threshold_mode_labels() {
 
 #[test]
 fn trains_ten_times_a_second_and_then_at_the_interval() {
-    let lessons = |seen: &[Processed]| seen.iter().filter(|p| !p.report.steps.is_empty()).count();
+    let count_steps = |seen: &[Processed]| seen.iter().filter(|p| !p.report.steps.is_empty()).count();
     let quiet = Scene::quiet();
     let tuning = Tuning {
         train_interval: 10,
@@ -284,14 +284,14 @@ fn trains_ten_times_a_second_and_then_at_the_interval() {
     };
     let mut at_ten = detector(tiny());
     let eager = watch(&mut at_ten, &quiet, 10.0, 0..1500, &tuning);
-    assert_eq!(lessons(&eager), 1500);
+    assert_eq!(count_steps(&eager), 1500);
     let calm = watch(&mut at_ten, &quiet, 10.0, 1500..1600, &tuning);
-    assert_eq!(lessons(&calm), 10);
+    assert_eq!(count_steps(&calm), 10);
     let at_thirty = watch(&mut detector(tiny()), &quiet, 30.0, 0..300, &tuning);
     assert!(
-        (99..=101).contains(&lessons(&at_thirty)),
+        (99..=101).contains(&count_steps(&at_thirty)),
         "{}",
-        lessons(&at_thirty)
+        count_steps(&at_thirty)
     );
 }
 

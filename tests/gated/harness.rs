@@ -45,7 +45,7 @@ pub fn number(buffer: &gst::BufferRef) -> u64 {
     u64::from_le_bytes(map[..8].try_into().expect("eight bytes"))
 }
 
-/// Pushes frames given as letters: `a` anomalous, `n` normal, `u` unknown, `.` without metadata; capitals are key frames.
+/// Pushes one frame for each letter: `a` anomalous, `n` normal, `u` unknown, `.` without metadata; capitals are key frames.
 pub fn feed(harness: &mut gst_check::Harness, from: u64, letters: &str) {
     for (index, letter) in letters.chars().enumerate() {
         let label = match letter.to_ascii_lowercase() {
