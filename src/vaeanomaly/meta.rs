@@ -37,11 +37,15 @@ pub struct FrameResult {
     pub image_size: (u32, u32),
 }
 
-/// Registers the metadata with GStreamer; may be called more than once.
+/// Registers the metadata with GStreamer; may be called more than once and from several threads.
 pub(crate) fn register() {
-    if !gst::meta::CustomMeta::is_registered(META_NAME) {
-        gst::meta::CustomMeta::register(META_NAME, &[]);
-    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // Another copy of the plugin in this process may have registered it.
+        if !gst::meta::CustomMeta::is_registered(META_NAME) {
+            gst::meta::CustomMeta::register(META_NAME, &[]);
+        }
+    });
 }
 
 impl FrameResult {
