@@ -26,6 +26,12 @@ pub struct Args {
     /// Property of the element; repeatable
     #[arg(long = "set", value_name = "PROPERTY=VALUE")]
     pub settings: Vec<Setting>,
+    /// Grey PNG or PGM image, stretched over the frames: what is black is ignored, also by ablations and baselines
+    #[arg(long, value_name = "FILE")]
+    pub mask: Option<PathBuf>,
+    /// Polygons to ignore, corners in fractions of width and height: "x,y x,y x,y; x,y x,y x,y"
+    #[arg(long, value_name = "POLYGONS")]
+    pub ignore_regions: Option<String>,
     /// The element's property device
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -41,6 +47,10 @@ pub struct Args {
     /// Also evaluate the detector with parts removed
     #[arg(long)]
     pub ablate: bool,
+    /// Also measure accept-event: for each kind in this file (columns clip,kind,first_frame,last_frame), one pass in which
+    /// its first event is accepted as normal
+    #[arg(long, value_name = "CSV")]
+    pub accept: Option<PathBuf>,
     /// Disturb the video: noise:SIGMA, brightness:FACTOR@T, jitter:PIXELS, occlude:SHARE@T, fps:SHARE, jpeg:QUALITY;
     /// T = begin in seconds after the first evaluated frame, without @T the whole stream; repeatable
     #[arg(long, value_name = "KIND:VALUE")]
@@ -76,7 +86,8 @@ impl std::str::FromStr for Setting {
             .split_once('=')
             .with_context(|| format!("--set must be PROPERTY=VALUE, got '{text}'"))?;
         match name {
-            "device" | "seed" => bail!("--set {name}: use --{name} instead"),
+            "device" | "seed" | "ignore-regions" => bail!("--set {name}: use --{name} instead"),
+            "mask-location" => bail!("--set {name}: use --mask instead"),
             "drop-normal" => {
                 bail!(
                     "--set drop-normal: not allowed, every frame is needed; the bytes kept are measured anyway"

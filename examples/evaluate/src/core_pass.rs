@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use gstvaeanomaly::detector::{
-    ColorModel, ColorRange, Config, CueKind, Detector, ImageView, Networks, PixelFormat, Prediction,
-    ThresholdMode, Tuning,
+    ColorModel, ColorRange, Config, CueKind, Detector, IgnoredRegions, ImageView, Networks, PixelFormat,
+    Prediction, ThresholdMode, Tuning,
 };
 
 use crate::clips::{Frame, Frames};
@@ -59,11 +59,12 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
     Ok((config, tuning))
 }
 
-/// Streams `frames` through a detector; `visit` is called for every frame before the next one is processed.
+/// Streams `frames` through a detector that ignores `ignored`; `visit` is called for every frame before the next one is
+/// processed.
 pub fn run(
     frames: Frames,
-    config: &Config,
-    tuning: &Tuning,
+    (config, tuning): (&Config, &Tuning),
+    ignored: &IgnoredRegions,
     mut visit: impl FnMut(&Frame, &Prediction, &mut Detector) -> Result<()>,
 ) -> Result<()> {
     let mut detector = None;
@@ -72,7 +73,11 @@ pub fn run(
         let size = (frame.info.width() as usize, frame.info.height() as usize);
         let detector = match &mut detector {
             Some(detector) => detector,
-            none => none.insert(Detector::new(config.clone(), size)?),
+            none => {
+                let detector = none.insert(Detector::new(config.clone(), size)?);
+                detector.ignore(ignored);
+                detector
+            }
         };
         let prediction = process(detector, &frame, tuning)?;
         visit(&frame, &prediction, detector)?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use gstvaeanomaly::detector::{Config, CueKind, Networks, Tuning};
 use gstvaeanomaly::metrics::{Confusion, EventReport, share};
 
+use crate::acceptance::{self, Acceptance, Kinds};
 use crate::args::{Args, Clip};
 use crate::baseline::{self, Grey};
 use crate::clips::Frames;
@@ -13,6 +14,7 @@ use crate::core_pass;
 use crate::encode::{self, Recording};
 use crate::figures::{Counted, Figures};
 use crate::labels::Labels;
+use crate::mask::Mask;
 use crate::motioncells;
 use crate::perturb::{Perturbation, standard_set};
 use crate::progress::Progress;
@@ -28,6 +30,10 @@ pub struct Task {
     pub clips: Vec<Clip>,
     /// Ground truth, if any.
     pub labels: Option<Labels>,
+    /// What is ignored.
+    pub mask: Mask,
+    /// Events whose kinds are accepted, if any.
+    kinds: Option<Kinds>,
 }
 
 /// One pass through the element with one seed.
@@ -80,6 +86,8 @@ pub struct Evaluation {
     pub ablations: Vec<Competitor>,
     /// Disturbances with the figures under each.
     pub robustness: Vec<(String, Figures)>,
+    /// Kinds of events, each with its first event accepted as normal; empty if not requested.
+    pub acceptances: Vec<Acceptance>,
     /// Results of other thresholds.
     pub choices: Vec<Choice>,
     /// Bandwidth, if measured.
@@ -94,7 +102,18 @@ impl Task {
         if let Some(labels) = &labels {
             labels.check_clips(&clips)?;
         }
-        Ok(Self { args, clips, labels })
+        let kinds = args.accept.as_deref().map(Kinds::read).transpose()?;
+        if let Some(kinds) = &kinds {
+            kinds.check_clips(&clips)?;
+        }
+        let mask = Mask::new(&args)?;
+        Ok(Self {
+            args,
+            clips,
+            labels,
+            mask,
+            kinds,
+        })
     }
 
     /// Runs all requested passes.
@@ -117,6 +136,10 @@ impl Task {
         } else {
             Vec::new()
         };
+        let acceptances = match &self.kinds {
+            Some(kinds) => acceptance::measure(self, kinds, first)?,
+            None => Vec::new(),
+        };
         let robustness = self.robustness(first)?;
         let (kept, sizes) = self.bandwidth(first)?;
         let choices = choices(&first.pass.verdicts, &first.counted, sizes.as_deref())?;
@@ -125,6 +148,7 @@ impl Task {
             baselines,
             ablations,
             robustness,
+            acceptances,
             choices,
             kept,
         })
@@ -144,7 +168,7 @@ impl Task {
         ElementSettings {
             device: self.args.device.clone(),
             seed,
-            others: self.args.settings.clone(),
+            others: [&self.args.settings, self.mask.settings()].concat(),
         }
     }
 
@@ -168,7 +192,7 @@ impl Task {
                 progress.step(&self.clips[verdict.clip].name);
                 baseline_pass
                     .as_mut()
-                    .map_or(Ok(()), |w| w.process(&Grey::of(frame)?))
+                    .map_or(Ok(()), |w| w.process(Grey::of(frame)?))
             },
         )?;
         progress.finish();
@@ -212,7 +236,7 @@ impl Task {
             )?);
         }
         let count = first.pass.verdicts.len();
-        if let Some(scores) = motioncells::scores(self.frames(&self.args.perturb), count)? {
+        if let Some(scores) = motioncells::scores(self.frames(&self.args.perturb), count, &self.mask)? {
             competitors.push(competitor("motioncells", &scores, None, &first.counted)?);
         }
         Ok(competitors)
@@ -258,8 +282,8 @@ impl Task {
             let (mut scores, mut flags) = (Vec::new(), Vec::new());
             core_pass::run(
                 self.frames(&self.args.perturb),
-                &config,
-                &tuning,
+                (&config, &tuning),
+                self.mask.regions(),
                 |frame, prediction, _| {
                     progress.step(&self.clips[frame.clip].name);
                     scores.push(prediction.raw_score);
@@ -336,6 +360,7 @@ struct BaselinePass {
     baselines: Vec<Box<dyn baseline::Baseline>>,
     scores: Vec<Vec<f64>>,
     flags: Vec<Option<Vec<bool>>>,
+    mask: Mask,
 }
 
 impl BaselinePass {
@@ -350,10 +375,12 @@ impl BaselinePass {
                 .map(|b| b.flagged().map(|_| Vec::new()))
                 .collect(),
             baselines,
+            mask: task.mask.clone(),
         })
     }
 
-    fn process(&mut self, grey: &Grey) -> Result<()> {
+    fn process(&mut self, grey: Grey) -> Result<()> {
+        let grey = &self.mask.blank(grey);
         for ((baseline, scores), flags) in self
             .baselines
             .iter_mut()

@@ -185,6 +185,7 @@ pub mod tests {
             trusted: true,
             cue: "motion".into(),
             region: [0; 4],
+            event: 0,
         }
     }
 

@@ -3,6 +3,7 @@
 use gstvaeanomaly::metrics::{Confusion, EventReport, median};
 use serde_json::{Map, Value, json};
 
+use crate::acceptance::{Acceptance, Flagged, Later};
 use crate::evaluation::{Competitor, Evaluation, Run, Task, aurocs};
 use crate::figures::Figures;
 
@@ -27,7 +28,12 @@ pub fn document(task: &Task, evaluation: &Evaluation) -> Value {
         .iter()
         .map(|(name, f)| (name.clone(), Value::Object(figures(f, 0.0))));
     document.insert("robustness".into(), Value::Object(robustness.collect()));
+    document.insert(
+        "acceptances".into(),
+        evaluation.acceptances.iter().map(acceptance).collect(),
+    );
     document.insert("choices".into(), evaluation.choices.iter().map(choice).collect());
+    document.insert("ignored_share".into(), json!(task.mask.share()));
     document.insert("settings".into(), settings(task));
     document.insert(
         "per_seed".into(),
@@ -119,6 +125,31 @@ fn rules<'a>(competitors: impl Iterator<Item = &'a Competitor>) -> Value {
     Value::Object(with_rule.map(entry).collect())
 }
 
+fn acceptance(acceptance: &Acceptance) -> Value {
+    let flagged = |f: Flagged| {
+        json!({
+            "frames": f.frames,
+            "flagged": f.flagged,
+            "events": f.events,
+            "events_detected": f.found,
+        })
+    };
+    let later = |later: &Later| {
+        json!({
+            "same_kind": flagged(later.same),
+            "other_kinds": flagged(later.others),
+            "normal": flagged(later.normal),
+        })
+    };
+    json!({
+        "kind": acceptance.kind,
+        "clip": acceptance.accepted.0,
+        "first_frame": acceptance.accepted.1,
+        "without": later(&acceptance.without),
+        "with": later(&acceptance.with),
+    })
+}
+
 fn choice(choice: &crate::thresholds::Choice) -> Value {
     let decisions = choice.decisions.as_ref();
     json!({
@@ -150,5 +181,8 @@ fn settings(task: &Task) -> Value {
         "seeds": args.seeds,
         "perturb": args.perturb.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "set": set,
+        "accept": args.accept,
+        "mask": args.mask,
+        "ignore_regions": args.ignore_regions,
     })
 }

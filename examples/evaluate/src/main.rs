@@ -4,6 +4,7 @@
 //! cargo run --release -p evaluate -- --clips 'clips/*.mp4' --labels labels.csv --report report.html
 //! ```
 
+mod acceptance;
 mod args;
 mod autoencoder;
 mod baseline;
@@ -14,6 +15,7 @@ mod evaluation;
 mod figures;
 mod json;
 mod labels;
+mod mask;
 mod motioncells;
 mod perturb;
 mod progress;

@@ -6,14 +6,15 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 
 use crate::clips::Frames;
+use crate::mask::Mask;
 use crate::stream;
 
 /// Cells per row and column.
 const GRID: i32 = 32;
 
 /// Share of moving cells in every frame of the stream; `None` if `motioncells` is not installed
-/// (Debian package gstreamer1.0-opencv).
-pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
+/// (Debian package gstreamer1.0-opencv). Cells that show something ignored do not count.
+pub fn scores(frames: Frames, count: usize, mask: &Mask) -> Result<Option<Vec<f64>>> {
     let Ok(detector) = gst::ElementFactory::make("motioncells")
         .property("display", false)
         .property("postallmotion", true)
@@ -23,6 +24,14 @@ pub fn scores(frames: Frames, count: usize) -> Result<Option<Vec<f64>>> {
     else {
         return Ok(None);
     };
+    let ignored = mask.cells(GRID as usize, GRID as usize);
+    if !ignored.is_empty() {
+        let cells: Vec<String> = ignored
+            .iter()
+            .map(|(row, column)| format!("{row}:{column}"))
+            .collect();
+        detector.set_property("motionmaskcellspos", cells.join(","));
+    }
     let convert = gst::ElementFactory::make("videoconvert").build()?;
     let mut numbers = BTreeMap::new();
     let mut shares = BTreeMap::new();

@@ -45,6 +45,8 @@ pub struct Verdict {
     pub cue: String,
     /// Strongest region in pixels: x, y, width, height.
     pub region: [u32; 4],
+    /// The event that it belongs to; 0 = none.
+    pub event: u64,
 }
 
 /// One pass of the whole stream.
@@ -127,9 +129,17 @@ fn check_range(property: &gst::glib::ParamSpec, value: &gst::glib::Value) -> Res
 pub fn run(
     frames: Frames,
     settings: &ElementSettings,
+    visit: impl FnMut(&Frame, &Verdict) -> Result<()>,
+) -> Result<Pass> {
+    run_element(make_element(settings)?, frames, visit)
+}
+
+/// As [`run`], with an element from [`make_element`].
+pub fn run_element(
+    element: gst::Element,
+    frames: Frames,
     mut visit: impl FnMut(&Frame, &Verdict) -> Result<()>,
 ) -> Result<Pass> {
-    let element = make_element(settings)?;
     let busy = measure(&element)?;
     let mut pass = Pass::default();
     pump(frames, &[element], |id, sample| {
@@ -297,6 +307,7 @@ fn read_verdict(frame: &Frame) -> Result<Verdict> {
         trusted: state == "detecting" || state == "frozen",
         cue: text("cue")?,
         region,
+        event: fields.get("event-id")?,
     })
 }
 

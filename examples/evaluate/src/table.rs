@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use gstvaeanomaly::metrics::{Confusion, EventReport};
 
+use crate::acceptance::{Acceptance, Flagged, Later};
 use crate::evaluation::{Competitor, Evaluation, Run};
 use crate::figures::Figures;
 use crate::thresholds::Choice;
@@ -44,6 +45,7 @@ pub fn text(evaluation: &Evaluation) -> String {
     competitors(&mut out, "baseline", &evaluation.baselines);
     competitors(&mut out, "ablation (through the core)", &evaluation.ablations);
     robustness(&mut out, &evaluation.robustness);
+    acceptances(&mut out, &evaluation.acceptances);
     choices(&mut out, &evaluation.choices);
     out
 }
@@ -145,6 +147,42 @@ fn robustness(out: &mut String, rows: &[(String, Figures)]) {
             out,
             "  {name:<28}{:>8}{f1:>8}{events:>14}{alarms:>14}",
             number(f.auroc)
+        );
+    }
+    out.push('\n');
+}
+
+/// Flagged frames without and with the acceptance.
+pub fn flagged(acceptance: &Acceptance, of: impl Fn(&Later) -> Flagged) -> String {
+    let (without, with) = (of(&acceptance.without), of(&acceptance.with));
+    format!("{} -> {}", percent(without.share()), percent(with.share()))
+}
+
+/// Events found without and with the acceptance, of all.
+pub fn found_later(acceptance: &Acceptance, of: impl Fn(&Later) -> Flagged) -> String {
+    let (without, with) = (of(&acceptance.without), of(&acceptance.with));
+    format!("{} -> {} of {}", without.found, with.found, with.events)
+}
+
+fn acceptances(out: &mut String, rows: &[Acceptance]) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "{:<18}{:>20}{:>18}{:>20}{:>18}{:>20}",
+        "accepted kind", "its frames flagged", "its events", "other frames", "other events", "normal frames"
+    );
+    for a in rows {
+        let _ = writeln!(
+            out,
+            "  {:<16}{:>20}{:>18}{:>20}{:>18}{:>20}",
+            a.kind,
+            flagged(a, |later| later.same),
+            found_later(a, |later| later.same),
+            flagged(a, |later| later.others),
+            found_later(a, |later| later.others),
+            flagged(a, |later| later.normal)
         );
     }
     out.push('\n');

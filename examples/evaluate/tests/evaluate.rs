@@ -24,7 +24,7 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Renders a street of `config` at ten frames per second into `folder`: `street.mp4` and `labels.csv`.
+/// Renders a street of `config` at ten frames per second into `folder`: `street.mp4`, `labels.csv` and `events.csv`.
 fn render(folder: &Path, config: &Config) {
     const FPS: i32 = 10;
     gst::init().unwrap();
@@ -45,6 +45,7 @@ fn render(folder: &Path, config: &Config) {
     }
     recorder.finish().unwrap();
     std::fs::write(folder.join("labels.csv"), labels.frames_csv("street")).unwrap();
+    std::fs::write(folder.join("events.csv"), labels.events_csv("street")).unwrap();
 }
 
 /// Two seconds of an empty street, small, with labels.
@@ -105,6 +106,7 @@ fn finds_the_anomalies_of_a_street_and_reports_them() {
     command.arg("--clips").arg(folder.path().join("*.mp4"));
     command.arg("--labels").arg(folder.path().join("labels.csv"));
     command.args(["--skip", "200", "--seeds", "1"]);
+    command.arg("--accept").arg(folder.path().join("events.csv"));
     command.arg("--json").arg(&figures).arg("--report").arg(&report);
     let output = run(&mut command);
 
@@ -138,7 +140,20 @@ fn finds_the_anomalies_of_a_street_and_reports_them() {
     );
     assert!(figures["baselines"]["online autoencoder"].is_number());
 
+    let [acceptance] = &figures["acceptances"].as_array().unwrap()[..] else {
+        panic!("{figures}")
+    };
+    assert_eq!(acceptance["kind"], "cyclist");
+    let later = |pass: &str, name: &str| acceptance[pass]["same_kind"][name].as_u64().unwrap();
+    let (without, with) = (later("without", "flagged"), later("with", "flagged"));
+    assert_eq!(later("with", "events"), 2);
+    assert!(
+        3 * with < without,
+        "{with} frames flagged, {without} without acceptance"
+    );
+
     let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.contains("<h2>This was normal</h2>"));
     assert!(report.matches("<svg").count() >= 5 && report.contains("data:image/jpeg;base64,"));
     let elsewhere = ["src=\"http", "href=", "url("];
     assert!(
@@ -192,6 +207,53 @@ fn applies_disturbances_to_the_frames() {
 }
 
 #[test]
+fn what_a_mask_ignores_counts_for_no_method() {
+    let folder = short_clip();
+    // Labels of both classes, so that there are figures to compare.
+    let rows: String = (0..20)
+        .map(|i| format!("street,{i},{}\n", u8::from(i >= 10)))
+        .collect();
+    let labels = folder.path().join("made-up.csv");
+    std::fs::write(&labels, format!("clip,frame,label\n{rows}")).unwrap();
+    let mask = folder.path().join("mask.pgm");
+    // The lower left quarter.
+    std::fs::write(&mask, "P2 2 2 1 1 1 0 1").unwrap();
+
+    let report = folder.path().join("report.html");
+    let figures = |options: &[&str]| {
+        let file = folder.path().join("figures.json");
+        let mut command = program();
+        command.arg("--clips").arg(folder.path().join("*.mp4"));
+        command.args(["--no-bytes", "--ablate", "--labels"]).arg(&labels);
+        command.arg("--json").arg(&file).arg("--report").arg(&report);
+        run(command.args(options));
+        let all = json(&file);
+        let methods = ["auroc", "average_precision", "baselines", "ablations"].map(|name| all[name].clone());
+        (methods, all)
+    };
+    let masked = ["--mask", mask.to_str().unwrap()];
+    let polygon = ["--ignore-regions", "0,0.5 0.5,0.5 0.5,1 0,1"];
+    let covered = ["--perturb", "occlude:0.2@1"];
+    let (plain, all) = figures(&[]);
+    assert_eq!(all["ignored_share"], 0.0);
+    assert_ne!(
+        plain,
+        figures(&covered).0,
+        "the cover is seen where nothing is ignored"
+    );
+    let (clean, all) = figures(&masked);
+    assert!((all["ignored_share"].as_f64().unwrap() - 0.25).abs() < 0.01);
+    assert_eq!(all["settings"]["mask"], masked[1]);
+    assert_eq!(clean, figures(&[masked, covered].concat()).0);
+    let page = std::fs::read_to_string(&report).unwrap();
+    assert!(page.contains("25.0 % of the frame were ignored"));
+    assert!(page.contains("its raw scores equal those of the element"));
+    let (by_polygon, all) = figures(&[polygon, covered].concat());
+    assert_eq!(clean, by_polygon);
+    assert_eq!(all["settings"]["ignore_regions"], polygon[1]);
+}
+
+#[test]
 fn errors_in_labels_name_clip_and_frame() {
     let folder = short_clip();
     let labels = folder.path().join("labels.csv");
@@ -225,7 +287,7 @@ fn errors_in_labels_name_clip_and_frame() {
 #[test]
 fn errors_in_options_name_value_and_range() {
     let folder = short_clip();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 9] = [
         (
             &["--perturb", "blur:3"],
             "must be one of noise, brightness, jitter, occlude, fps and jpeg, got 'blur'",
@@ -234,6 +296,15 @@ fn errors_in_options_name_value_and_range() {
         (&["--set", "speed=3"], "vaeanomaly has no such property"),
         (&["--set", "latent-dim=0"], "latent-dim must be 1..=512, got 0"),
         (&["--set", "threshold=much"], "does not accept the value 'much'"),
+        (
+            &["--set", "mask-location=x"],
+            "--set mask-location: use --mask instead",
+        ),
+        (&["--mask", "/no/such/mask"], "cannot read /no/such/mask"),
+        (
+            &["--ignore-regions", "0,0 1,1"],
+            "ignore-regions must be polygons",
+        ),
         (
             &["--warm", "/nowhere/*.mp4"],
             "--warm '/nowhere/*.mp4' matches no file",

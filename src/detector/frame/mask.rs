@@ -101,6 +101,12 @@ impl IgnoredRegions {
         Ok(Self::from_bitmap(bitmap))
     }
 
+    /// Whether each pixel of an image of `size` = (width, height) that shows the whole frame shows something ignored; row by
+    /// row.
+    pub fn pixels(&self, size: (usize, usize)) -> Vec<bool> {
+        self.covered(size, (0.0, 0.0))
+    }
+
     fn from_bitmap(bitmap: Bitmap) -> Self {
         let masks = match bitmap.ignored.contains(&true) {
             true => vec![Arc::new(bitmap)],

@@ -7,7 +7,7 @@ use anyhow::Result;
 use gstvaeanomaly::metrics::runs;
 
 use super::html_escape;
-use super::thumbnail::{data_uri, draw_box, heat, thumbnail};
+use super::thumbnail::{darken, data_uri, draw_box, heat, thumbnail};
 use crate::core_pass;
 use crate::evaluation::{Run, Task};
 use crate::progress::Progress;
@@ -108,14 +108,15 @@ pub fn render_cards(task: &Task, run: &Run, chosen: &[(Kind, usize)]) -> Result<
     let (mut position, mut deviation) = (0, 0.0f64);
     core_pass::run(
         task.frames(&task.args.perturb),
-        &config,
-        &tuning,
+        (&config, &tuning),
+        task.mask.regions(),
         |frame, prediction, detector| {
             progress.step(&task.clips[frame.clip].name);
             let verdict = &run.pass.verdicts[position];
             deviation = deviation.max((verdict.raw_score - prediction.raw_score).abs());
             if let Some(&kind) = chosen_kinds.get(&position) {
-                let plain = thumbnail(frame)?;
+                let mut plain = thumbnail(frame)?;
+                darken(&mut plain, task.mask.regions());
                 let mut boxed = plain.clone();
                 let scale = f64::from(plain.width()) / f64::from(frame.info.width());
                 draw_box(&mut boxed, verdict.region, scale);

@@ -27,12 +27,13 @@ pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>vaeanomaly: evaluation</title><style>{STYLE}</style></head><body><main>"
     );
-    head(&mut page, evaluation, run);
+    head(&mut page, task, evaluation, run);
     time(&mut page, task, run);
     curves(&mut page, evaluation, run);
     images(&mut page, run, &cards, deviation);
     page.push_str(&tables::competitors(evaluation, run));
     page.push_str(&tables::robustness(&evaluation.robustness));
+    page.push_str(&tables::acceptances(&evaluation.acceptances));
     page.push_str(&tables::events(task, run));
     page.push_str(&tables::choices(&evaluation.choices));
     page.push_str(&tables::settings(task, evaluation)?);
@@ -40,7 +41,7 @@ pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
     Ok(page)
 }
 
-fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
+fn head(page: &mut String, task: &Task, evaluation: &Evaluation, run: &Run) {
     let f = &run.figures;
     let seconds = f.frames as f64 / run.counted.frame_rate;
     let _ = write!(page, "<h1>Evaluation of <code>vaeanomaly</code></h1>");
@@ -52,6 +53,15 @@ fn head(page: &mut String, evaluation: &Evaluation, run: &Run) {
         f.frames,
         seconds
     );
+    if !task.mask.is_empty() {
+        let _ = write!(
+            page,
+            "<p class=how>{} of the frame were ignored, by the element, the ablations and all baselines. The labels are those \
+             of the whole frame: an anomaly that only the ignored part shows counts as missed. Ignored parts are dark in the \
+             images.</p>",
+            percent(Some(task.mask.share()))
+        );
+    }
     let ratio = |get: fn(&Confusion) -> Option<f64>| f.decisions.as_ref().and_then(get);
     let events = f.events.as_ref();
     let mut tiles = vec![

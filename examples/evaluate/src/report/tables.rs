@@ -7,10 +7,11 @@ use gst::prelude::*;
 use gstvaeanomaly::metrics::Confusion;
 
 use super::html_escape;
+use crate::acceptance::Acceptance;
 use crate::evaluation::{Competitor, Evaluation, Run, Task};
 use crate::figures::Figures;
 use crate::stream;
-use crate::table::{found, number, percent};
+use crate::table::{flagged, found, found_later, number, percent};
 use crate::thresholds::Choice;
 
 /// Rows of cells; cells are HTML already. `ours` is the row of the element itself.
@@ -95,6 +96,43 @@ pub fn robustness(rows: &[(String, Figures)]) -> String {
          time after @ on; jitter: camera shake in pixels; occlude: share of the image covered; fps: share of the frames \
          kept; jpeg: quality.</p>{}</section>",
         table(&HEADER, &rows, Some(0))
+    )
+}
+
+/// What was accepted as normal, and what was flagged after that.
+pub fn acceptances(rows: &[Acceptance]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header = [
+        "accepted kind",
+        "accepted",
+        "its later frames flagged",
+        "its later events found",
+        "frames of other events flagged",
+        "other events found",
+        "normal frames flagged",
+    ];
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|a| {
+            vec![
+                html_escape(&a.kind),
+                format!("{}, frame {}", html_escape(&a.accepted.0), a.accepted.1),
+                flagged(a, |later| later.same),
+                found_later(a, |later| later.same),
+                flagged(a, |later| later.others),
+                found_later(a, |later| later.others),
+                flagged(a, |later| later.normal),
+            ]
+        })
+        .collect();
+    format!(
+        "<section><h2>This was normal</h2><p class=how>For each kind one more pass, in which the first event of it that \
+         was found is accepted with <code>accept-event</code>, two seconds after its end or at the end of its clip. The \
+         figures are of all that comes later, without and with the acceptance: the accepted kind should be flagged less, other \
+         events as before.</p>{}</section>",
+        table(&header, &rows, None)
     )
 }
 

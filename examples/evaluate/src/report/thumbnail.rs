@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use gst_video::VideoFrameExt;
-use gstvaeanomaly::detector::AnomalyMap;
+use gstvaeanomaly::detector::{AnomalyMap, IgnoredRegions};
 use image::{ImageEncoder, Rgb, RgbImage, imageops};
 
 use crate::clips::Frame;
@@ -62,6 +62,14 @@ fn to_rgb(frame: &Frame) -> Result<RgbImage> {
         let green = (luma - kr * red - kb * blue) / (1.0 - kr - kb);
         Rgb([red, green, blue].map(|v| v.round().clamp(0.0, 255.0) as u8))
     }))
+}
+
+/// Darkens what is ignored.
+pub fn darken(image: &mut RgbImage, ignored: &IgnoredRegions) {
+    let ignored = ignored.pixels((image.width() as usize, image.height() as usize));
+    for (pixel, _) in image.pixels_mut().zip(ignored).filter(|(_, ignored)| *ignored) {
+        pixel.0 = pixel.0.map(|value| value / 3);
+    }
 }
 
 /// Draws the outline of a rectangle; `scale`: pixels of `image` per pixel of the rectangle.
@@ -155,6 +163,16 @@ pub fn data_uri(image: &RgbImage) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ignored_is_dark() {
+        let mut image = RgbImage::from_pixel(2, 1, Rgb([90, 60, 30]));
+        darken(
+            &mut image,
+            &IgnoredRegions::from_polygons("0,0 0.5,0 0.5,1 0,1").unwrap(),
+        );
+        assert_eq!(image.into_raw(), [30, 20, 10, 90, 60, 30]);
+    }
 
     #[test]
     fn maps_are_interpolated_between_cells() {
