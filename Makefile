@@ -28,7 +28,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # A separate folder, because cargo would overwrite the plugin without CUDA.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory soak test test-loading \
+.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory soak fuzz test test-loading \
 	test-cuda sanitize-cuda check check-cuda clean
 
 help:
@@ -48,6 +48,7 @@ help:
 	@echo "make cuda                 build the plugin with CUDA, target/cuda/release/libgstvaeanomaly.so;"
 	@echo "                          needs no GPU and no CUDA installation, and also loads on machines without them"
 	@echo "make soak                 a process that saves its model is killed 1,000 times; a whole model must be left"
+	@echo "make fuzz [MINUTES=10]    fuzz every parser, state machine and kernel for that many minutes each"
 	@echo "make test                 check format and lints, run all tests"
 	@echo "make test-cuda            run all tests with the feature cuda; tests that need a GPU are skipped without one"
 	@echo "make sanitize-cuda        test the kernels of the CUDA engine, compiled as C++, with the sanitizers of GCC"
@@ -114,6 +115,12 @@ bench-cuda: deps
 
 soak: deps
 	KILLS=1000 $(CARGO) test --release --test model killed
+
+MINUTES ?= 10
+
+fuzz: PACKAGES += $(TEST_PACKAGES)
+fuzz: deps
+	@CARGO='$(CARGO)' sh tests/fuzz/run.sh $(MINUTES)
 
 bench-memory: deps
 	$(CARGO) bench --bench memory -- --frames 100000

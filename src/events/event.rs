@@ -222,6 +222,8 @@ impl EventTracker {
             return None;
         }
         run.last_report = Some(observation.span.start);
+        // The numbers may have been continued from larger ones while the run was pending.
+        run.info.id = next_id;
         self.next_id = next_id.saturating_add(1);
         Some(EventChange::Begin(run.info))
     }

@@ -128,7 +128,7 @@ impl FrameClock {
         let (Some(last), Some(step)) = (self.last, self.step) else {
             return false;
         };
-        let ahead = LEAP_STEPS * step.max(duration.unwrap_or_default());
+        let ahead = step.max(duration.unwrap_or_default()).saturating_mul(LEAP_STEPS);
         at > expected.saturating_add(ahead.max(JUMP)) || at.saturating_add(JUMP) < last.start
     }
 

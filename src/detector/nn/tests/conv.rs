@@ -53,7 +53,7 @@ fn spec(inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: us
 }
 
 /// Output and all gradients of one convolution.
-fn check(spec: ConvSpec, batch: usize, height: usize, width: usize) {
+pub(super) fn check(spec: ConvSpec, batch: usize, height: usize, width: usize) {
     let what = format!("{spec:?} on {batch}x{height}x{width}");
     let params = Parameters::new(rng(7));
     let mut rng = rng(8);

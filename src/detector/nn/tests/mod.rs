@@ -4,6 +4,7 @@ mod adam;
 mod conv;
 mod loss;
 mod parameters;
+mod sizes;
 mod tape;
 mod upsample_conv;
 

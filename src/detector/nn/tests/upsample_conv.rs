@@ -50,14 +50,14 @@ fn the_reference_repeats_pixels_and_has_gradients() {
     assert_gradients(&x, &values(store.get(&x).unwrap()), value, "input");
 }
 
-struct Case {
-    small: [usize; 3],
-    size: [usize; 2],
-    extra: usize,
-    outputs: usize,
-    kernel: usize,
-    padding: usize,
-    activation: Activation,
+pub(super) struct Case {
+    pub(super) small: [usize; 3],
+    pub(super) size: [usize; 2],
+    pub(super) extra: usize,
+    pub(super) outputs: usize,
+    pub(super) kernel: usize,
+    pub(super) padding: usize,
+    pub(super) activation: Activation,
 }
 
 impl Case {
@@ -82,7 +82,7 @@ impl Case {
         super::conv(spec, params)
     }
 
-    fn check(&self, batch: usize) {
+    pub(super) fn check(&self, batch: usize) {
         let &Self {
             small: [h, w, c],
             size,

@@ -1,0 +1,69 @@
+#!/bin/sh
+# `make fuzz`: runs every fuzz target for some minutes, and prints how often each ran.
+#
+# usage: run.sh MINUTES [TARGET...]
+# What libFuzzer finds interesting is kept in target/fuzz/TARGET; an input that panics is left beside it, as
+# target/fuzz/TARGET-crash-*. Stable Rust is enough.
+set -eu
+
+minutes=$1
+shift
+[ "$minutes" -ge 1 ] || {
+    echo "MINUTES must be a whole number from 1, got '$minutes'" >&2
+    exit 2
+}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir -p "${CARGO_TARGET_DIR:-$root/target}/fuzz"
+out=$(cd "${CARGO_TARGET_DIR:-$root/target}" && pwd)
+
+# The kernels are private to the crate: its property tests on any sizes, over and over.
+kernels() {
+    log=$out/fuzz/kernels.log
+    status=passed
+    cases=0
+    end=$(($(date +%s) + 60 * minutes))
+    : >"$log"
+    while [ "$(date +%s)" -lt "$end" ] && [ $status = passed ]; do
+        PROPTEST_CASES=2000 ${CARGO:-cargo} test --manifest-path "$root/Cargo.toml" --workspace --lib nn::tests::sizes \
+            >>"$log" 2>&1 || status=FAILED
+        cases=$((cases + 4000))
+    done
+    report kernels "$cases" $status
+}
+
+report() {
+    printf '%-14s %10s executions in %s min: %s\n' "$1" "${2:-no}" "$minutes" "$3"
+    [ "$3" = passed ] || {
+        failed="$failed $1"
+        grep -E 'panicked at|^SUMMARY|Test unit written|minimal failing input' -A2 "$log" || tail -5 "$log"
+    }
+}
+
+# The program with counters; the arguments are libFuzzer's.
+program() {
+    RUSTC_WORKSPACE_WRAPPER=$root/tests/fuzz/rustc.sh ${CARGO:-cargo} test --manifest-path "$root/Cargo.toml" \
+        --workspace --test fuzz --features fuzz/libfuzzer "$@"
+}
+
+program --no-run
+
+[ $# -gt 0 ] || set -- $(ls "$root/tests/fuzz/corpus") kernels
+failed=
+for target; do
+    if [ "$target" = kernels ]; then
+        kernels
+        continue
+    fi
+    mkdir -p "$out/fuzz/$target"
+    log=$out/fuzz/$target.log
+    status=passed
+    TARGET=$target program -- "$out/fuzz/$target" "$root/tests/fuzz/corpus/$target" \
+        -max_total_time=$((60 * minutes)) -timeout=20 -rss_limit_mb=3000 -max_len=4096 -print_final_stats=1 \
+        -artifact_prefix="$out/fuzz/$target-" >"$log" 2>&1 || status=FAILED
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    report "$target" "$runs" $status
+done
+[ -z "$failed" ] || {
+    echo "Failed:$failed; logs are in $out/fuzz" >&2
+    exit 1
+}

@@ -1,0 +1,74 @@
+//! Fuzz targets: whatever bytes they get, nothing panics, and what they check holds.
+//!
+//! `make fuzz` runs each with libFuzzer; `tests/corpus.rs` replays the files in `corpus/` with every `cargo test`.
+
+mod detector;
+mod element;
+mod events;
+mod image;
+mod model;
+mod structure;
+mod text;
+mod values;
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Runs it once.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "net-arch",
+        run: text::net_arch,
+    },
+    Target {
+        name: "properties",
+        run: element::properties,
+    },
+    Target {
+        name: "regions",
+        run: image::regions,
+    },
+    Target {
+        name: "mask",
+        run: image::mask,
+    },
+    Target {
+        name: "image-view",
+        run: image::view,
+    },
+    Target {
+        name: "detector",
+        run: detector::detector,
+    },
+    Target {
+        name: "model",
+        run: model::model,
+    },
+    Target {
+        name: "metadata",
+        run: structure::metadata,
+    },
+    Target {
+        name: "events",
+        run: events::events,
+    },
+    Target {
+        name: "gate",
+        run: events::gate,
+    },
+    Target {
+        name: "gate-element",
+        run: element::gate,
+    },
+];
+
+/// The names of all targets.
+pub fn names() -> Vec<&'static str> {
+    TARGETS.iter().map(|target| target.name).collect()
+}
