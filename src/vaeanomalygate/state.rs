@@ -468,9 +468,9 @@ impl StreamState {
         if settings.policy().keep_all {
             return gst::ClockTime::ZERO;
         }
-        let held = to_clock_time(self.gate.longest_hold());
-        let steps = held.nseconds().div_ceil(LATENCY_STEP.nseconds());
         let bound = settings.pre_roll + LONGEST_GROUP;
+        let held = to_clock_time(self.gate.longest_hold()).min(bound);
+        let steps = held.nseconds().div_ceil(LATENCY_STEP.nseconds());
         (LATENCY_STEP * steps).clamp(settings.pre_roll, bound)
     }
 

@@ -150,6 +150,8 @@ fn edited(content: &[u8], u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         }
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    // The library that writes the file takes every name once.
+    tensors.dedup_by(|a, b| a.name == b.name);
     let mut crc = flate2::Crc::new();
     for key in ["shape", "learnt", "packed"] {
         crc.update(metadata.get(key).map_or(&[], |text| text.as_bytes()));
