@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "CSV")]
     pub accept: Option<PathBuf>,
     /// Disturb the video: noise:SIGMA, brightness:FACTOR@T, jitter:PIXELS, occlude:SHARE@T, fps:SHARE, jpeg:QUALITY;
-    /// T = begin in seconds after the first evaluated frame, without @T the whole stream; repeatable
+    /// T = begin, or BEGIN-END, in seconds after the first evaluated frame, without @T the whole stream; repeatable
     #[arg(long, value_name = "KIND:VALUE")]
     pub perturb: Vec<Perturbation>,
     /// Also evaluate under each of a standard set of disturbances

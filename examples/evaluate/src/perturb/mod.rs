@@ -20,27 +20,44 @@ pub enum Perturbation {
     /// Gaussian sensor noise on luma, standard deviation in 8-bit grey levels.
     Noise(f64),
     /// Light intensity multiplied by a factor.
-    Brightness(f64, From),
+    Brightness(f64, Period),
     /// Camera shake: every frame is displaced at random by up to this many pixels in x and y.
     Jitter(u32),
     /// A dark rectangle over this share of the image area, lower left.
-    Occlude(f64, From),
+    Occlude(f64, Period),
     /// Share of the frames that is kept, evenly spread; the frame rate is reduced accordingly.
     Fps(f64),
     /// JPEG round trip at this quality.
     Jpeg(u32),
 }
 
-/// Begin of a disturbance in seconds after the first evaluated frame; `None` = from the start.
-pub type From = Option<f64>;
+/// When a disturbance lasts; `None` = always.
+pub type Period = Option<Span>;
+
+/// Seconds after the first evaluated frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    begin: f64,
+    /// Infinite where it lasts to the end of the stream.
+    end: f64,
+}
+
+impl Span {
+    fn from(begin: f64) -> Self {
+        Self {
+            begin,
+            end: f64::INFINITY,
+        }
+    }
+}
 
 /// The disturbances of `--robustness`; those with a begin start `half` seconds into the evaluated clips.
 pub fn standard_set(half: f64) -> Vec<Perturbation> {
     vec![
         Perturbation::Noise(10.0),
-        Perturbation::Brightness(0.6, Some(half)),
+        Perturbation::Brightness(0.6, Some(Span::from(half))),
         Perturbation::Jitter(1),
-        Perturbation::Occlude(0.1, Some(half)),
+        Perturbation::Occlude(0.1, Some(Span::from(half))),
         Perturbation::Fps(0.5),
         Perturbation::Jpeg(40),
     ]
@@ -53,15 +70,15 @@ impl FromStr for Perturbation {
         let (kind, rest) = text
             .split_once(':')
             .with_context(|| format!("--perturb must be KIND:VALUE, got '{text}'"))?;
-        let (value, from) = match rest.split_once('@') {
-            Some((value, from)) => (value, Some(number(text, from, 0.0, f64::MAX)?)),
+        let (value, period) = match rest.split_once('@') {
+            Some((value, period)) => (value, Some(span(text, period)?)),
             None => (rest, None),
         };
         let result = match kind {
             "noise" => Self::Noise(number(text, value, 0.0, 128.0)?),
-            "brightness" => Self::Brightness(number(text, value, 0.0, 4.0)?, from),
+            "brightness" => Self::Brightness(number(text, value, 0.0, 4.0)?, period),
             "jitter" => Self::Jitter(number(text, value, 0.0, 64.0)? as u32),
-            "occlude" => Self::Occlude(number(text, value, 0.0, 1.0)?, from),
+            "occlude" => Self::Occlude(number(text, value, 0.0, 1.0)?, period),
             "fps" => Self::Fps(number(text, value, 0.01, 1.0)?),
             "jpeg" => Self::Jpeg(number(text, value, 1.0, 100.0)? as u32),
             _ => bail!(
@@ -70,11 +87,22 @@ impl FromStr for Perturbation {
         };
         let has_begin = matches!(result, Self::Brightness(..) | Self::Occlude(..));
         ensure!(
-            from.is_none() || has_begin,
+            period.is_none() || has_begin,
             "--perturb {kind} has no begin, got '{text}'"
         );
         Ok(result)
     }
+}
+
+/// `BEGIN` or `BEGIN-END`.
+fn span(text: &str, period: &str) -> Result<Span> {
+    let Some((begin, end)) = period.split_once('-').filter(|(begin, _)| !begin.is_empty()) else {
+        return Ok(Span::from(number(text, period, 0.0, f64::MAX)?));
+    };
+    let begin = number(text, begin, 0.0, f64::MAX)?;
+    let end: Option<f64> = end.parse().ok().filter(|end| *end > begin);
+    let end = end.with_context(|| format!("--perturb {text}: the end must be after the begin"))?;
+    Ok(Span { begin, end })
 }
 
 fn number(text: &str, value: &str, low: f64, high: f64) -> Result<f64> {
@@ -87,21 +115,28 @@ fn number(text: &str, value: &str, low: f64, high: f64) -> Result<f64> {
 
 impl fmt::Display for Perturbation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = match self {
+        let period = match self {
             Self::Noise(sigma) => return write!(f, "noise:{sigma}"),
             Self::Jitter(pixels) => return write!(f, "jitter:{pixels}"),
             Self::Fps(share) => return write!(f, "fps:{share}"),
             Self::Jpeg(quality) => return write!(f, "jpeg:{quality}"),
-            Self::Brightness(factor, from) => {
+            Self::Brightness(factor, period) => {
                 write!(f, "brightness:{factor}")?;
-                from
+                period
             }
-            Self::Occlude(share, from) => {
+            Self::Occlude(share, period) => {
                 write!(f, "occlude:{share}")?;
-                from
+                period
             }
         };
-        from.map_or(Ok(()), |seconds| write!(f, "@{seconds:.1}"))
+        let Some(Span { begin, end }) = period else {
+            return Ok(());
+        };
+        write!(f, "@{begin:.1}")?;
+        match end.is_finite() {
+            true => write!(f, "-{end:.1}"),
+            false => Ok(()),
+        }
     }
 }
 
@@ -189,8 +224,8 @@ impl Perturber {
 
 fn is_active(step: Perturbation, since: Option<gst::ClockTime>) -> bool {
     match step {
-        Perturbation::Brightness(_, Some(from)) | Perturbation::Occlude(_, Some(from)) => {
-            since.is_some_and(|time| time.nseconds() as f64 >= from * 1e9)
+        Perturbation::Brightness(_, Some(span)) | Perturbation::Occlude(_, Some(span)) => {
+            since.is_some_and(|time| (span.begin..span.end).contains(&(time.nseconds() as f64 * 1e-9)))
         }
         _ => true,
     }
@@ -226,6 +261,7 @@ mod tests {
             "noise:10",
             "brightness:0.6@12.5",
             "brightness:1.2",
+            "brightness:0.5@2.0-3.5",
             "jitter:1",
             "occlude:0.1@3.0",
             "fps:0.5",
@@ -247,6 +283,7 @@ mod tests {
             error("occlude:0.1@-1"),
             "--perturb occlude:0.1@-1: begin must be at least 0 seconds, got '-1'"
         );
+        assert!(error("occlude:0.1@3-2").ends_with("the end must be after the begin"));
         assert!(
             error("blur:1").contains("one of noise, brightness, jitter, occlude, fps and jpeg, got 'blur'")
         );
@@ -255,10 +292,13 @@ mod tests {
 
     #[test]
     fn disturbances_with_a_begin_start_then() {
-        let late = Perturbation::Occlude(0.1, Some(2.0));
+        let late = Perturbation::Occlude(0.1, Some(Span::from(2.0)));
         assert!(!is_active(late, None));
         assert!(!is_active(late, Some(gst::ClockTime::from_mseconds(1999))));
         assert!(is_active(late, Some(gst::ClockTime::from_seconds(2))));
         assert!(is_active(Perturbation::Occlude(0.1, None), None));
+        let short: Perturbation = "brightness:0.5@2-3".parse().unwrap();
+        let at = |ms| is_active(short, Some(gst::ClockTime::from_mseconds(ms)));
+        assert_eq!([1900, 2000, 2900, 3000].map(at), [false, true, true, false]);
     }
 }
