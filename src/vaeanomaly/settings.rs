@@ -1,5 +1,6 @@
 //! The properties: their specifications, their values, and what the core makes of them.
 
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::{Cues, PostMessages, State, ThresholdMode};
-use crate::detector::{ComputeDevice, Config, DeviceChoice, Error, IgnoredRegions, NetArch, Result, Tuning};
+use crate::detector::{ComputeDevice, Config, DeviceChoice, IgnoredRegions, NetArch, Result, Tuning};
 use crate::events::{EventPolicy, RetentionPolicy};
 use crate::gstutil::{
     Mutable, boolean, clock_time, double, get, mutable_text, string, text, time, to_clock_time, uint,
@@ -108,13 +109,7 @@ impl Settings {
     pub(super) fn read_ignored(&self) -> Result<IgnoredRegions> {
         let mask = match self.mask_location.as_str() {
             "" => IgnoredRegions::none(),
-            path => {
-                let content = std::fs::read(path).map_err(|error| Error::File {
-                    path: path.into(),
-                    error,
-                })?;
-                IgnoredRegions::from_image(&content)?
-            }
+            path => IgnoredRegions::from_file(Path::new(path))?,
         };
         let regions = IgnoredRegions::from_polygons(&self.ignore_regions)?;
         Ok(mask.and(regions))

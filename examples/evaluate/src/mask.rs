@@ -32,9 +32,8 @@ impl Mask {
             });
         };
         if let Some(path) = &args.mask {
-            let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             mask.regions =
-                IgnoredRegions::from_image(&content).with_context(|| format!("--mask {}", path.display()))?;
+                IgnoredRegions::from_file(path).with_context(|| format!("--mask {}", path.display()))?;
             setting("mask-location", path.display().to_string());
         }
         if let Some(text) = &args.ignore_regions {
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_option() {
         let error = |options: &[&str]| format!("{:#}", mask(options).unwrap_err());
-        assert!(error(&["--mask", "/no/such/mask.png"]).contains("cannot read /no/such/mask.png"));
+        assert!(error(&["--mask", "/no/such/mask.png"]).contains("--mask /no/such/mask.png"));
         assert!(
             error(&["--ignore-regions", "0,0 1"])
                 .starts_with("--ignore-regions '0,0 1': ignore-regions must be")

@@ -300,7 +300,7 @@ fn errors_in_options_name_value_and_range() {
             &["--set", "mask-location=x"],
             "--set mask-location: use --mask instead",
         ),
-        (&["--mask", "/no/such/mask"], "cannot read /no/such/mask"),
+        (&["--mask", "/no/such/mask"], "--mask /no/such/mask"),
         (
             &["--ignore-regions", "0,0 1,1"],
             "ignore-regions must be polygons",

@@ -2,10 +2,11 @@
 //! images.
 
 use std::io::Cursor;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{GREY_CELL, ReducedSizes};
-use crate::detector::{Error, Result};
+use crate::detector::{Error, Result, store};
 
 /// Width and height of the bitmap that polygons are drawn into.
 const CANVAS: usize = 1024;
@@ -66,6 +67,18 @@ impl IgnoredRegions {
             height,
             ignored: values.iter().map(|&value| value < 128).collect(),
         }))
+    }
+
+    /// The mask image in a file, as [`IgnoredRegions::from_image`].
+    ///
+    /// # Errors
+    /// The file cannot be read, is no regular one, or holds no such image.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let content = store::content(path).map_err(|error| Error::File {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::from_image(&content)
     }
 
     /// Polygons in fractions of width and height, as `x,y x,y x,y; x,y x,y x,y`: the corners of a polygon are separated by

@@ -119,9 +119,9 @@ pub fn open(location: &Path) -> Result<(Model, u64)> {
     Ok((read(&content)?, content.len() as u64))
 }
 
-fn content(location: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(location)?;
-    let metadata = file.metadata()?;
+/// Reads a file of a bounded size. Devices and pipes, which may never end, are not opened.
+pub(crate) fn content(location: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(location)?;
     if !metadata.is_file() || metadata.len() > LARGEST_READ {
         let size = format!("a file of {} bytes", metadata.len());
         let error = rejected(
@@ -132,7 +132,9 @@ fn content(location: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
     }
     let mut content = Vec::with_capacity(metadata.len() as usize);
-    file.take(LARGEST_READ).read_to_end(&mut content)?;
+    File::open(location)?
+        .take(LARGEST_READ)
+        .read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -199,6 +201,15 @@ mod tests {
         fs::remove_dir(backup(&location)).unwrap();
         save(&location, b"second").unwrap();
         assert_eq!(fs::read(&location).unwrap(), b"second");
+    }
+
+    #[test]
+    fn what_may_never_end_is_not_read() {
+        let message = open(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(
+            message.contains("expected a regular file of at most"),
+            "{message}"
+        );
     }
 
     #[test]

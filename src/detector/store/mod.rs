@@ -34,6 +34,7 @@ use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use arrays::{Array, Visitor, check_len};
+pub(crate) use file::content;
 pub use file::{Loaded, Refusal, backup, load, open, save, set_aside};
 
 use self::arrays::{Packed, Reader, Writer};
