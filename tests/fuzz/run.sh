@@ -16,19 +16,22 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "${CARGO_TARGET_DIR:-$root/target}/fuzz"
 out=$(cd "${CARGO_TARGET_DIR:-$root/target}" && pwd)
 
-# The kernels are private to the crate: its property tests on any sizes, over and over.
-kernels() {
-    log=$out/fuzz/kernels.log
+# What is private to a crate has property tests there, which run over and over.
+properties() {
+    name=$1
+    count=$2
+    shift 2
+    log=$out/fuzz/$name.log
     status=passed
     cases=0
     end=$(($(date +%s) + 60 * minutes))
     : >"$log"
     while [ "$(date +%s)" -lt "$end" ] && [ $status = passed ]; do
-        PROPTEST_CASES=2000 ${CARGO:-cargo} test --manifest-path "$root/Cargo.toml" --workspace --lib nn::tests::sizes \
-            >>"$log" 2>&1 || status=FAILED
-        cases=$((cases + 4000))
+        PROPTEST_CASES=2000 ${CARGO:-cargo} test --manifest-path "$root/Cargo.toml" --workspace "$@" >>"$log" 2>&1 ||
+            status=FAILED
+        cases=$((cases + 2000 * count))
     done
-    report kernels "$cases" $status
+    report "$name" "$cases" $status
 }
 
 report() {
@@ -47,13 +50,19 @@ program() {
 
 program --no-run
 
-[ $# -gt 0 ] || set -- $(ls "$root/tests/fuzz/corpus") kernels
+[ $# -gt 0 ] || set -- $(ls "$root/tests/fuzz/corpus") kernels programs
 failed=
 for target; do
-    if [ "$target" = kernels ]; then
-        kernels
+    case $target in
+    kernels)
+        properties kernels 2 --lib nn::tests::sizes
         continue
-    fi
+        ;;
+    programs)
+        properties programs 4 --bin evaluate any_text
+        continue
+        ;;
+    esac
     mkdir -p "$out/fuzz/$target"
     log=$out/fuzz/$target.log
     status=passed

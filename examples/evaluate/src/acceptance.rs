@@ -291,6 +291,18 @@ fn later(verdicts: &[Verdict], run: &Run, events: &[Placed<'_>], accepted: &Plac
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in r"((clip,|kind,|first_frame,|last_frame,?|x,){0,6}\n)?(([ab],c,[0-9]{1,2},[0-9]{1,3}\n)|([abé]?,?[0-9-]{0,30}[,\r\n ]?\n?)){0,30}"
+        ) {
+            if let Ok(kinds) = Kinds::parse(&text) {
+                prop_assert!(kinds.0.iter().all(|event| !event.frames.is_empty()));
+            }
+        }
+    }
 
     #[test]
     fn columns_may_be_in_any_order_and_mistakes_name_the_line() {

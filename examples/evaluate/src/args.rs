@@ -161,6 +161,16 @@ fn stem(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_setting_or_refused(text in "(device|seed|drop-normal|cues|é|)=?.{0,20}") {
+            if let Ok(setting) = text.parse::<Setting>() {
+                prop_assert_eq!(format!("{}={}", setting.name, setting.value), text);
+            }
+        }
+    }
 
     #[test]
     fn settings_are_split_at_the_first_equals_sign() {

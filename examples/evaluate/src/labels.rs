@@ -127,6 +127,7 @@ fn row(line: &str) -> Result<(&str, usize, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parse(rows: &str) -> Result<Labels> {
         Labels::parse(Path::new("labels.csv"), &format!("clip,frame,label\n{rows}"))
@@ -134,6 +135,19 @@ mod tests {
 
     fn error(rows: &str) -> String {
         format!("{:#}", parse(rows).unwrap_err())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in r"(clip,frame,label\n)?(([ab],[0-9]{1,2},[01]\n)|([ab]?,?[0-9-]{0,30}[,é\r\n ]?[012]?\n?)){0,30}"
+        ) {
+            if let Ok(labels) = Labels::parse(Path::new("labels.csv"), &text) {
+                for (clip, frames) in [("a", 0), ("a", usize::MAX), ("b", 1), ("", 0)] {
+                    let _ = (labels.get(clip, frames), labels.check_end(clip, frames));
+                }
+            }
+        }
     }
 
     #[test]

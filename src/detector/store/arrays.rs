@@ -11,7 +11,7 @@ use flate2::write::DeflateEncoder;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST_FILE, LARGEST_UNPACKED, rejected};
+use super::{LARGEST_FILE, LARGEST_NUMBER, LARGEST_UNPACKED, rejected};
 use crate::detector::Result;
 
 /// Deflate expands a byte to no more than this many.
@@ -29,6 +29,15 @@ pub(crate) enum Array<'a> {
 
 /// Visits arrays with their names.
 pub(crate) type Visitor<'a> = dyn FnMut(&str, Array<'_>) -> Result<()> + 'a;
+
+/// Whether a number is finite and not too large.
+fn is_sane(value: impl Into<f64>) -> bool {
+    value.into().abs() <= LARGEST_NUMBER
+}
+
+fn expected_numbers() -> String {
+    format!("finite numbers up to {LARGEST_NUMBER:e}")
+}
 
 /// Checks the length of an array that was read.
 ///
@@ -89,10 +98,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn visit(&mut self, name: &str, array: Array<'_>) -> Result<()> {
-        let not_finite = || rejected(name, "finite numbers", "others");
+        let not_finite = || rejected(name, expected_numbers(), "others");
         match array {
             Array::F32(values) => {
-                if values.iter().any(|v| !v.is_finite()) {
+                if values.iter().any(|v| !is_sane(*v)) {
                     return Err(not_finite());
                 }
                 let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -100,7 +109,7 @@ impl Writer {
                 values.clear();
             }
             Array::F64(values) => {
-                if values.iter().any(|v| !v.is_finite()) {
+                if values.iter().any(|v| !is_sane(*v)) {
                     return Err(not_finite());
                 }
                 let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -113,7 +122,7 @@ impl Writer {
             }
             Array::Floats(samples) => {
                 let samples = std::mem::take(samples);
-                if samples.iter().any(|sample| sample.iter().any(|v| !v.is_finite())) {
+                if samples.iter().any(|sample| sample.iter().any(|v| !is_sane(*v))) {
                     return Err(not_finite());
                 }
                 self.samples.push((name.to_owned(), Samples::Floats(samples)));
@@ -259,7 +268,7 @@ impl<'a> Reader<'a> {
         self.read += 1;
         let finite = |all: bool| match all {
             true => Ok(()),
-            false => Err(rejected(name, "finite numbers", "others")),
+            false => Err(rejected(name, expected_numbers(), "others")),
         };
         match array {
             Array::F32(values) => {
@@ -270,7 +279,7 @@ impl<'a> Reader<'a> {
                     .iter()
                     .map(|b| f32::from_le_bytes(*b))
                     .collect();
-                finite(values.iter().all(|v| v.is_finite()))
+                finite(values.iter().all(|v| is_sane(*v)))
             }
             Array::F64(values) => {
                 let data = self.data(name, Dtype::F64)?;
@@ -280,7 +289,7 @@ impl<'a> Reader<'a> {
                     .iter()
                     .map(|b| f64::from_le_bytes(*b))
                     .collect();
-                finite(values.iter().all(|v| v.is_finite()))
+                finite(values.iter().all(|v| is_sane(*v)))
             }
             Array::Bytes(samples) => {
                 let (packed, mut data) = self.unpack(name, 1)?;
@@ -306,7 +315,7 @@ impl<'a> Reader<'a> {
                 let value = |i: usize| f32::from_be_bytes([0, 1, 2, 3].map(|plane| data[plane * count + i]));
                 let values: Vec<f32> = (0..count).map(value).collect();
                 *samples = values.chunks_exact(packed.values).map(Arc::from).collect();
-                finite(values.iter().all(|v| v.is_finite()))
+                finite(values.iter().all(|v| is_sane(*v)))
             }
         }
     }

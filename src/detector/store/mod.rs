@@ -18,7 +18,7 @@
 //! is kept. At the defaults all samples fit.
 //!
 //! A file is untrusted input: every size is checked before anything of that size is allocated, every number must be
-//! finite, and [`Detector::restore`] compares all lengths with its own.
+//! finite and below 1e15, and [`Detector::restore`] compares all lengths with its own.
 //!
 //! [`Detector::restore`]: super::Detector::restore
 
@@ -32,6 +32,7 @@ use std::num::NonZeroU64;
 
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub(crate) use arrays::{Array, Visitor, check_len};
 pub(crate) use file::content;
@@ -52,6 +53,9 @@ const LARGEST_FILE: usize = 20_000_000 - LARGEST_HEADER;
 const LARGEST_HEADER: usize = 100_000;
 /// The bytes that the samples of a file may unpack to, and that weights may make a file larger by.
 const LARGEST_UNPACKED: usize = 1 << 28;
+
+/// No number that is learnt comes near this one. The squares and sums of larger ones may not be finite.
+const LARGEST_NUMBER: f64 = 1e15;
 
 /// All that is saved of a stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +100,7 @@ fn rejected(field: &str, expected: impl AsRef<str>, got: impl AsRef<str>) -> Err
 /// The file's content for a model.
 ///
 /// # Errors
-/// A number is not finite: such a model could not be read back.
+/// A number is not finite or too large: such a model could not be read back.
 pub fn write(model: Model) -> Result<Vec<u8>> {
     let Model {
         learnt,
@@ -117,10 +121,9 @@ pub fn write(model: Model) -> Result<Vec<u8>> {
     let (stored, packed) = writer.finish();
     let text = |result: serde_json::Result<String>| result.map_err(|e| Error::Learnt(e.to_string()));
     let shape = text(serde_json::to_string(&learnt.shape))?;
+    check_numbers(&scalars)?;
     let scalars = text(serde_json::to_string(&scalars))?;
     let packed = text(serde_json::to_string(&packed))?;
-    // Numbers that are not finite become null, which is not read back.
-    parse::<Scalars>("learnt", &scalars)?;
     let checksum = checksum([&shape, &scalars, &packed], arrays::data(&stored));
     let metadata = HashMap::from(
         [
@@ -171,6 +174,7 @@ pub fn read(content: &[u8]) -> Result<Model> {
     let (shape, scalars, packed) = (field("shape")?, field("learnt")?, field("packed")?);
     let learnt_shape: Shape = parse("shape", shape)?;
     let mut learnt: Scalars = parse("learnt", scalars)?;
+    check_numbers(&learnt)?;
     let index: BTreeMap<String, Packed> = parse("packed", packed)?;
     let mut reader = Reader::new(&file, &index);
     learnt.arrays(&mut |name, array| reader.visit(name, array))?;
@@ -199,6 +203,31 @@ pub fn read(content: &[u8]) -> Result<Model> {
         began,
         saved,
     })
+}
+
+/// # Errors
+/// A number is not finite in the type that it was read into, or too large.
+fn check_numbers(scalars: &Scalars) -> Result<()> {
+    fn largest(value: &Value) -> f64 {
+        match value {
+            Value::Number(number) if number.is_f64() => number.as_f64().map_or(0.0, f64::abs),
+            Value::Array(values) => values.iter().map(largest).fold(0.0, f64::max),
+            Value::Object(values) => values.values().map(largest).fold(0.0, f64::max),
+            _ => 0.0,
+        }
+    }
+    let error = |e: serde_json::Error| rejected("learnt", "all values in their ranges", e.to_string());
+    let value = serde_json::to_value(scalars).map_err(error)?;
+    let largest = largest(&value);
+    if largest > LARGEST_NUMBER {
+        return Err(rejected(
+            "learnt",
+            format!("numbers up to {LARGEST_NUMBER:e}"),
+            format!("{largest:e}"),
+        ));
+    }
+    // Numbers that are not finite became null, which is not read back.
+    Scalars::deserialize(value).map_err(error).map(|_| ())
 }
 
 fn parse<'a, T: Deserialize<'a>>(field: &str, text: &'a str) -> Result<T> {

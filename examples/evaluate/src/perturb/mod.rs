@@ -250,9 +250,21 @@ fn with_frame_rate(mut frame: Frame, share: f64) -> Result<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn error(text: &str) -> String {
         text.parse::<Perturbation>().unwrap_err().to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_disturbance_or_refused(
+            text in "(noise|brightness|jitter|occlude|fps|jpeg|é|):?[0-9.eE+-]{0,12}(@[0-9.eE-]{0,12}|@nan|@inf-)?"
+        ) {
+            if let Ok(perturbation) = text.parse::<Perturbation>() {
+                let _ = perturbation.to_string();
+            }
+        }
     }
 
     #[test]
