@@ -30,7 +30,7 @@ fn cover(regions: &IgnoredRegions, len: usize) {
     for size in [(0, 0), (1, 1), (7, 3), (40, 64)] {
         assert_eq!(regions.pixels(size).len(), size.0 * size.1);
     }
-    if len % 8 != 0 {
+    if !len.is_multiple_of(8) {
         return;
     }
     let config = Config {
