@@ -3,7 +3,7 @@
 #
 # usage: run.sh MINUTES [TARGET...]
 # What libFuzzer finds interesting is kept in target/fuzz/TARGET; an input that panics is left beside it, as
-# target/fuzz/TARGET-crash-*. Stable Rust is enough.
+# target/fuzz/TARGET-crash-*. Copied to tests/fuzz/corpus/TARGET, it is replayed by every `cargo test`. Stable Rust is enough.
 set -eu
 
 minutes=$1
