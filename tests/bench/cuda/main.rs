@@ -1,7 +1,7 @@
 //! What the nets and the detector's core cost on a CUDA device. Needs no GStreamer: `make bench-cuda` packs the program
 //! with PyTorch's side for a machine that has a GPU, and `run.sh` there runs it.
 //!
-//! `cuda table [torch.json]` prints the table; `cuda soak MINUTES` runs one camera and watches the GPU's memory.
+//! `cuda table [torch.json]` prints the table; `cuda nets` its first part, for a profiler; `cuda soak MINUTES` runs one camera and watches the GPU's memory.
 //! All times are of the wall clock where nothing else is said. A part that fails is reported, and the others run.
 
 mod camera;
@@ -29,12 +29,13 @@ fn main() -> Result<()> {
     match arguments[..] {
         ["table"] => table(None),
         ["table", torch] => table(Some(torch)),
+        ["nets"] => nets::measure_gpu().map(drop),
         ["soak", minutes] => soak(minutes.parse().context("minutes")?),
         [] => {
             println!("cuda: run with the argument table or soak MINUTES, as make bench-cuda does");
             Ok(())
         }
-        _ => bail!("cuda table [torch.json], or cuda soak MINUTES"),
+        _ => bail!("cuda table [torch.json], cuda nets, or cuda soak MINUTES"),
     }
 }
 
@@ -47,6 +48,11 @@ fn table(torch: Option<&str>) -> Result<()> {
         gpu.multiprocessors()?,
         std::thread::available_parallelism()?
     );
+    row(
+        "GPU memory in use with the context alone, MB, by all processes",
+        format!("{:.0}", gpu.context_mb()),
+    );
+    row("  with the engine's server", format!("{:.0}", gpu.used_mb()?));
     let auto = DeviceChoice::Auto.open()?;
     println!(
         "device=auto is {}{}",
@@ -77,10 +83,9 @@ fn table(torch: Option<&str>) -> Result<()> {
         "Cameras in one process, small images from memory, a step every 5th frame",
         &mut || crowd::measure(&gpu),
     );
-    part(
-        "Live: 30 frames/s a camera, a step every 5th frame, a thread a camera",
-        &mut || live::measure(&gpu),
-    );
+    part("Live: 30 frames/s a camera, a step every 5th frame", &mut || {
+        live::measure(&gpu)
+    });
     if !failed.is_empty() {
         bail!("failed: {}", failed.join("; "));
     }

@@ -60,6 +60,12 @@ if [ -n "$sanitizer" ]; then
 else
     echo "compute-sanitizer is not installed: no memcheck, no racecheck."
 fi
+if command -v ncu >/dev/null; then
+    step profile 60 ncu --section SpeedOfLight --section WarpStateStats --section MemoryWorkloadAnalysis -k regex:step -s 20 -c 2 \
+        ./vaeanomaly-bench-cuda nets
+else
+    echo "ncu is not installed: no profile."
+fi
 rm -f "$logs/step.txt"
 echo
 if [ -n "$failed" ]; then

@@ -162,6 +162,11 @@ impl<D: Device> Block<D> {
         self.address
     }
 
+    /// Floats that it has room for.
+    pub(super) fn floats(&self) -> usize {
+        self.floats
+    }
+
     /// Address of float `offset`.
     pub(super) fn at(&self, offset: usize) -> u64 {
         debug_assert!(offset <= self.floats, "{offset} of {}", self.floats);

@@ -2,13 +2,11 @@
 
 use std::ffi::{CString, c_void};
 use std::fmt;
-use std::hint::spin_loop;
 use std::mem::ManuallyDrop;
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 
 use candle_core::cuda::cudarc::driver::result::{
     self, DriverError, device, event, function, module, occupancy, stream,
@@ -30,8 +28,6 @@ struct Image<T: ?Sized>(T);
 
 /// Floats of shared memory for staged weights: with more, too little of it is left as cache of the activations.
 const STAGED: usize = 28_000;
-/// How long a launch is waited for without sleeping: most take no longer, and waking up would double that.
-const SPIN: Duration = Duration::from_micros(300);
 
 /// The servers of this process.
 static SERVERS: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
@@ -387,20 +383,19 @@ impl Device for Gpu {
         })
     }
 
+    fn is_done(&self, kernel: Kernel, flight: usize) -> Result<bool, DeviceError> {
+        let done = self.events[kernel as usize][flight];
+        // SAFETY: the event is this device's.
+        self.with_context("a kernel", 0, || match unsafe { event::query(done) } {
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            result => result.map(|()| true),
+        })
+    }
+
     fn wait(&self, kernel: Kernel, flight: usize) -> Result<(), DeviceError> {
         let done = self.events[kernel as usize][flight];
-        let start = Instant::now();
-        self.with_context("a kernel", 0, || {
-            while start.elapsed() < SPIN {
-                // SAFETY: the event is this device's.
-                match unsafe { event::query(done) } {
-                    Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => spin_loop(),
-                    result => return result,
-                }
-            }
-            // SAFETY: likewise.
-            unsafe { event::synchronize(done) }
-        })
+        // SAFETY: the event is this device's.
+        self.with_context("a kernel", 0, || unsafe { event::synchronize(done) })
     }
 }
 

@@ -27,13 +27,14 @@ DEVICE void box_range(const Layer& L, int i, int inputs, int last, int size, int
     from = larger(from, 0);
     to = smaller(to, size);
 }
-DEVICE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
+PHASE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
+    GLOBAL(work);
+    GLOBAL(boxes);
+    SHARED(&L);
     const int quads = L.output_quads, outputs = 4 * quads;
     FOR_EACH(t, batch * L.box_height * L.box_width * quads) {
-        int g = t % quads, r = t / quads, j = r % L.box_width, i, b, y0, y1, x0, x1;
-        r /= L.box_width;
-        i = r % L.box_height;
-        b = r / L.box_height;
+        int i, j, b, y0, y1, x0, x1;
+        const int g = locate(t, quads, L.box_width, L.box_height, j, i, b);
         box_range(L, i, L.input_height, L.last_rows, L.output_height, y0, y1);
         box_range(L, j, L.input_width, L.last_columns, L.output_width, x0, x1);
         float4 sum = zero4();
@@ -48,7 +49,11 @@ DEVICE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
 // A task has four inputs, four outputs, TAPS taps of a row and a share of the positions; partial sums, for add_up. The
 // input is upsampled by nothing; with BOX, by the layer's factor, and `grad` are its box sums.
 template <int TAPS, bool BOX>
-DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int input_height, int input_width, const float* grad, float* partial, int splits, int batch) {
+PHASE void weight_grad(const Layer& L, const float* input, int input_quads, int input_height, int input_width, const float* grad, float* partial, int splits, int batch) {
+    GLOBAL(input);
+    GLOBAL(grad);
+    GLOBAL(partial);
+    SHARED(&L);
     const int quads = L.output_quads, outputs = 4 * quads, inputs = 4 * input_quads, k = L.kernel, tasks = TAPS == 3 ? k : k * k;
     const int rows = BOX ? L.input_height : L.output_height, columns = BOX ? L.input_width : L.output_width, positions = batch * rows * columns;
     FOR_EACH(t, quads * input_quads * tasks * splits) {
@@ -80,6 +85,23 @@ DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int
                 int row = y * L.stride + ky - L.padding;
                 if (row < 0 || row >= input_height) continue;
                 const float *at = grad + ((b * rows + y) * columns + x) * outputs + 4 * g, *line = input + (b * input_height + row) * input_width * inputs + 4 * q;
+                if (TAPS == 3 && L.stride == 1) {
+                    // The window slides: one new column at a time.
+                    float4 left = x > 0 ? load4(line + (x - 1) * inputs) : zero4(), middle = load4(line + x * inputs);
+                    UNROLL3 for (; x < end; x++, at += outputs) {
+                        const float4 d = load4(at), right = x + 1 < input_width ? load4(line + (x + 1) * inputs) : zero4(), in[3] = {left, middle, right};
+                        UNROLL for (int kx = 0; kx < TAPS; kx++) {
+                            float* a = acc + 16 * kx;
+                            fma4(a, in[kx].x, d);
+                            fma4(a + 4, in[kx].y, d);
+                            fma4(a + 8, in[kx].z, d);
+                            fma4(a + 12, in[kx].w, d);
+                        }
+                        left = middle;
+                        middle = right;
+                    }
+                    continue;
+                }
                 UNROLL2 for (; x < end; x++, at += outputs) {
                     float4 d = load4(at), in[TAPS];
                     UNROLL for (int kx = 0; kx < TAPS; kx++) {
@@ -106,7 +128,9 @@ DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int
 }
 
 // Adds up the partial sums of `inputs` inputs that are rows first.. of each tap's `rows`, and their squares.
-DEVICE void add_up(const float* partial, int splits, int taps, int inputs, int first, int rows, int quads, float* grad, double& squares) {
+PHASE void add_up(const float* partial, int splits, int taps, int inputs, int first, int rows, int quads, float* grad, double& squares) {
+    GLOBAL(partial);
+    GLOBAL(grad);
     const int each = inputs * quads;
     FOR_EACH(o, taps * each) {
         float4 sum = sum_partials(partial, splits, taps * each * 4, o);
@@ -142,14 +166,16 @@ template <int P> DEVICE void multiply_add_transposed(float* acc, const float4* d
 }
 
 // Any kernel and stride; with BOX, any upsampling, and `grad` are the box sums.
-template <int P, bool BOX> DEVICE void input_grad_any(const Layer& L, const float* w, const float* grad, float* work, int batch, float slope, const float* mask, int features) {
+template <int P, bool BOX> PHASE void input_grad_any(const Layer& L, const float* w, const float* grad, float* work, int batch, float slope, const float* mask, int features) {
+    GLOBAL(work);
+    GLOBAL(grad);
+    GLOBAL(w);
+    SHARED(&L);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, rows = inputs + 4 * L.extra_quads;
     const int tiles = (L.input_width + P - 1) / P, k = L.kernel;
     FOR_EACH(t, quads * tiles * L.input_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.input_height;
-        b = r / L.input_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.input_height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, zero4());
         ROLLED for (int ky = 0; ky < k; ky++) {
@@ -189,14 +215,15 @@ template <int P, bool BOX> DEVICE void input_grad_any(const Layer& L, const floa
 }
 
 // Kernel 3, stride 1 or 2, without upsampling or condition; `w` are the staged weights.
-template <int S, int P> DEVICE void input_grad_window(const Layer& L, const float* w, float* work, int batch, float slope, const float* mask, int features) {
+template <int S, int P> PHASE void input_grad_window(const Layer& L, const float* w, float* work, int batch, float slope, const float* mask, int features) {
+    GLOBAL(work);
+    SHARED(&L);
+    SHARED(w);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, tiles = (L.input_width + P - 1) / P;
     constexpr int N = S == 1 ? P + 2 : P / 2 + 1;
     FOR_EACH(t, quads * tiles * L.input_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.input_height;
-        b = r / L.input_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.input_height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, zero4());
         const int first = S == 1 ? x0 - 1 : x0 / 2;
@@ -282,7 +309,10 @@ DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shar
     }
 }
 
-DEVICE void dense_backward(const Net& n, int l, const float* weights, float* work, int batch, const float* mask, double& squares) {
+PHASE void dense_backward(const Net& n, int l, const float* weights, float* work, int batch, const float* mask, double& squares) {
+    GLOBAL(work);
+    GLOBAL(weights);
+    SHARED(&n);
     const Layer& L = n.layer[l];
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.output_quads, splits = L.input_grad_splits;
     float *grad = work + n.grad, *partial = work + n.partial, *x = work + L.input;

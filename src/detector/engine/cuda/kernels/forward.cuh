@@ -55,14 +55,16 @@ DEVICE void window_row(float* acc, const float* row, int pitch, int x0, unsigned
 }
 
 // Kernel K, stride S, without upsampling: the inputs of a window are in registers for all taps of a row.
-template <int K, int S, int P> DEVICE void conv_window(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+template <int K, int S, int P> PHASE void conv_window(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    SHARED(&L);
+    SHARED(w);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, tap = inputs * outputs;
     const int tiles = (L.output_width + P - 1) / P, quads = L.output_quads;
     FOR_EACH(t, quads * tiles * L.output_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.output_height;
-        b = r / L.output_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.output_height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, load4(bias + 4 * g));
         unsigned inside = 0;
@@ -113,13 +115,14 @@ template <int P> DEVICE void conv_at(const Layer& L, const float* w, const float
     }
     store_activated<P>(work + L.output + ((b * L.output_height + y) * L.output_width + x0) * outputs + 4 * g, outputs, L.output_width - x0, acc, L.negative_slope);
 }
-template <int P> DEVICE void conv_any(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+template <int P> PHASE void conv_any(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    SHARED(&L);
     const int tiles = (L.output_width + P - 1) / P, quads = L.output_quads;
     FOR_EACH(t, quads * tiles * L.output_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.output_height;
-        b = r / L.output_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.output_height, tile, y, b), x0 = tile * P;
         conv_at<P>(L, w, bias, work, b, y, x0, g);
     }
 }
@@ -135,8 +138,8 @@ DEVICE void stage_upsample2(const Layer& L, const float* w, float* shared) {
     const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads, rows = inputs + extras;
     const int quads = inputs * L.output_quads, extra_quads = extras * L.output_quads;
     float* to = shared + L.staged;
-    FOR_EACH(t, 12 * quads) {
-        int at = t % quads, r = t / quads, kx = r % 3, j = r / 3 % 2, parity = r / 6;
+    UNROLL2 FOR_EACH(t, 12 * quads) {
+        int r = t, at = split_off(r, quads), kx = r % 3, j = r / 3 % 2, parity = r / 6;
         int first = parity ? 2 * j : j, second = parity ? (j ? 2 : 1) : (j ? 2 : 0);
         float4 sum = load4(w + (first * 3 + kx) * rows * outputs + 4 * at);
         if (second > first) add4(sum, load4(w + (second * 3 + kx) * rows * outputs + 4 * at));
@@ -148,15 +151,18 @@ DEVICE void stage_upsample2(const Layer& L, const float* w, float* shared) {
     }
 }
 
-template <int P> DEVICE void conv_upsample2(const Layer& L, const float* staged, const float* w, const float* bias, float* work, int batch) {
+template <int P> PHASE void conv_upsample2(const Layer& L, const float* staged, const float* w, const float* bias, float* work, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    GLOBAL(w);
+    SHARED(&L);
+    SHARED(staged);
     const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads, quads = L.output_quads;
     const int crop_rows = L.last_rows < 2, crop_columns = L.last_columns < 2;
     const int height = L.output_height - crop_rows, width = L.output_width - crop_columns, tiles = (width + P - 1) / P;
     FOR_EACH(t, quads * tiles * height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % height;
-        b = r / height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, load4(bias + 4 * g));
         const int first = x0 / 2 - 1;
@@ -207,7 +213,12 @@ template <int P> DEVICE void conv_upsample2(const Layer& L, const float* staged,
     }
 }
 
-DEVICE void dense_forward(const Layer& L, const float* w, const float* bias, float* work, float* partial, int batch) {
+PHASE void dense_forward(const Layer& L, const float* w, const float* bias, float* work, float* partial, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    GLOBAL(w);
+    GLOBAL(partial);
+    SHARED(&L);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.output_quads, splits = L.output_splits;
     for (int b0 = 0; b0 < batch; b0 += 4)
         FOR_EACH(t, quads * splits) {
@@ -269,7 +280,10 @@ DEVICE void forward(const Net& n, const Layer& L, const float* weights, float* s
 }
 
 // Copies the weights of convolutions to shared memory, as far as they fit.
-DEVICE void stage_weights(const Net& n, const float* weights, float* shared) {
+PHASE void stage_weights(const Net& n, const float* weights, float* shared) {
+    GLOBAL(weights);
+    SHARED(&n);
+    SHARED(shared);
     for (int l = 0; l < n.layers; l++) {
         const Layer& L = n.layer[l];
         if (L.staged < 0) continue;
@@ -277,7 +291,7 @@ DEVICE void stage_weights(const Net& n, const float* weights, float* shared) {
             stage_upsample2(L, weights + L.weight, shared);
             continue;
         }
-        FOR_EACH(i, L.kernel * L.kernel * (L.input_quads + L.extra_quads) * 4 * L.output_quads) {
+        UNROLL4 FOR_EACH(i, L.kernel * L.kernel * (L.input_quads + L.extra_quads) * 4 * L.output_quads) {
             *reinterpret_cast<float4*>(shared + L.staged + 4 * i) = load4(weights + L.weight + 4 * i);
         }
     }
