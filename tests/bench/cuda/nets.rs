@@ -52,6 +52,14 @@ fn pair(device: &ComputeDevice, grey_height: usize) -> Result<Cost> {
     })
 }
 
+/// Both nets of a camera after a step and a score.
+pub fn one_camera(device: &ComputeDevice) -> Result<NetPair> {
+    let mut pair = NetPair::new(device, &Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?)?;
+    pair.train()?;
+    pair.score()?;
+    Ok(pair)
+}
+
 /// On the device alone, from the kernels' own clock.
 fn on_device(net: &mut NetSteps) -> Result<Cost> {
     let busy = |of: fn(Counters) -> Duration, work: &mut dyn FnMut() -> Result<(), Error>| -> Result<f64> {

@@ -69,6 +69,8 @@ CALL cuCtxSynchronize() {
     NEEDS_CONTEXT;
     return SUCCESS;
 }
+CALL cuCtxGetLimit(size_t* value, int) { return *value = 1024, SUCCESS; }
+CALL cuCtxSetLimit(int limit, size_t) { return limit == 0 ? SUCCESS : INVALID_VALUE; }
 CALL cuCtxGetStreamPriorityRange(int* least, int* greatest) { return *least = 0, *greatest = -5, SUCCESS; }
 CALL cuModuleLoadData(Handle* module, const void* image) {
     NEEDS_CONTEXT;
@@ -84,7 +86,7 @@ CALL cuModuleGetFunction(Handle* function, Handle, const char* name) {
         if (!strcmp(name, names[i])) return *function = &functions[i], SUCCESS;
     return NOT_FOUND;
 }
-CALL cuFuncGetAttribute(int* value, int, Handle) { return *value = 2000, SUCCESS; }
+CALL cuFuncGetAttribute(int* value, int attribute, Handle) { return *value = attribute == 1 ? 2000 : 0, SUCCESS; }
 CALL cuFuncSetAttribute(Handle, int, int) { return SUCCESS; }
 CALL cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Handle, int, size_t) { return *blocks = 1, SUCCESS; }
 CALL cuStreamCreate(Handle* stream, unsigned) { return *stream = malloc(1), SUCCESS; }

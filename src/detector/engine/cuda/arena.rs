@@ -107,6 +107,12 @@ impl<D: Device> Arena<D> {
         })
     }
 
+    /// Bytes of all slabs.
+    #[cfg(feature = "cuda")]
+    pub(super) fn bytes(&self) -> usize {
+        lock(&self.slabs).iter().map(|slab| 4 * slab.floats).sum()
+    }
+
     /// From now on no memory goes back to the device: it is lost, and so is its memory.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);

@@ -24,6 +24,10 @@ pub struct Counters {
     pub scores: Duration,
     /// The same for training steps.
     pub steps: Duration,
+    /// Bytes of device memory that the server has.
+    pub memory: usize,
+    /// Those of them in which launches keep activations.
+    pub workspaces: usize,
 }
 
 /// Reads the counters.
@@ -32,7 +36,10 @@ pub struct Counters {
 /// There is no usable GPU.
 pub fn counters() -> Result<Counters> {
     let (_, server) = open(Some(0)).map_err(Error::msg)?;
+    let [memory, workspaces] = server.memory();
     Ok(Counters {
+        memory,
+        workspaces,
         launches: server.launches(),
         scores: server.busy(Kernel::Score).map_err(Error::msg)?,
         steps: server.busy(Kernel::Step).map_err(Error::msg)?,

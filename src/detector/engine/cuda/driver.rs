@@ -171,6 +171,18 @@ impl Drop for Current {
     }
 }
 
+/// Lowers the context's stack of every thread that the device can run, from a kilobyte to `bytes`: hundreds of megabytes
+/// on a large GPU, of which the kernels use nothing. The driver gives other libraries' kernels what they need when they
+/// start. A limit that somebody has set stays.
+fn reserve_stack(bytes: usize) {
+    use sys::CUlimit_enum::CU_LIMIT_STACK_SIZE;
+    const DEFAULT: usize = 1024;
+    if bytes < DEFAULT && result::ctx::get_limit(CU_LIMIT_STACK_SIZE) == Ok(DEFAULT) {
+        // A driver that refuses keeps its own.
+        let _ = result::ctx::set_limit(CU_LIMIT_STACK_SIZE, bytes);
+    }
+}
+
 impl Gpu {
     fn open(number: usize) -> Result<Self, String> {
         let setup = |e| format!("cannot be set up: {}", name(e));
@@ -204,17 +216,20 @@ impl Gpu {
             // SAFETY: the device is the context's.
             memory: unsafe { device::total_mem(device) }?,
         };
-        let mut functions = [ptr::null_mut(); 2];
+        let (mut functions, mut stack) = ([ptr::null_mut(); 2], 0);
         for (to, name) in functions.iter_mut().zip([c"score", c"step"]) {
             // SAFETY: the module is loaded.
             *to = unsafe { module::get_function(module, CString::from(name)) }?;
-            // SAFETY: the function is the module's.
-            let fixed = unsafe {
-                function::get_function_attribute(*to, FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
-            }?;
-            let fixed = usize::try_from(fixed).unwrap_or(0);
+            let attribute = |attribute| -> Result<usize, DriverError> {
+                // SAFETY: the function is the module's.
+                let value = unsafe { function::get_function_attribute(*to, attribute) }?;
+                Ok(usize::try_from(value).unwrap_or(0))
+            };
+            let fixed = attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
             limits.shared = limits.shared.min(a_block.saturating_sub(fixed) / 4);
+            stack = stack.max(attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?);
         }
+        reserve_stack(stack);
         let shared = 4 * limits.shared;
         for (i, &function) in functions.iter().enumerate() {
             let percent = 100 * (shared + 6144) / a_multiprocessor.max(1) + 1;

@@ -30,8 +30,10 @@ const SCORES: usize = 1024;
 /// Words of a kernel's counters.
 const QUEUE: usize = 4;
 /// Floats of a slab of nets, and of one of inputs and results.
-const SLOT_SLAB: usize = 8 << 20;
+const SLOT_SLAB: usize = 2 << 20;
 const STAGING_SLAB: usize = 2 << 20;
+/// Workspaces of a lane at first; with more jobs at a time there are more, up to one a block.
+const FIRST_BLOCKS: usize = 16;
 /// Bytes of a lane's workspaces, where a net needs no more for a single block; and a share of the device's memory.
 const WORKSPACES: usize = 512 << 20;
 const WORKSPACES_SHARE: usize = 16;
@@ -157,6 +159,8 @@ struct Lane<D: Device> {
     /// Blocks of a launch, and jobs at most.
     blocks: usize,
     most_jobs: usize,
+    /// Bytes of the workspaces.
+    workspaces: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -350,6 +354,17 @@ impl<D: Device> ServerHandle<D> {
     /// Launches of both kernels so far.
     pub(super) fn launches(&self) -> usize {
         self.0.shared.launches.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of device memory: of all slabs, and of them in workspaces.
+    #[cfg(feature = "cuda")]
+    pub(super) fn memory(&self) -> [usize; 2] {
+        let shared = &self.0.shared;
+        let workspaces = shared
+            .lanes
+            .iter()
+            .map(|lane| lane.workspaces.load(Ordering::Relaxed));
+        [shared.slots.bytes(), workspaces.sum()]
     }
 
     /// Time that the kernel's blocks have worked so far, over all of them.
@@ -561,6 +576,7 @@ impl<D: Device> Lane<D> {
             typical: AtomicU64::new(0),
             blocks,
             most_jobs,
+            workspaces: AtomicUsize::new(0),
         }
     }
 
@@ -633,6 +649,8 @@ struct Runner<D: Device> {
     /// Job tables.
     tables: [Block<D>; FLIGHTS],
     workspaces: Option<Workspaces<D>>,
+    /// There was no memory for more of them.
+    full: bool,
     /// Launches in flight, oldest first.
     flights: VecDeque<Flight<D>>,
     /// When the last launch ended.
@@ -683,6 +701,7 @@ impl<D: Device> Runner<D> {
             shared,
             kernel,
             workspaces: None,
+            full: false,
             flights: VecDeque::new(),
             ended: Instant::now(),
             kinds: Vec::new(),
@@ -694,7 +713,7 @@ impl<D: Device> Runner<D> {
             match self.next() {
                 Next::Start(entries) => self.start(entries),
                 Next::Reserve(pitch, ticket) => {
-                    let result = self.grow(pitch).map_err(|e| e.to_string());
+                    let result = self.grow(pitch, 1).map_err(|e| e.to_string());
                     ticket.complete(result.as_ref().map_or_else(|e| Err(e.as_str()), |&()| Ok(())));
                 }
                 Next::Finish => self.finish_oldest(),
@@ -774,7 +793,8 @@ impl<D: Device> Runner<D> {
     fn start(&mut self, mut entries: Vec<Entry<D>>) {
         let need = |job: &QueuedJob<D>| job.plan.plan.workspace;
         let most = entries.iter().flat_map(Entry::jobs).map(need).max().unwrap_or(0);
-        if let Err(error) = self.grow(most) {
+        let jobs = entries.iter().map(|entry| entry.jobs().len()).sum();
+        if let Err(error) = self.grow(most, jobs) {
             // Only the nets that it is too little for fail.
             let there = self.workspaces.as_ref().map_or(0, |w| w.pitch);
             let reason = error.to_string();
@@ -881,43 +901,49 @@ impl<D: Device> Runner<D> {
         flights.for_each(|entry| entry.complete(Err(&reason)));
     }
 
-    /// Makes every workspace at least `pitch` floats long. A very large net gets fewer of them, and fewer blocks at a time.
-    fn grow(&mut self, pitch: usize) -> Result<(), DeviceError> {
-        let pitch = pitch.next_multiple_of(64);
-        if self.workspaces.as_ref().is_some_and(|w| w.pitch >= pitch) {
+    /// Makes every workspace at least `pitch` floats long, and enough of them for `jobs` jobs at a time. A very large net
+    /// gets fewer of them, and fewer blocks at a time.
+    fn grow(&mut self, pitch: usize, jobs: usize) -> Result<(), DeviceError> {
+        let before = self.workspaces.as_ref().map_or((0, 0), |w| (w.pitch, w.blocks));
+        let pitch = pitch.next_multiple_of(64).max(before.0);
+        let budget = WORKSPACES.min(self.shared.device.limits().memory / WORKSPACES_SHARE);
+        let most = (budget / 4 / pitch.max(1)).clamp(1, self.shared.lanes[self.kernel as usize].blocks);
+        let blocks = jobs.next_power_of_two().max(FIRST_BLOCKS).max(before.1).min(most);
+        let longer = pitch > before.0;
+        if !longer && (blocks <= before.1 || self.full) {
             return Ok(());
         }
         while !self.flights.is_empty() {
             self.finish_oldest();
         }
-        let budget = WORKSPACES.min(self.shared.device.limits().memory / WORKSPACES_SHARE);
-        let blocks = (budget / 4 / pitch.max(1)).clamp(1, self.shared.lanes[self.kernel as usize].blocks);
-        let before = self.workspaces.take();
-        let floats = blocks * pitch;
-        let smaller = before.as_ref().map(|w| (w.pitch, w.blocks));
-        // Both do not fit at a time where memory is short.
-        drop(before);
-        let make = |floats| self.shared.slots.allocate(floats);
-        match make(floats) {
-            Ok(memory) => {
-                self.workspaces = Some(Workspaces {
-                    memory,
-                    pitch,
-                    blocks,
-                });
-                Ok(())
+        if longer {
+            // Those before and the new ones do not fit at a time where memory is short.
+            self.workspaces = None;
+            if let Err(error) = self.allocate(pitch, blocks) {
+                if before.1 > 0 {
+                    let _ = self.allocate(before.0, before.1);
+                }
+                return Err(error);
             }
-            Err(error) => {
-                self.workspaces = smaller.and_then(|(pitch, blocks)| {
-                    let memory = make(pitch * blocks).ok()?;
-                    Some(Workspaces {
-                        memory,
-                        pitch,
-                        blocks,
-                    })
-                });
-                Err(error)
-            }
+            return Ok(());
         }
+        match self.allocate(pitch, blocks) {
+            // Those there are do.
+            Err(DeviceError::OutOfMemory { .. }) => self.full = true,
+            result => return result,
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, pitch: usize, blocks: usize) -> Result<(), DeviceError> {
+        let memory = self.shared.slots.allocate(blocks * pitch)?;
+        let lane = &self.shared.lanes[self.kernel as usize];
+        lane.workspaces.store(4 * blocks * pitch, Ordering::Relaxed);
+        self.workspaces = Some(Workspaces {
+            memory,
+            pitch,
+            blocks,
+        });
+        Ok(())
     }
 }

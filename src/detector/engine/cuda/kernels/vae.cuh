@@ -192,7 +192,7 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
     const int batch = job.batch;
     double squares = 0.0, likelihood = 0.0, kl = 0.0;
     float* const weights = in_global_memory(job.weights, work);
-    load_inputs<3>(n, job, work, batch);
+    load_inputs<5>(n, job, work, batch);
     load_random(n, job, work, batch);
     stage_weights(n, weights, shared);
     const float* mask = job.mask ? work + n.mask : nullptr;
@@ -214,6 +214,7 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
         }
     }
     student_t_grad(n, weights, work, batch, likelihood, squares);
+    stage_transposed(n, weights, shared);
     BARRIER();
     const int distributions = batch * n.cells;
     ROLLED for (int l = n.layers - 1; l >= 0; l--) {
@@ -288,7 +289,7 @@ PHASE void score_map(const Net& n, const float* weights, float* work, float* pre
 DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work) {
     const float* weights = in_global_memory(n.moving_average ? job.average : job.weights, work);
     const int dims = 4 * n.latent_quads;
-    load_inputs<3>(n, job, work, 1);
+    load_inputs<5>(n, job, work, 1);
     stage_weights(n, weights, shared);
     BARRIER();
     ROLLED for (int l = 0; l < n.layers; l++) {
