@@ -32,6 +32,8 @@ const QUEUE: usize = 4;
 /// Floats of a slab of nets, and of one of inputs and results.
 const SLOT_SLAB: usize = 2 << 20;
 const STAGING_SLAB: usize = 2 << 20;
+/// Empty slabs of the latter that are kept: memory of steps comes and goes, and the driver takes milliseconds for a slab.
+const STAGING_KEPT: usize = 8;
 /// Workspaces of a lane at first; with more jobs at a time there are more, up to one a block.
 const FIRST_BLOCKS: usize = 16;
 /// Bytes of a lane's workspaces, where a net needs no more for a single block; and a share of the device's memory.
@@ -257,7 +259,7 @@ impl<D: Device> ServerHandle<D> {
     /// The same, with another patience.
     pub(super) fn start_with(device: D, patience: Duration) -> Result<Self, String> {
         let device = Arc::new(device);
-        let slots = Arena::new(device.clone(), Memory::Device, SLOT_SLAB);
+        let slots = Arena::new(device.clone(), Memory::Device, SLOT_SLAB, 1);
         let queue = || -> Result<Block<D>, DeviceError> {
             let block = slots.allocate(QUEUE)?;
             // SAFETY: the block is new and has as many words.
@@ -273,7 +275,7 @@ impl<D: Device> ServerHandle<D> {
         let shared = Arc::new(Shared {
             slots,
             queues,
-            staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB),
+            staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB, STAGING_KEPT),
             device,
             plans: Mutex::default(),
             // An eighth of the multiprocessors is reserved for scores. A launch has few steps, because the first of them
