@@ -154,7 +154,7 @@ struct Lane<D: Device> {
     arrived: Condvar,
     /// Entries in the queue, for a thread that looks without the lock.
     queued: AtomicUsize,
-    /// Launches that have ended.
+    /// Launches and reservations that have ended.
     finished: AtomicUsize,
     /// Nanoseconds of a launch, of the short ones among the last.
     typical: AtomicU64,
@@ -717,6 +717,9 @@ impl<D: Device> Runner<D> {
                 Next::Reserve(pitch, ticket) => {
                     let result = self.grow(pitch, 1).map_err(|e| e.to_string());
                     ticket.complete(result.as_ref().map_or_else(|e| Err(e.as_str()), |&()| Ok(())));
+                    // Those behind it in the queue see that it moves.
+                    let lane = &self.shared.lanes[self.kernel as usize];
+                    lane.finished.fetch_add(1, Ordering::Relaxed);
                 }
                 Next::Finish => self.finish_oldest(),
                 Next::End => return,
@@ -731,10 +734,11 @@ impl<D: Device> Runner<D> {
         let idle = Instant::now();
         loop {
             let room = self.flights.len() < FLIGHTS;
-            if room && lane.queued.load(Ordering::Acquire) > 0 {
-                if let Some(next) = self.take() {
-                    return next;
-                }
+            if room
+                && lane.queued.load(Ordering::Acquire) > 0
+                && let Some(next) = self.take()
+            {
+                return next;
             }
             let Some(oldest) = self.flights.front() else {
                 if idle.elapsed() < SPIN {
