@@ -95,6 +95,11 @@
 //!                   -> metadata, statistics -> messages, events -> frame passed on or dropped
 //! ```
 
+#[cfg(feature = "cuda")]
+mod cuda_memory;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda_memory_absent.rs"]
+mod cuda_memory;
 mod enums;
 mod imp;
 mod lateness;

@@ -24,7 +24,7 @@ use crate::cuda_link;
 static KERNELS: &Image<[u8]> = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 /// Aligned as the driver expects.
 #[repr(C, align(64))]
-struct Image<T: ?Sized>(T);
+pub(super) struct Image<T: ?Sized>(pub(super) T);
 
 /// Floats of shared memory for staged weights: with more, too little of it is left as cache of the activations.
 const STAGED: usize = 28_000;
@@ -119,7 +119,7 @@ fn server(number: usize) -> Result<(ServerHandle<Gpu>, Measured), String> {
 }
 
 /// The driver's name for an error.
-fn name(error: DriverError) -> String {
+pub(super) fn name(error: DriverError) -> String {
     match error.error_name() {
         Ok(name) => name.to_string_lossy().into_owned(),
         Err(_) => format!("error {}", error.0 as u32),
@@ -156,10 +156,10 @@ impl fmt::Debug for Gpu {
 }
 
 /// Has the device's context current on this thread, and at the end the one before: other libraries rely on theirs.
-struct Current(sys::CUcontext);
+pub(super) struct Current(sys::CUcontext);
 
 impl Current {
-    fn before() -> Result<Self, DriverError> {
+    pub(super) fn before() -> Result<Self, DriverError> {
         Ok(Self(result::ctx::get_current()?.unwrap_or(ptr::null_mut())))
     }
 }
