@@ -64,7 +64,10 @@ fn prepare(plugin: &Path) -> PathBuf {
     assert!(status.success());
     let link = |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to).unwrap();
     link(Path::new("libcuda.so.1"), &folder.join("libnvcuvid.so.1"));
-    link(&plugin.canonicalize().unwrap(), &plugins.join("libgstvaeanomaly.so"));
+    link(
+        &plugin.canonicalize().unwrap(),
+        &plugins.join("libgstvaeanomaly.so"),
+    );
     let output = Command::new("pkg-config")
         .args(["--variable=pluginsdir", "gstreamer-1.0"])
         .output()
@@ -136,7 +139,10 @@ fn from_cuda_memory(format: &str, settings: &str) -> String {
 fn assert_close(format: &str, got: &[f64], want: &[f64], tolerance: f64) {
     assert_eq!((got.len(), want.len()), (FRAMES, FRAMES), "{format}");
     for (frame, (a, b)) in got.iter().zip(want).enumerate() {
-        assert!((a - b).abs() <= tolerance, "{format}, frame {frame}: {a}, not {b}");
+        assert!(
+            (a - b).abs() <= tolerance,
+            "{format}, frame {frame}: {a}, not {b}"
+        );
     }
     assert!(want.iter().any(|score| score.abs() > 0.1), "{want:?}");
 }

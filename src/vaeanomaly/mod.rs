@@ -76,6 +76,8 @@
 //!   steps; the appearance model's replay reaches back to the first frame. `learning-rate` is how fast the weights follow what
 //!   the replay holds, `window` the reach of the threshold modes sigma, evt and quantile.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
+//! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
+//!   share is taken over if it is of that device.
 //! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
 //!   `model-width`.
 //! * `learning-rate`: the first 1000 steps of the appearance model use twice as much, the first 20 s of the motion model six
