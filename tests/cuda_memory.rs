@@ -53,8 +53,7 @@ fn prepare(plugin: &Path) -> PathBuf {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let status = Command::new(compiler)
-        .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"])
-        .args(["-Wl,-soname,libcuda.so.1", "-I"])
+        .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-I"])
         .arg(source.join("src/detector/engine/cuda/kernels"))
         .arg("-o")
         .arg(folder.join("libcuda.so.1"))
@@ -202,12 +201,13 @@ fn nets_and_frames_may_both_be_on_the_gpu() {
 }
 
 #[test]
-fn a_frame_passes_unchanged_and_the_neighbours_share_a_context() {
+fn frames_pass_unchanged_and_the_neighbours_share_a_context() {
     let Some(folder) = folder() else { return };
     let copy = folder.join("copy.raw");
+    // A width without padding, which need not be the same.
     let pipeline = |middle: &str| {
         format!(
-            "videotestsrc num-buffers=3 ! video/x-raw,format=NV12,{SIZE} {middle} ! filesink location={}",
+            "videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=320,height=242 {middle} ! filesink location={}",
             copy.display()
         )
     };

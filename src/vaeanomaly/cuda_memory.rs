@@ -72,15 +72,21 @@ struct CudaMemory {
     context: *mut GstObject,
 }
 
+type IsCudaMemory = unsafe extern "C" fn(*mut GstMemory) -> gboolean;
+type GetHandle = unsafe extern "C" fn(*mut GstObject) -> *mut c_void;
+type HandleSetContext =
+    unsafe extern "C" fn(*mut GstElement, *mut GstContext, c_int, *mut *mut GstObject) -> gboolean;
+type HandleContextQuery = unsafe extern "C" fn(*mut GstElement, *mut GstQuery, *mut GstObject) -> gboolean;
+type Sync = unsafe extern "C" fn(*mut GstMemory);
+
 /// The functions of libgstcuda.
 struct Library {
-    is_cuda_memory: unsafe extern "C" fn(*mut GstMemory) -> gboolean,
-    get_handle: unsafe extern "C" fn(*mut GstObject) -> *mut c_void,
-    handle_set_context:
-        unsafe extern "C" fn(*mut GstElement, *mut GstContext, c_int, *mut *mut GstObject) -> gboolean,
-    handle_context_query: unsafe extern "C" fn(*mut GstElement, *mut GstQuery, *mut GstObject) -> gboolean,
+    is_cuda_memory: IsCudaMemory,
+    get_handle: GetHandle,
+    handle_set_context: HandleSetContext,
+    handle_context_query: HandleContextQuery,
     /// Waits for the producer's stream. From 1.24 on; before, a frame is complete when it is pushed.
-    sync: Option<unsafe extern "C" fn(*mut GstMemory)>,
+    sync: Option<Sync>,
 }
 
 static LIBRARY: LazyLock<Option<Library>> = LazyLock::new(Library::load);
@@ -107,26 +113,31 @@ impl Library {
             let address = unsafe { dlsym(handle, name.as_ptr()) };
             (!address.is_null()).then_some(address)
         };
-        let load_library = find(c"gst_cuda_load_library")?;
-        let init_memory = find(c"gst_cuda_memory_init_once")?;
+        let [load_library, init_memory] = [
+            find(c"gst_cuda_load_library")?,
+            find(c"gst_cuda_memory_init_once")?,
+        ];
+        let [is_memory, get_handle] = [
+            find(c"gst_is_cuda_memory")?,
+            find(c"gst_cuda_context_get_handle")?,
+        ];
+        let [set_context, context_query] = [
+            find(c"gst_cuda_handle_set_context")?,
+            find(c"gst_cuda_handle_context_query")?,
+        ];
+        let sync = find(c"gst_cuda_memory_sync");
         // SAFETY: the functions have these types in every version of the library.
         unsafe {
-            let load_library: unsafe extern "C" fn() -> gboolean = mem::transmute(load_library);
-            if load_library() == GFALSE {
+            if mem::transmute::<*mut c_void, unsafe extern "C" fn() -> gboolean>(load_library)() == GFALSE {
                 return None;
             }
-            let init_memory: unsafe extern "C" fn() = mem::transmute(init_memory);
-            init_memory();
+            mem::transmute::<*mut c_void, unsafe extern "C" fn()>(init_memory)();
             Some(Self {
-                is_cuda_memory: mem::transmute::<*mut c_void, _>(find(c"gst_is_cuda_memory")?),
-                get_handle: mem::transmute::<*mut c_void, _>(find(c"gst_cuda_context_get_handle")?),
-                handle_set_context: mem::transmute::<*mut c_void, _>(find(c"gst_cuda_handle_set_context")?),
-                handle_context_query: mem::transmute::<*mut c_void, _>(find(
-                    c"gst_cuda_handle_context_query",
-                )?),
-                sync: find(c"gst_cuda_memory_sync").map(|address| {
-                    mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut GstMemory)>(address)
-                }),
+                is_cuda_memory: mem::transmute::<*mut c_void, IsCudaMemory>(is_memory),
+                get_handle: mem::transmute::<*mut c_void, GetHandle>(get_handle),
+                handle_set_context: mem::transmute::<*mut c_void, HandleSetContext>(set_context),
+                handle_context_query: mem::transmute::<*mut c_void, HandleContextQuery>(context_query),
+                sync: sync.map(|address| mem::transmute::<*mut c_void, Sync>(address)),
             })
         }
     }
