@@ -38,6 +38,10 @@ ldd "$pack"/bin/* "$pack"/plugins/* "$cuda" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p;
     esac
 done
 cp -L "$cuda" "$pack/lib"
+# The driver's libraries ask for these, which must be the C library's own.
+for name in libdl.so.2 librt.so.1 libpthread.so.0; do
+    cp -L "$(dirname "$(ldd "$cuda" | sed -n 's/.*=> \(.*\/libc\.so[^ ]*\).*/\1/p')")/$name" "$pack/libc"
+done
 
 # Sixteen seconds of 1080p: a ball over a moving pattern.
 if [ ! -s "$clip" ]; then

@@ -5,7 +5,7 @@
 #
 #     sh run.sh         everything; logs go to the folder that OUT names, or to logs/
 #
-# DECODER, UPLOAD: another decoder, and what follows it for CUDA memory. BRANCHES: other numbers of elements.
+# DECODER, UPLOAD: another decoder, and what follows it for CUDA memory. BRANCHES: other numbers of elements, up to 16 or multiples of it.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here" || exit
@@ -60,7 +60,7 @@ echo
 echo "=== the element's caps"
 step inspect 40 gst-inspect-1.0 vaeanomaly
 sed -n '/^Pad Templates/,/^Element has/p' "$logs/inspect.txt" | grep -E 'SINK|SRC|video/x-raw'
-step decoder 20 gst-inspect-1.0 "$decoder" && echo "$decoder is there"
+step decoder 20 gst-inspect-1.0 "${decoder%% *}" && echo "${decoder%% *} is there"
 if ! grep -q CUDAMemory "$logs/inspect.txt"; then
     echo "vaeanomaly does not offer CUDA memory here"
     failed="$failed caps"
@@ -69,10 +69,9 @@ fi
 # What follows the decoder, for each kind of memory.
 on_gpu="$upload ! video/x-raw(memory:CUDAMemory)"
 case $upload in
-'') on_gpu="! video/x-raw(memory:CUDAMemory)" in_system="! video/x-raw(memory:CUDAMemory) ! cudadownload ! video/x-raw" ;;
-*) in_system="! video/x-raw" ;;
+'') in_system="! video/x-raw(memory:CUDAMemory) ! cudadownload ! video/x-raw" ;;
+*) in_system="! identity" ;;
 esac
-on_gpu=${on_gpu# }
 
 raw_scores() {
     sed -n '/event=(string)frame/s/.*raw-score=(double)\([-+.0-9e]*\).*/\1/p' "$logs/$1.txt"
@@ -102,7 +101,8 @@ for device in cuda cpu; do
     compare "scores-cuda-memory-device-$device" "scores-system-memory-device-$device"
 done
 
-# branches COUNT DEVICE MEMORY: one process with so many elements, sixteen behind each decoder; frames/s of all of them.
+# branches COUNT DEVICE MEMORY: one process with so many elements, up to sixteen or a multiple of that, sixteen behind each
+# decoder; frames/s of all of them.
 branches() {
     count=$1 device=$2 memory=$3
     case $memory in cuda) way=$on_gpu ;; *) way=$in_system ;; esac
