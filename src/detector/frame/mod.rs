@@ -81,19 +81,6 @@ impl Preprocessor {
         Ok(())
     }
 
-    /// Removes what is to be ignored.
-    fn blank(&mut self) {
-        if let Some(ignored) = &self.ignored {
-            ignored.blank(&mut self.reduced.grey, &mut self.reduced.colour);
-        }
-    }
-
-    /// Ignores these parts of frames of `frame_size` = (width, height) pixels from now on.
-    pub(crate) fn ignore(&mut self, regions: &IgnoredRegions, frame_size: (usize, usize)) {
-        self.ignored = Ignored::new(regions, self.sizes, frame_size);
-        self.scene.restart();
-    }
-
     /// The same for a frame in device memory.
     ///
     /// # Safety
@@ -109,6 +96,19 @@ impl Preprocessor {
         unsafe { reducer.reduce(image, self.sizes, &mut self.reduced) }?;
         self.blank();
         Ok(())
+    }
+
+    /// Removes what is to be ignored.
+    fn blank(&mut self) {
+        if let Some(ignored) = &self.ignored {
+            ignored.blank(&mut self.reduced.grey, &mut self.reduced.colour);
+        }
+    }
+
+    /// Ignores these parts of frames of `frame_size` = (width, height) pixels from now on.
+    pub(crate) fn ignore(&mut self, regions: &IgnoredRegions, frame_size: (usize, usize)) {
+        self.ignored = Ignored::new(regions, self.sizes, frame_size);
+        self.scene.restart();
     }
 
     /// Analyses the frame that was reduced last. `time` is its presentation time; `nominal`, the interval between frames,
