@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use gstvaeanomaly::detector::DeviceChoice;
 use nix::sys::resource::{UsageWho, getrusage};
 
-use camera::{Cadence, Camera};
+use camera::{Cadence, Camera, Setup};
 use gpu::Gpu;
 
 fn main() -> Result<()> {
@@ -141,8 +141,11 @@ fn process_time() -> Result<Duration> {
 fn soak(minutes: f64) -> Result<()> {
     const SLACK_MB: f64 = 8.0;
     let gpu = Gpu::open()?;
-    let device = gpu.device()?;
-    let mut camera = Camera::new(&device, 0)?;
+    let setup = Setup {
+        device: gpu.device()?,
+        frames: None,
+    };
+    let mut camera = Camera::new(&setup, 0)?;
     let all = Duration::from_secs_f64(60.0 * minutes);
     let (started, mut frames, mut usual) = (Instant::now(), 0, None);
     println!("{:>10} {:>12} {:>12}", "seconds", "frames", "GPU MB");

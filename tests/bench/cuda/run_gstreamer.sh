@@ -134,7 +134,7 @@ echo "=== 1080p in one process, $frames frames an element, the decoded frames sh
 for count in ${BRANCHES:-1 16 64}; do
     for device in cuda cpu; do
         for memory in cuda system; do
-            if [ $(($(date +%s) - begin)) -gt 190 ]; then
+            if [ $(($(date +%s) - begin)) -gt "${LIMIT:-190}" ]; then
                 echo "$count elements, $memory memory, device=$device: no time left"
                 continue
             fi
