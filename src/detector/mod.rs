@@ -40,10 +40,10 @@ pub use config::{Config, Networks, ThresholdMode, Tuning};
 pub use cue::{CueKind, StepReport};
 pub use decision::State;
 pub use device::{ComputeDevice, DeviceChoice};
-#[cfg(feature = "cuda")]
+#[cfg(all(feature = "cuda", feature = "plugin"))]
 pub(crate) use engine::cuda::CudaReducer;
 pub use error::{Error, Result};
-#[cfg(feature = "cuda")]
+#[cfg(all(feature = "cuda", feature = "plugin"))]
 pub(crate) use frame::CudaImage;
 pub use frame::{ColorModel, ColorRange, IgnoredRegions, ImageView, PixelFormat};
 pub use map::{AnomalyMap, Region};

@@ -198,6 +198,7 @@ impl CudaReducer {
     }
 
     /// Why the device failed; the reducer is of no use then.
+    #[cfg(feature = "plugin")]
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
