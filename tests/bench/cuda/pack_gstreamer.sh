@@ -6,7 +6,7 @@
 #     sh tests/bench/cuda/pack_gstreamer.sh           builds the plugin as `make cuda` does, and packs it
 #     sh tests/bench/cuda/pack_gstreamer.sh PLUGIN    packs that one
 #
-# On the other machine: sh run.sh
+# On the other machine: sh run.sh; or as the folder gstreamer in that of `make bench-cuda`, whose run.sh then runs it too.
 set -eu
 
 target=${CARGO_TARGET_DIR:-target}/cuda
