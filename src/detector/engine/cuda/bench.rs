@@ -238,7 +238,7 @@ impl DeviceFrames {
     }
 }
 
-/// Shows a camera's detector the frames in the GPU's memory.
+/// Runs a camera's detector on the frames in the GPU's memory.
 #[derive(Debug)]
 pub struct DeviceReader {
     reducer: CudaReducer,

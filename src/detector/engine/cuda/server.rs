@@ -934,7 +934,7 @@ impl<D: Device> Runner<D> {
             return Ok(());
         }
         match self.allocate(pitch, blocks) {
-            // Those there are do.
+            // The existing ones are enough to go on with.
             Err(DeviceError::OutOfMemory { .. }) => self.full = true,
             result => return result,
         }
