@@ -144,7 +144,7 @@ test-loading: deps
 	@status=0; $(TOOLKIT) true || status=$$?; \
 	case $$status in \
 	0) $(MAKE) --no-print-directory check-cuda cuda && \
-	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --workspace --test load --test pipelines;; \
+	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --workspace --test load --test pipelines --test cuda_memory;; \
 	3) echo "SKIPPED: loading the plugin of make cuda (no compiler for it, see above)";; \
 	*) exit $$status;; \
 	esac

@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 
 use common::recipe::{file_source, finish, folder, played, recipe};
 use common::{played_into_sink, short_scene};
@@ -44,11 +45,10 @@ fn gate_after_encoder() {
     );
 }
 
-#[test]
-fn gate_camera_copy() {
+/// Runs a recipe that copies the camera's stream; what it keeps is a part of that, unchanged.
+fn assert_copies_events(mut run: Command, name: &str) {
     let (scene, labels) = short_scene();
-    let file = folder("gate-copy").join("events.mkv");
-    let mut run = recipe("gate-camera-copy");
+    let file = folder(name).join("events.mkv");
     run.env(
         "SOURCE",
         format!("filesrc location={} ! matroskademux", scene.display()),
@@ -70,6 +70,20 @@ fn gate_camera_copy() {
         kept.iter().all(|unit| originals.any(|original| original == unit)),
         "an access unit is altered or out of order"
     );
+}
+
+#[test]
+fn gate_camera_copy() {
+    assert_copies_events(recipe("gate-camera-copy"), "gate-copy");
+}
+
+/// Without a GPU another decoder stands in: what follows is the same.
+#[test]
+fn gpu_camera_copy() {
+    let mut run = recipe("gpu-camera-copy");
+    run.env("DEVICE", "cpu")
+        .env("DECODER", "avdec_h264 ! videoconvert ! video/x-raw,format=NV12");
+    assert_copies_events(run, "gpu-copy");
 }
 
 #[test]

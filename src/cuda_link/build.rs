@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const KERNELS: &str = "src/detector/engine/cuda/kernels";
+/// Training and scoring; the reduction of frames, which runs in the contexts of their producers.
+const SOURCES: [&str; 2] = ["kernels", "reduce"];
 /// PTX for this compute capability runs from there upwards, on GPUs to come as well, once the driver has compiled it.
 const PTX: &str = "75";
 /// Machine code for those that most users have: it needs no compiling at the first start.
@@ -14,13 +16,16 @@ const MACHINE_CODE: [&str; 2] = ["80", "90"];
 
 pub fn build() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    kernels(&out.join("kernels.fatbin"));
+    println!("cargo:rerun-if-changed={KERNELS}");
+    println!("cargo:rerun-if-env-changed=VAEANOMALY_NVCC");
+    for source in SOURCES {
+        compile(source, &out);
+    }
     libraries(&out.join("cuda_link"));
 }
 
-fn kernels(image: &Path) {
-    println!("cargo:rerun-if-changed={KERNELS}");
-    println!("cargo:rerun-if-env-changed=VAEANOMALY_NVCC");
+/// `kernels/NAME.cu` to `NAME.fatbin`.
+fn compile(name: &str, out: &Path) {
     let Ok(nvcc) = env::var("VAEANOMALY_NVCC") else {
         panic!("feature `cuda` is built by `make cuda`, or by `sh src/cuda_link/toolkit.sh cargo ...`");
     };
@@ -33,14 +38,11 @@ fn kernels(image: &Path) {
             &format!("arch=compute_{capability},code=sm_{capability}"),
         ]);
     }
-    match command
-        .arg("-o")
-        .arg(image)
-        .arg(Path::new(KERNELS).join("kernels.cu"))
-        .status()
-    {
+    let source = Path::new(KERNELS).join(name).with_extension("cu");
+    let image = out.join(name).with_extension("fatbin");
+    match command.arg("-o").arg(image).arg(&source).status() {
         Ok(status) if status.success() => {}
-        Ok(status) => panic!("{nvcc} could not compile {KERNELS}: {status}"),
+        Ok(status) => panic!("{nvcc} could not compile {}: {status}", source.display()),
         Err(error) => panic!("{nvcc}: {error}"),
     }
 }
@@ -48,16 +50,16 @@ fn kernels(image: &Path) {
 /// The libraries that cudarc and candle-kernels name to the linker, in a folder that cargo puts before the system's:
 /// all functions are in the first one.
 fn libraries(folder: &Path) {
-    const SOURCES: [&str; 3] = [
+    const FILES: [&str; 3] = [
         "src/cuda_link/find.c",
         "src/cuda_link/jump.S",
         "src/cuda_link/symbols.h",
     ];
-    for source in SOURCES {
-        println!("cargo:rerun-if-changed={source}");
+    for file in FILES {
+        println!("cargo:rerun-if-changed={file}");
     }
     cc::Build::new()
-        .files(&SOURCES[..2])
+        .files(&FILES[..2])
         .warnings(true)
         .cargo_metadata(false)
         .out_dir(folder)

@@ -40,7 +40,11 @@ pub use config::{Config, Networks, ThresholdMode, Tuning};
 pub use cue::{CueKind, StepReport};
 pub use decision::State;
 pub use device::{ComputeDevice, DeviceChoice};
+#[cfg(all(feature = "cuda", feature = "plugin"))]
+pub(crate) use engine::cuda::CudaReducer;
 pub use error::{Error, Result};
+#[cfg(all(feature = "cuda", feature = "plugin"))]
+pub(crate) use frame::CudaImage;
 pub use frame::{ColorModel, ColorRange, IgnoredRegions, ImageView, PixelFormat};
 pub use map::{AnomalyMap, Region};
 pub use net_arch::{NetArch, Stage};

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::cue::{CueSet, CueSetLearnt};
 use super::decision::{PostProcessor, PostProcessorLearnt, to_unit};
 use super::engine::Engine;
+#[cfg(feature = "cuda")]
+use super::engine::cuda::CudaReducer;
+#[cfg(feature = "cuda")]
+use super::frame::CudaImage;
 use super::frame::{Cut, IgnoredRegions, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
 use super::names::names;
 use super::{
@@ -310,11 +314,54 @@ impl Detector {
         nominal: Option<Duration>,
         tuning: &Tuning,
     ) -> Result<(Prediction, FrameReport)> {
-        if (frame.width, frame.height) != self.frame_size {
-            self.resize((frame.width, frame.height))?;
+        let size = (frame.width, frame.height);
+        self.process_with(
+            size,
+            |preprocessor| preprocessor.reduce(frame),
+            time,
+            nominal,
+            tuning,
+        )
+    }
+
+    /// The same for a frame in device memory, whatever device the nets compute on.
+    ///
+    /// # Safety
+    /// As [`CudaReducer::reduce`].
+    ///
+    /// # Errors
+    /// As [`Detector::process`], or the device failed, see [`CudaReducer::failure`].
+    #[cfg(feature = "cuda")]
+    #[allow(unsafe_code, reason = "addresses of device memory")]
+    pub(crate) unsafe fn process_on_device(
+        &mut self,
+        image: &CudaImage<'_>,
+        reducer: &mut CudaReducer,
+        time: Option<Duration>,
+        nominal: Option<Duration>,
+        tuning: &Tuning,
+    ) -> Result<(Prediction, FrameReport)> {
+        let size = (image.width, image.height);
+        // SAFETY: the caller's.
+        let reduce =
+            |preprocessor: &mut Preprocessor| unsafe { preprocessor.reduce_on_device(image, reducer) };
+        self.process_with(size, reduce, time, nominal, tuning)
+    }
+
+    /// Scores a frame of `size` that `reduce` reduces, then learns from it.
+    fn process_with(
+        &mut self,
+        size: (usize, usize),
+        reduce: impl FnOnce(&mut Preprocessor) -> Result<()>,
+        time: Option<Duration>,
+        nominal: Option<Duration>,
+        tuning: &Tuning,
+    ) -> Result<(Prediction, FrameReport)> {
+        if size != self.frame_size {
+            self.resize(size)?;
         }
         let started = Instant::now();
-        self.preprocessor.reduce(frame)?;
+        reduce(&mut self.preprocessor)?;
         let reduced = Instant::now();
 
         let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learning());

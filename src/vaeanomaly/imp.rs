@@ -12,6 +12,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_transform::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 
+use super::cuda_memory::SharedContext;
 use super::lateness::LatenessMeter;
 use super::message::{ACCEPT_NAME, Context, EVENT_NAME, MESSAGE_NAME, Notification};
 use super::model::{self, ModelFile, ModelReport};
@@ -20,11 +21,11 @@ use super::state::{Outcome, StateSlot, StreamState, Times};
 use super::stats::Stats;
 use super::{PostMessages, State, meta, view};
 use crate::detector::store::{self, Model, Refusal};
-use crate::detector::{self, ComputeDevice, Label};
+use crate::detector::{self, ComputeDevice, DeviceChoice, Label};
 use crate::events::Decision;
 use crate::gstutil::lock;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "vaeanomaly",
         gst::DebugColorFlags::empty(),
@@ -43,6 +44,7 @@ pub struct VaeAnomaly {
     model_file: Mutex<Option<ModelFile>>,
     stats: Mutex<Stats>,
     lateness: LatenessMeter,
+    cuda_context: SharedContext,
     /// Whether a warning about unscored frames was posted since start.
     warned: AtomicBool,
 }
@@ -139,6 +141,12 @@ impl ElementImpl for VaeAnomaly {
         Some(&METADATA)
     }
 
+    fn set_context(&self, context: &gst::Context) {
+        self.cuda_context
+            .set(self.obj().upcast_ref(), context, self.cuda_device());
+        self.parent_set_context(context);
+    }
+
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = view::caps();
@@ -190,12 +198,19 @@ impl BaseTransformImpl for VaeAnomaly {
         }
         self.state.clear();
         *lock(&self.device) = None;
+        self.cuda_context.clear();
         Ok(())
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        self.cuda_context.answer(self.obj().upcast_ref(), query)
+            || BaseTransformImplExt::parent_query(self, direction, query)
     }
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|e| gst::loggable_error!(CAT, "caps {incaps} are not raw video: {e}"))?;
+        self.cuda_context.negotiated(self.obj().upcast_ref(), incaps);
         let settings = lock(&self.settings).clone();
         let state = match self.state.clear() {
             Some(mut state) => {
@@ -288,6 +303,14 @@ impl BaseTransformImpl for VaeAnomaly {
 }
 
 impl VaeAnomaly {
+    /// The number of the CUDA device that the settings name.
+    fn cuda_device(&self) -> Option<usize> {
+        match lock(&self.settings).device.parse() {
+            Ok(DeviceChoice::Cuda(number)) => number,
+            _ => None,
+        }
+    }
+
     /// What is to be ignored was changed after the start. What cannot be read changes nothing.
     fn follow_ignored(&self) {
         let settings = lock(&self.settings).clone();

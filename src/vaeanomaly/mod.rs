@@ -77,6 +77,8 @@
 //!   and back, 5 % of the frames are flagged with a `memory` of a week and 14 % with one of a minute; in the other light,
 //!   0.2 % with the default `learning-rate` and 67 % with a tenth of it: `examples/evaluate/memory.sh`.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
+//! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
+//!   share is taken over if it is of that device.
 //! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
 //!   `model-width`.
 //! * `learning-rate`: the first 1000 steps of the appearance model use twice as much, the first 20 s of the motion model six
@@ -96,6 +98,11 @@
 //!                   -> metadata, statistics -> messages, events -> frame passed on or dropped
 //! ```
 
+#[cfg(feature = "cuda")]
+mod cuda_memory;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda_memory_absent.rs"]
+mod cuda_memory;
 mod enums;
 mod imp;
 mod lateness;

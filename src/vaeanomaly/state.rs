@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(feature = "cuda")]
+use super::cuda_memory::CudaFrames;
 use super::load::{LoadLevel, LoadShedder};
 use super::message::Notification;
 use super::meta::FrameResult;
@@ -65,6 +67,8 @@ pub(super) struct StreamState {
     began: u64,
     /// Whether anything was learnt that is not in the file.
     has_learnt: bool,
+    #[cfg(feature = "cuda")]
+    cuda: CudaFrames,
     info: gst_video::VideoInfo,
     times: BufferTimes,
     load: LoadShedder,
@@ -102,6 +106,8 @@ impl StreamState {
             detector,
             began: unix_time(),
             has_learnt: false,
+            #[cfg(feature = "cuda")]
+            cuda: CudaFrames::default(),
             info,
             times,
             load: LoadShedder::default(),
@@ -300,22 +306,30 @@ impl StreamState {
     ) -> Result<(Prediction, FrameReport), String> {
         let time = times.pts.and(times.position);
         let nominal = self.times.frame_duration().map(Duration::from);
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
-            format!(
-                "the buffer of {} bytes cannot be mapped as a frame",
-                buffer.size()
-            )
-        })?;
+        let time = time.map(Duration::from);
         self.detector.ignore(&settings.ignored);
         self.has_learnt |= settings.tuning.learn;
         let tuning = Tuning {
             train: level == LoadLevel::Full,
             ..settings.tuning
         };
-        view::with_view(&frame, |view| {
-            self.detector
-                .process(view, time.map(Duration::from), nominal, &tuning)
-        })
+        #[cfg(feature = "cuda")]
+        {
+            let detector = &mut self.detector;
+            let processed = self.cuda.process(buffer, &self.info, |frame| {
+                frame.score(detector, time, nominal, &tuning)
+            });
+            if let Some(result) = processed {
+                return result;
+            }
+        }
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
+            format!(
+                "the buffer of {} bytes cannot be mapped as a frame",
+                buffer.size()
+            )
+        })?;
+        view::with_view(&frame, |view| self.detector.process(view, time, nominal, &tuning))
     }
 
     /// The previous frame's prediction for a frame that is not scored.

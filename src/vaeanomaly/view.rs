@@ -2,6 +2,7 @@
 
 use gst_video::prelude::*;
 
+use super::cuda_memory;
 use crate::detector::{ColorModel, ColorRange, ImageView, PixelFormat};
 
 /// The formats of the caps, in order of preference.
@@ -33,25 +34,35 @@ const FORMATS: [(gst_video::VideoFormat, PixelFormat); 22] = {
     ]
 };
 
-/// Raw video in system memory, of the sizes that the core processes, at any frame rate.
+/// Raw video of the sizes that the core processes, at any frame rate, in system memory and, where that can be read, in CUDA
+/// memory.
 pub(super) fn caps() -> gst::Caps {
+    let mut caps = builder().format_list(FORMATS.map(|(video, _)| video)).build();
+    caps.merge(cuda_memory::caps());
+    caps
+}
+
+/// Caps of all sizes that the core processes.
+pub(super) fn builder() -> gst_video::VideoCapsBuilder<gst::caps::NoFeature> {
     let sides = ImageView::MIN_SIDE as i32..=ImageView::MAX_SIDE as i32;
     gst_video::VideoCapsBuilder::new()
-        .format_list(FORMATS.map(|(video, _)| video))
         .width_range(sides.clone())
         .height_range(sides)
-        .build()
 }
 
 /// The core's equivalent of a format of the caps.
-fn pixel_format(format: gst_video::VideoFormat) -> Option<PixelFormat> {
+///
+/// # Errors
+/// A sentence: it is not in the caps.
+pub(super) fn pixel_format(format: gst_video::VideoFormat) -> Result<PixelFormat, String> {
     FORMATS
         .iter()
         .find(|(video, _)| *video == format)
         .map(|(_, pixel)| *pixel)
+        .ok_or_else(|| format!("format {format:?} is not supported"))
 }
 
-fn color_model(info: &gst_video::VideoInfo) -> ColorModel {
+pub(super) fn color_model(info: &gst_video::VideoInfo) -> ColorModel {
     let colorimetry = info.colorimetry();
     let (kr, kb) = colorimetry.matrix().kr_kb().unwrap_or((0.299, 0.114));
     let range = match colorimetry.range() {
@@ -73,8 +84,7 @@ pub(super) fn with_view<T>(
     frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
     process: impl FnOnce(&ImageView<'_>) -> crate::detector::Result<T>,
 ) -> Result<T, String> {
-    let format = pixel_format(frame.format())
-        .ok_or_else(|| format!("format {:?} is not supported", frame.format()))?;
+    let format = pixel_format(frame.format())?;
     let mut planes: [&[u8]; 3] = [&[]; 3];
     let mut strides = [0; 3];
     let count = (frame.n_planes() as usize).min(planes.len());

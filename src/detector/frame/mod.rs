@@ -10,6 +10,8 @@ use std::time::Duration;
 
 pub(crate) use clock::{Learning, ROUNDING, Step, TICK, blend};
 pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
+#[cfg(feature = "cuda")]
+pub(crate) use image::{CudaImage, Reduction};
 pub(crate) use image::{ReducedFrame, ReducedSizes, Reducer};
 pub use mask::IgnoredRegions;
 pub(crate) use mask::{Ignored, kept};
@@ -17,6 +19,8 @@ pub(crate) use scene::{Cut, SceneLearnt, SceneReport};
 
 use self::clock::Clock;
 use self::scene::Scene;
+#[cfg(feature = "cuda")]
+use super::engine::cuda::CudaReducer;
 use super::{Config, CueKind, Result};
 
 /// Width of the grey image in pixels; its height follows the aspect ratio.
@@ -73,10 +77,32 @@ impl Preprocessor {
             slot => slot.insert(Reducer::new(frame, self.sizes)?),
         };
         reducer.reduce(frame, &mut self.reduced)?;
+        self.blank();
+        Ok(())
+    }
+
+    /// The same for a frame in device memory.
+    ///
+    /// # Safety
+    /// As [`CudaReducer::reduce`].
+    #[cfg(feature = "cuda")]
+    #[allow(unsafe_code, reason = "addresses of device memory")]
+    pub(crate) unsafe fn reduce_on_device(
+        &mut self,
+        image: &CudaImage<'_>,
+        reducer: &mut CudaReducer,
+    ) -> Result<()> {
+        // SAFETY: the caller's.
+        unsafe { reducer.reduce(image, self.sizes, &mut self.reduced) }?;
+        self.blank();
+        Ok(())
+    }
+
+    /// Removes what is to be ignored.
+    fn blank(&mut self) {
         if let Some(ignored) = &self.ignored {
             ignored.blank(&mut self.reduced.grey, &mut self.reduced.colour);
         }
-        Ok(())
     }
 
     /// Ignores these parts of frames of `frame_size` = (width, height) pixels from now on.

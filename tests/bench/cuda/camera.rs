@@ -1,15 +1,16 @@
 //! Cameras: detectors that process moving images of 1920 x 1080.
 
-use std::sync::{Barrier, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use gstvaeanomaly::detector::bench_support::{DeviceFrames, DeviceReader};
 use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, Tuning};
 
 use crate::crowd::most_cameras;
 use crate::gpu::Gpu;
-use crate::images::Images;
+use crate::images::{Images, LOOP};
 use crate::process_time;
 
 const SIZE: (usize, usize) = (1920, 1080);
@@ -18,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Frames before anything is measured: the nets train, buffers have their sizes.
 const WARM_UP: usize = 40;
 /// Time of one figure.
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_millis(1500);
 /// Cameras in one process.
 const CROWDS: [usize; 3] = [1, 16, 64];
 
@@ -51,22 +52,45 @@ impl Run {
     }
 }
 
-/// A detector and its images.
+/// A detector and its images, in the host's memory or on the GPU.
 pub struct Camera {
     detector: Detector,
     frames: u32,
+    reader: Option<DeviceReader>,
+}
+
+/// What a camera of a table's row uses.
+#[derive(Clone)]
+pub struct Setup {
+    pub device: ComputeDevice,
+    /// Frames that are on the GPU.
+    pub frames: Option<Arc<DeviceFrames>>,
+}
+
+fn images() -> &'static Images {
+    static IMAGES: OnceLock<Images> = OnceLock::new();
+    IMAGES.get_or_init(|| Images::new(SIZE.0, SIZE.1, 0))
+}
+
+fn frames_on_gpu() -> Result<Arc<DeviceFrames>> {
+    let mut frames = DeviceFrames::new()?;
+    for i in 0..LOOP {
+        images().with_view(i, |view| frames.push(view))?;
+    }
+    Ok(Arc::new(frames))
 }
 
 impl Camera {
     /// Warmed up.
-    pub fn new(device: &ComputeDevice, seed: u64) -> Result<Self> {
+    pub fn new(setup: &Setup, seed: u64) -> Result<Self> {
         let config = Config {
             seed,
             ..Config::default()
         };
         let mut camera = Self {
-            detector: Detector::on(device.clone(), config, SIZE)?,
+            detector: Detector::on(setup.device.clone(), config, SIZE)?,
             frames: 0,
+            reader: setup.frames.as_ref().map(DeviceReader::new).transpose()?,
         };
         for _ in 0..WARM_UP {
             camera.process(Cadence::Every(1), &mut Run::default())?;
@@ -75,8 +99,6 @@ impl Camera {
     }
 
     fn process(&mut self, cadence: Cadence, run: &mut Run) -> Result<()> {
-        static IMAGES: OnceLock<Images> = OnceLock::new();
-        let images = IMAGES.get_or_init(|| Images::new(SIZE.0, SIZE.1, 0));
         let i = self.frames as usize;
         let tuning = Tuning {
             train: match cadence {
@@ -85,10 +107,11 @@ impl Camera {
             },
             ..Tuning::default()
         };
-        let (_, report) = images.with_view(i, |view| {
-            self.detector
-                .process(view, Some(INTERVAL * self.frames), None, &tuning)
-        })?;
+        let time = Some(INTERVAL * self.frames);
+        let (_, report) = match &mut self.reader {
+            Some(reader) => reader.process(&mut self.detector, i, time, &tuning)?,
+            None => images().with_view(i, |view| self.detector.process(view, time, None, &tuning))?,
+        };
         if let Some(reason) = report.device_failure {
             bail!("the GPU failed: {reason}");
         }
@@ -121,13 +144,13 @@ struct Share {
 }
 
 /// `count` cameras at once for `least`, each in a thread of its own.
-fn crowd(gpu: &Gpu, device: &ComputeDevice, count: usize, least: Duration) -> Result<Share> {
+fn crowd(gpu: &Gpu, setup: &Setup, count: usize, least: Duration) -> Result<Share> {
     let (ready, go) = (Barrier::new(count + 1), Barrier::new(count + 1));
     thread::scope(|scope| {
         let start = |seed| {
             let (ready, go) = (&ready, &go);
             scope.spawn(move || {
-                let camera = Camera::new(device, seed as u64);
+                let camera = Camera::new(setup, seed as u64);
                 ready.wait();
                 go.wait();
                 camera?.run(Cadence::Every(5), least)
@@ -156,21 +179,26 @@ fn crowd(gpu: &Gpu, device: &ComputeDevice, count: usize, least: Duration) -> Re
 
 /// Prints the part.
 pub fn measure(gpu: &Gpu) -> Result<()> {
-    let devices = [("GPU", gpu.device()?), ("CPU", ComputeDevice::cpu())];
+    let setup = |device, frames| Setup { device, frames };
+    let setups = [
+        ("CPU", setup(ComputeDevice::cpu(), None)),
+        ("GPU, host memory", setup(gpu.device()?, None)),
+        ("GPU, CUDA memory", setup(gpu.device()?, Some(frames_on_gpu()?))),
+    ];
     println!(
-        "{:32} {:>8} {:>8} {:>8} {:>8} {:>10}",
+        "{:44} {:>8} {:>8} {:>8} {:>8} {:>10}",
         "one camera: milliseconds a frame", "reduce", "score", "learn", "all", "frames/s"
     );
-    for (name, device) in &devices {
-        let mut camera = Camera::new(device, 0)?;
+    for (name, setup) in &setups {
+        let mut camera = Camera::new(setup, 0)?;
         for (what, cadence) in [
             ("scoring only", Cadence::Never),
             ("a step every 5th frame", Cadence::Every(5)),
             ("a step on every frame", Cadence::Every(1)),
         ] {
-            let run = camera.run(cadence, TIME / 2)?;
+            let run = camera.run(cadence, TIME / 4)?;
             println!(
-                "{:32} {:8.3} {:8.3} {:8.3} {:8.3} {:10.0}",
+                "{:44} {:8.3} {:8.3} {:8.3} {:8.3} {:10.0}",
                 format!("  {name}, {what}"),
                 run.milliseconds(run.reduce),
                 run.milliseconds(run.score),
@@ -181,14 +209,14 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
         }
     }
     println!(
-        "{:>12} {:>12} {:>16} {:>22} {:>20}",
+        "{:>26} {:>12} {:>16} {:>18} {:>18}",
         "cameras", "frames/s", "frames/s each", "CPU ms a frame", "GPU memory, MB"
     );
-    for (name, device) in &devices {
-        for count in CROWDS.into_iter().filter(|&count| count <= most_cameras()) {
-            let share = crowd(gpu, device, count, TIME)?;
+    for count in CROWDS.into_iter().filter(|&count| count <= most_cameras()) {
+        for (name, setup) in &setups {
+            let share = crowd(gpu, setup, count, TIME)?;
             println!(
-                "{count:8} {name} {:12.0} {:16.1} {:22.2} {:20.1}",
+                "{count:8} {name:17} {:12.0} {:16.1} {:18.2} {:18.1}",
                 share.frames_per_second,
                 share.frames_per_second / count as f64,
                 share.cpu_milliseconds,

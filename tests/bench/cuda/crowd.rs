@@ -12,9 +12,9 @@ use crate::gpu::Gpu;
 use crate::nets::{COLOUR_HEIGHT, GREY_HEIGHT};
 use crate::process_time;
 
-const ON_GPU: [usize; 5] = [1, 16, 64, 256, 1024];
+const ON_GPU: [usize; 6] = [1, 16, 64, 256, 1024, 4096];
 const ON_CPU: [usize; 3] = [1, 16, 64];
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_millis(1500);
 pub const STACK: usize = 512 << 10;
 
 /// Cameras of a process at most: the number that CAMERAS names, where threads are scarce.
@@ -27,7 +27,10 @@ pub fn most_cameras() -> usize {
 struct Share {
     frames_per_second: f64,
     cpu_milliseconds: f64,
+    /// Memory in use on the GPU, by all processes; of that the nets', and that of workspaces.
     used_mb: f64,
+    nets_mb: f64,
+    workspaces_mb: f64,
     launches: f64,
 }
 
@@ -64,6 +67,7 @@ fn run(device: &ComputeDevice, gpu: Option<&Gpu>, sample: &Arc<Sample>, count: u
         go.wait();
         thread::sleep(TIME / 2);
         let used_mb = gpu.map_or(Ok(0.0), Gpu::used_mb)?;
+        let [nets_mb, workspaces_mb] = if gpu.is_some() { memory_mb()? } else { [0.0; 2] };
         let mut frames = 0;
         for thread in threads {
             match thread.join() {
@@ -76,9 +80,17 @@ fn run(device: &ComputeDevice, gpu: Option<&Gpu>, sample: &Arc<Sample>, count: u
             frames_per_second: frames / started.elapsed().as_secs_f64(),
             cpu_milliseconds: 1e3 * (process_time()? - spent).as_secs_f64() / frames,
             used_mb,
+            nets_mb,
+            workspaces_mb,
             launches: (launches()? - launched) as f64 / frames,
         })
     })
+}
+
+/// Memory of the engine's server, in MB of 10^6 bytes: of nets, and of workspaces.
+pub fn memory_mb() -> Result<[f64; 2]> {
+    let counters = counters()?;
+    Ok([counters.memory - counters.workspaces, counters.workspaces].map(|bytes| bytes as f64 / 1e6))
 }
 
 /// Prints the part.
@@ -86,21 +98,19 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
     let sample = Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?;
     let device = DeviceChoice::Cuda(Some(0)).open()?;
     println!(
-        "{:>14} {:>12} {:>14} {:>14} {:>16} {:>14}",
-        "cameras", "frames/s", "frames/s each", "CPU ms/frame", "launches/frame", "GPU MB"
+        "{:>10} {:>13} {:>14} {:>13} {:>15} {:>9} {:>9} {:>14}",
+        "cameras",
+        "frames/s",
+        "frames/s each",
+        "CPU ms/frame",
+        "launches/frame",
+        "GPU MB",
+        "nets MB",
+        "workspaces MB"
     );
-    let before = gpu.used_mb()?;
-    let mut first = None;
     for count in ON_GPU.into_iter().filter(|&count| count <= most_cameras()) {
-        let share = run(&device, Some(gpu), &sample, count)?;
-        print(count, "GPU", &share);
-        let (few, used) = *first.get_or_insert((count, share.used_mb));
-        if count > few {
-            let each = (share.used_mb - used) / (count - few) as f64;
-            println!("{:>70} {each:14.2} a camera more", "");
-        }
+        print(count, "GPU", &run(&device, Some(gpu), &sample, count)?);
     }
-    println!("{:>70} {before:14.1} in use before, by all processes", "");
     for count in ON_CPU.into_iter().filter(|&count| count <= most_cameras()) {
         print(count, "CPU", &run(&ComputeDevice::cpu(), None, &sample, count)?);
     }
@@ -109,11 +119,13 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
 
 fn print(count: usize, device: &str, share: &Share) {
     println!(
-        "{count:10} {device} {:12.0} {:14.1} {:14.3} {:16.3} {:14.1}",
+        "{count:6} {device} {:13.0} {:14.1} {:13.3} {:15.3} {:9.1} {:9.1} {:14.1}",
         share.frames_per_second,
         share.frames_per_second / count as f64,
         share.cpu_milliseconds,
         share.launches,
         share.used_mb,
+        share.nets_mb,
+        share.workspaces_mb,
     );
 }

@@ -18,6 +18,7 @@ pub struct Gpu {
     device: ComputeDevice,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    context_mb: f64,
 }
 
 impl Gpu {
@@ -25,14 +26,22 @@ impl Gpu {
     /// There is no usable device: what is missing.
     pub fn open() -> Result<Self> {
         // Its errors name what is missing.
-        let device = DeviceChoice::Cuda(Some(0)).open()?;
+        drop(DeviceChoice::Cuda(Some(0)).open()?);
         let context = CudaContext::new(0).context("CUDA device 0")?;
+        let context_mb = used_mb(&context)?;
+        let device = DeviceChoice::Cuda(Some(0)).open()?;
         let stream = context.new_stream()?;
         Ok(Self {
             device,
             context,
             stream,
+            context_mb,
         })
+    }
+
+    /// Memory that was in use before the engine was there, in MB of 10^6 bytes.
+    pub fn context_mb(&self) -> f64 {
+        self.context_mb
     }
 
     /// The device that this opened.
@@ -63,9 +72,7 @@ impl Gpu {
 
     /// Memory in use on the device, by all processes, in MB of 10^6 bytes.
     pub fn used_mb(&self) -> Result<f64> {
-        self.context.synchronize()?;
-        let (free, total) = self.context.mem_get_info()?;
-        Ok((total - free) as f64 / 1e6)
+        used_mb(&self.context)
     }
 
     /// Waits for all that this process has asked for.
@@ -114,4 +121,10 @@ impl Gpu {
         }
         Ok((2 * BYTES * COPIES) as f64 / seconds)
     }
+}
+
+fn used_mb(context: &CudaContext) -> Result<f64> {
+    context.synchronize()?;
+    let (free, total) = context.mem_get_info()?;
+    Ok((total - free) as f64 / 1e6)
 }

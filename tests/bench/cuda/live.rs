@@ -13,7 +13,9 @@ use crate::gpu::Gpu;
 use crate::nets::{COLOUR_HEIGHT, GREY_HEIGHT};
 use crate::{process_time, row};
 
-const CAMERAS: [u32; 2] = [1000, 4000];
+/// Cameras, and how many of them one thread has: an element has a thread a camera, and so many threads are a load of their
+/// own.
+const CAMERAS: [(u32, u32); 3] = [(1000, 1), (4000, 1), (4000, 8)];
 const RATE: u32 = 30;
 const SECONDS: u32 = 5;
 /// Seconds at the start that do not count.
@@ -34,25 +36,28 @@ fn microseconds(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
-fn camera(mut pair: NetPair, number: u32, cameras: u32, start: Instant) -> Result<Times> {
+/// Runs the cameras of a thread, which have numbers of their own; their frames are due one after the other.
+fn cameras(mut pairs: Vec<(u32, NetPair)>, cameras: u32, start: Instant) -> Result<Times> {
     let mut times = Times::default();
     let interval = Duration::from_secs(1) / RATE;
     for frame in 0..RATE * SECONDS {
-        let due = start + interval * frame + interval * number / cameras;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let called = Instant::now();
-        pair.score()?;
-        let scored = Instant::now();
-        let counts = frame >= RATE * WARM_UP;
-        if counts {
-            times.latency.push(microseconds(scored - called));
-            times.lateness.push(microseconds(scored - due));
-        }
-        // Not all cameras on the same frame.
-        if (frame + number).is_multiple_of(5) {
-            pair.train()?;
+        for (number, pair) in &mut pairs {
+            let due = start + interval * frame + interval * *number / cameras;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let called = Instant::now();
+            pair.score()?;
+            let scored = Instant::now();
+            let counts = frame >= RATE * WARM_UP;
             if counts {
-                times.step.push(microseconds(scored.elapsed()));
+                times.latency.push(microseconds(scored - called));
+                times.lateness.push(microseconds(scored - due));
+            }
+            // Not all cameras on the same frame.
+            if (frame + *number).is_multiple_of(5) {
+                pair.train()?;
+                if counts {
+                    times.step.push(microseconds(scored.elapsed()));
+                }
             }
         }
     }
@@ -78,30 +83,34 @@ fn quantiles(name: &str, mut values: Vec<u32>) {
 pub fn measure(gpu: &Gpu) -> Result<()> {
     let device = DeviceChoice::Cuda(Some(0)).open()?;
     let sample = Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?;
-    for cameras in CAMERAS {
-        let cameras = cameras.min(u32::try_from(most_cameras()).unwrap_or(u32::MAX));
+    for (count, each) in CAMERAS {
+        let count = count.min(u32::try_from(most_cameras()).unwrap_or(u32::MAX));
+        let threads = count.div_ceil(each);
         let (ready, go) = (
-            Barrier::new(cameras as usize + 1),
-            Barrier::new(cameras as usize + 1),
+            Barrier::new(threads as usize + 1),
+            Barrier::new(threads as usize + 1),
         );
         let start = std::sync::OnceLock::new();
         thread::scope(|scope| -> Result<()> {
-            let mut threads = Vec::new();
-            for number in 0..cameras {
+            let mut started = Vec::new();
+            for first in 0..threads {
                 let (device, sample, ready, go, start) = (&device, &sample, &ready, &go, &start);
                 let work = move || {
-                    let pair = NetPair::new(device, sample);
+                    let numbers = (first..count).step_by(threads as usize);
+                    let pairs: Result<Vec<_>> = numbers
+                        .map(|number| Ok((number, NetPair::new(device, sample)?)))
+                        .collect();
                     ready.wait();
                     go.wait();
                     let start = *start.get().context("set before the cameras go")?;
-                    camera(pair?, number, cameras, start)
+                    cameras(pairs?, count, start)
                 };
                 let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
                 match thread {
-                    Ok(thread) => threads.push(thread),
+                    Ok(thread) => started.push(thread),
                     // The others wait at the barrier for ever.
                     Err(error) => {
-                        println!("no thread for camera {number}: {error}");
+                        println!("no thread for camera {first}: {error}");
                         std::process::exit(1);
                     }
                 }
@@ -113,7 +122,7 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
             go.wait();
             let mut all = Times::default();
             let mut failed = None;
-            for thread in threads {
+            for thread in started {
                 match thread.join() {
                     Ok(Ok(times)) => {
                         all.latency.extend(times.latency);
@@ -128,9 +137,9 @@ pub fn measure(gpu: &Gpu) -> Result<()> {
             if let Some(error) = failed {
                 return Err(error);
             }
-            let scores = f64::from(cameras * RATE * SECONDS);
+            let scores = f64::from(count * RATE * SECONDS);
             row(
-                &format!("{cameras} cameras: GPU MB in use by all processes"),
+                &format!("{count} cameras, {each} a thread: GPU MB in use by all processes"),
                 format!("{used:.0}"),
             );
             quantiles("  a score, from its call", all.latency);

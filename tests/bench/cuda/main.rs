@@ -1,7 +1,8 @@
 //! What the nets and the detector's core cost on a CUDA device. Needs no GStreamer: `make bench-cuda` packs the program
 //! with PyTorch's side for a machine that has a GPU, and `run.sh` there runs it.
 //!
-//! `cuda table [torch.json]` prints the table; `cuda soak MINUTES` runs one camera and watches the GPU's memory.
+//! `cuda table [torch.json]` prints the table, `cuda PART [torch.json]` a part of it: memory, nets, live, crowd, camera,
+//! gpu; `cuda profile` runs the nets alone, for a profiler; `cuda soak MINUTES` runs one camera and watches the GPU's memory.
 //! All times are of the wall clock where nothing else is said. A part that fails is reported, and the others run.
 
 mod camera;
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use gstvaeanomaly::detector::DeviceChoice;
 use nix::sys::resource::{UsageWho, getrusage};
 
-use camera::{Cadence, Camera};
+use camera::{Cadence, Camera, Setup};
 use gpu::Gpu;
 
 fn main() -> Result<()> {
@@ -27,18 +28,54 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["table"] => table(None),
-        ["table", torch] => table(Some(torch)),
+        ["profile"] => nets::measure_gpu().map(drop),
         ["soak", minutes] => soak(minutes.parse().context("minutes")?),
-        [] => {
-            println!("cuda: run with the argument table or soak MINUTES, as make bench-cuda does");
+        [part] => table(part, None),
+        [part, torch] => table(part, Some(torch)),
+        _ => {
+            println!(
+                "cuda: run with the argument table, a part of it, or soak MINUTES, as make bench-cuda does"
+            );
             Ok(())
         }
-        _ => bail!("cuda table [torch.json], or cuda soak MINUTES"),
     }
 }
 
-fn table(torch: Option<&str>) -> Result<()> {
+/// Prints the part of that name, or all of them.
+fn table(name: &str, torch: Option<&str>) -> Result<()> {
+    type Part = (&'static str, &'static str, fn(&Gpu, Option<&str>) -> Result<()>);
+    const PARTS: [Part; 6] = [
+        (
+            "memory",
+            "Memory of the GPU: MB of 10^6 bytes, by all processes",
+            |gpu, _| memory(gpu),
+        ),
+        ("nets", "The nets of one camera: milliseconds", |_, torch| {
+            nets::measure(torch)
+        }),
+        // They need as many threads as cameras.
+        (
+            "live",
+            "Live: 30 frames/s a camera, a step every 5th frame",
+            |gpu, _| live::measure(gpu),
+        ),
+        (
+            "crowd",
+            "Cameras in one process, small images from memory, a step every 5th frame",
+            |gpu, _| crowd::measure(gpu),
+        ),
+        ("camera", "The detector on images of 1920 x 1080", |gpu, _| {
+            camera::measure(gpu)
+        }),
+        ("gpu", "The GPU itself", |gpu, _| gpu.measure()),
+    ];
+    let parts: Vec<_> = PARTS
+        .iter()
+        .filter(|part| name == "table" || name == part.0)
+        .collect();
+    if parts.is_empty() {
+        bail!("there is no part {name}");
+    }
     let gpu = Gpu::open()?;
     let (major, minor) = gpu.compute_capability()?;
     println!(
@@ -47,43 +84,43 @@ fn table(torch: Option<&str>) -> Result<()> {
         gpu.multiprocessors()?,
         std::thread::available_parallelism()?
     );
+    let mut failed = Vec::new();
+    for (name, title, measure) in parts {
+        println!("\n{title}\n{}", "-".repeat(title.chars().count()));
+        let start = Instant::now();
+        if let Err(error) = measure(&gpu, torch) {
+            println!("FAILED: {error:#}");
+            failed.push(*name);
+        }
+        println!("({:.1} s)", start.elapsed().as_secs_f64());
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Prints what one camera has of the GPU's memory.
+fn memory(gpu: &Gpu) -> Result<()> {
+    row("a context alone", format!("{:.0}", gpu.context_mb()));
+    row("with the engine's server", format!("{:.0}", gpu.used_mb()?));
+    let pair = nets::one_camera(&gpu.device()?)?;
+    let [nets, workspaces] = crowd::memory_mb()?;
+    row(
+        "with one camera; of that nets, workspaces, context and kernels",
+        format!(
+            "{:.0}: {nets:.0} {workspaces:.0} {:.0}",
+            gpu.used_mb()?,
+            gpu.used_mb()? - nets - workspaces
+        ),
+    );
+    drop(pair);
     let auto = DeviceChoice::Auto.open()?;
     println!(
         "device=auto is {}{}",
         auto.name(),
         auto.note().map(|note| format!(" ({note})")).unwrap_or_default()
     );
-    drop(auto);
-    let mut failed = Vec::new();
-    let mut part = |title: &str, work: &mut dyn FnMut() -> Result<()>| {
-        println!("\n{title}\n{}", "-".repeat(title.chars().count()));
-        let start = Instant::now();
-        if let Err(error) = work() {
-            println!("FAILED: {error:#}");
-            failed.push(title.to_owned());
-        }
-        println!("({:.1} s)", start.elapsed().as_secs_f64());
-    };
-    part("The nets of one camera: milliseconds", &mut || {
-        nets::measure(torch)
-    });
-    part(
-        "The detector on images of 1920 x 1080 in host memory",
-        &mut || camera::measure(&gpu),
-    );
-    part("The GPU itself", &mut || gpu.measure());
-    // Last: they need as many threads as cameras.
-    part(
-        "Cameras in one process, small images from memory, a step every 5th frame",
-        &mut || crowd::measure(&gpu),
-    );
-    part(
-        "Live: 30 frames/s a camera, a step every 5th frame, a thread a camera",
-        &mut || live::measure(&gpu),
-    );
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join("; "));
-    }
     Ok(())
 }
 
@@ -104,8 +141,11 @@ fn process_time() -> Result<Duration> {
 fn soak(minutes: f64) -> Result<()> {
     const SLACK_MB: f64 = 8.0;
     let gpu = Gpu::open()?;
-    let device = gpu.device()?;
-    let mut camera = Camera::new(&device, 0)?;
+    let setup = Setup {
+        device: gpu.device()?,
+        frames: None,
+    };
+    let mut camera = Camera::new(&setup, 0)?;
     let all = Duration::from_secs_f64(60.0 * minutes);
     let (started, mut frames, mut usual) = (Instant::now(), 0, None);
     println!("{:>10} {:>12} {:>12}", "seconds", "frames", "GPU MB");

@@ -12,7 +12,9 @@ use crate::row;
 /// Heights of the small images of a 4:3 camera, as `torch_cuda.py` has them.
 pub const GREY_HEIGHT: usize = 132;
 pub const COLOUR_HEIGHT: usize = 40;
-const TIME: Duration = Duration::from_millis(1500);
+/// The same of a 16:9 camera: a grid of 45 x 25 cells.
+const WIDE_GREY_HEIGHT: usize = 100;
+const TIME: Duration = Duration::from_millis(700);
 
 /// Milliseconds of one call, called one behind the other, and the calls.
 fn milliseconds(mut work: impl FnMut() -> Result<(), Error>) -> Result<(f64, u32)> {
@@ -32,7 +34,7 @@ fn milliseconds(mut work: impl FnMut() -> Result<(), Error>) -> Result<(f64, u32
 
 /// Milliseconds of a training step and of scoring.
 #[derive(Clone, Copy)]
-struct Cost {
+pub struct Cost {
     step: f64,
     score: f64,
 }
@@ -41,13 +43,21 @@ fn print(name: &str, Cost { step, score }: Cost) {
     row(name, format!("{step:.3}  {score:.3}"));
 }
 
-fn pair(device: &ComputeDevice) -> Result<Cost> {
-    let sample = Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?;
+fn pair(device: &ComputeDevice, grey_height: usize) -> Result<Cost> {
+    let sample = Sample::new(grey_height, COLOUR_HEIGHT, 1)?;
     let mut pair = NetPair::new(device, &sample)?;
     Ok(Cost {
         step: milliseconds(|| pair.train())?.0,
         score: milliseconds(|| pair.score())?.0,
     })
+}
+
+/// Both nets of a camera after a step and a score.
+pub fn one_camera(device: &ComputeDevice) -> Result<NetPair> {
+    let mut pair = NetPair::new(device, &Sample::new(GREY_HEIGHT, COLOUR_HEIGHT, 1)?)?;
+    pair.train()?;
+    pair.score()?;
+    Ok(pair)
 }
 
 /// On the device alone, from the kernels' own clock.
@@ -65,28 +75,43 @@ fn on_device(net: &mut NetSteps) -> Result<Cost> {
     Ok(Cost { step, score })
 }
 
-/// Prints the part; `torch` is the file that `torch_cuda.py` wrote.
-pub fn measure(torch: Option<&str>) -> Result<()> {
-    let device = DeviceChoice::Cuda(Some(0)).open()?;
-    row("", "step  score");
-    let both = pair(&device)?;
-    print("both nets through the server, as the detector calls it", both);
-    let motion = on_device(&mut NetSteps::motion(&device, GREY_HEIGHT)?)?;
+/// Prints what the nets of a camera take on a GPU: through the server, and on the device alone.
+fn measure_on(device: &ComputeDevice, camera: &str, grey_height: usize) -> Result<(Cost, Cost)> {
+    let both = pair(device, grey_height)?;
+    print(
+        &format!("{camera}: both nets through the server, as the detector calls it"),
+        both,
+    );
+    let motion = on_device(&mut NetSteps::motion(device, grey_height)?)?;
     print("  on the device alone: motion", motion);
-    let appearance = on_device(&mut NetSteps::appearance(&device, COLOUR_HEIGHT)?)?;
+    let appearance = on_device(&mut NetSteps::appearance(device, COLOUR_HEIGHT)?)?;
     print("  on the device alone: appearance", appearance);
     let slower = Cost {
         step: motion.step.max(appearance.step),
         score: motion.score.max(appearance.score),
     };
     print("  on the device alone: both, beside each other", slower);
+    Ok((both, slower))
+}
+
+/// Prints what the nets take on the GPU.
+pub fn measure_gpu() -> Result<(Cost, Cost)> {
+    let device = DeviceChoice::Cuda(Some(0)).open()?;
+    row("", "step  score");
+    measure_on(&device, "16:9", WIDE_GREY_HEIGHT)?;
+    measure_on(&device, "4:3", GREY_HEIGHT)
+}
+
+/// Prints the part; `torch` is the file that `torch_cuda.py` wrote.
+pub fn measure(torch: Option<&str>) -> Result<()> {
+    let (both, slower) = measure_gpu()?;
     match torch {
         Some(file) => compare(both, slower, file)?,
         None => row("PyTorch", "not found"),
     }
     print(
         "both nets on one of this machine's processors",
-        pair(&ComputeDevice::cpu())?,
+        pair(&ComputeDevice::cpu(), GREY_HEIGHT)?,
     );
     Ok(())
 }

@@ -1,70 +1,87 @@
 #!/bin/sh
-# Runs what `make bench-cuda` packed, on a machine with an NVIDIA GPU: the tests of the GPU's side, PyTorch's nets, the
-# table, and NVIDIA's sanitizers where they are installed. It needs the driver, no cargo and no GStreamer, and takes less
-# than four minutes. A step that fails or takes too long is reported, and the others run.
+# Runs what `make bench-cuda` packed, on a machine with an NVIDIA GPU: the table, PyTorch's nets, the tests of the GPU's
+# side, and NVIDIA's sanitizers where they are installed; and, where the folder gstreamer is beside this file (see
+# pack_gstreamer.sh), the real element. It needs the driver, no cargo and no GStreamer, and takes less than four minutes.
+# Every step is a process of its own: one that fails or takes too long is reported, and the others run.
 #
-#     sh run.sh               everything; log.txt, table.txt and torch.json go to the folder that OUT names, or to logs/
+#     sh run.sh               everything; eight files of logs go to the folder that OUT names, or to logs/
 #     sh run.sh soak 10       ten minutes of one camera, and the GPU's memory
 #
-# CAMERAS=256 limits the cameras of a process, each of which is a thread.
-# TORCH_PYTHON names a Python that has PyTorch with CUDA; without one the table lacks the ratios to it.
+# LIMIT: seconds in all; what has not begun by then is left out. CAMERAS=256 limits the cameras of a process, each of which
+# is a thread. TORCH_PYTHON names a Python that has PyTorch with CUDA.
 set -u
 cd "$(dirname "$0")" || exit
 logs=${OUT:-$PWD/logs}
 mkdir -p "$logs"
-: >"$logs/log.txt"
+begin=$(date +%s)
+all=${LIMIT:-235}
 failed=''
 
 if [ "${1:-}" = soak ]; then
     exec ./vaeanomaly-bench-cuda soak "${2:-10}"
 fi
 
-# step NAME SECONDS COMMAND...: runs a command, prints its output and appends it to the log.
+# step LOG NAME SECONDS COMMAND...: runs a command; its output goes to a log, and here.
 step() {
-    name=$1 limit=$2
-    shift 2
-    {
-        echo
-        echo "=== $name: $*"
-    } | tee -a "$logs/log.txt"
+    log=$logs/$1.txt name=$2 limit=$3
+    shift 3
+    left=$((all - $(date +%s) + begin))
+    if [ "$left" -lt 5 ]; then
+        echo "=== $name: no time left" | tee -a "$log"
+        failed="$failed $name"
+        return 1
+    fi
+    [ "$limit" -le "$left" ] || limit=$left
     start=$(date +%s)
-    timeout "$limit" "$@" >"$logs/step.txt" 2>&1
+    printf '\n=== %s: %s\n' "$name" "$*" | tee -a "$log"
+    timeout -k 3 "$limit" "$@" >"$logs/step.txt" 2>&1
     status=$?
-    {
-        cat "$logs/step.txt"
-        echo "=== $name: status $status after $(($(date +%s) - start)) s"
-    } | tee -a "$logs/log.txt"
+    cat "$logs/step.txt" >>"$log"
+    tail -n 40 "$logs/step.txt"
+    echo "=== $name: status $status after $(($(date +%s) - start)) s" | tee -a "$log"
     [ $status = 0 ] || failed="$failed $name"
     return $status
 }
+bench() {
+    step "$1" "$1" "$2" ./vaeanomaly-bench-cuda "$1"
+}
 
-step machine 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,pcie.link.gen.max,pcie.link.width.max --format=csv
-step gpu-tests 90 ./tests-parts engine::cuda::tests::gpu --nocapture --test-threads 1
-python=${TORCH_PYTHON:-python3}
-set --
-if step torch 60 sh -c "'$python' torch_cuda.py --seconds 0.7 >'$logs/torch.json' && cat '$logs/torch.json'"; then
-    set -- "$logs/torch.json"
-else
-    echo "No PyTorch with CUDA in $python: the table lacks the ratios to it." >&2
+rm -f "$logs"/*.txt
+step nets machine 10 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,clocks.max.sm,pcie.link.gen.max,pcie.link.width.max --format=csv
+step nets memory 25 ./vaeanomaly-bench-cuda memory
+bench nets 25
+bench live 60
+bench crowd 45
+bench camera 50
+if [ -d gstreamer ]; then
+    step gstreamer gstreamer 65 env OUT="$PWD/gstreamer/logs" LIMIT=60 sh gstreamer/run.sh
 fi
-step table 130 ./vaeanomaly-bench-cuda table "$@"
-cp "$logs/step.txt" "$logs/table.txt"
-step detector-tests 60 ./tests-whole --nocapture --test-threads 4
-step full-memory 40 ./tests-parts a_full_gpu --ignored --nocapture
-step faulting-kernel 40 ./tests-parts a_faulting_kernel --ignored --nocapture
+step tests gpu-tests 45 ./tests-parts engine::cuda::tests::gpu --nocapture --test-threads 1
+if step nets torch 45 sh -c "'${TORCH_PYTHON:-python3}' torch_cuda.py --seconds 0.4 >'$logs/torch.json' && cat '$logs/torch.json'"; then
+    step nets ratios 25 ./vaeanomaly-bench-cuda nets "$logs/torch.json"
+fi
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck; do
-        step $tool 40 "$sanitizer" --tool $tool --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
+        step sanitizers $tool 30 "$sanitizer" --tool $tool --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
     done
 else
     echo "compute-sanitizer is not installed: no memcheck, no racecheck."
 fi
+step nets gpu 15 ./vaeanomaly-bench-cuda gpu
+step tests faulting-kernel 20 ./tests-parts a_faulting_kernel --ignored --nocapture
+step tests full-memory 30 ./tests-parts a_full_gpu --ignored --nocapture
+step tests detector-tests 60 ./tests-whole --nocapture --test-threads 4
+if command -v ncu >/dev/null; then
+    step nets profile 40 ncu --section SpeedOfLight --section WarpStateStats --section MemoryWorkloadAnalysis -k regex:step -s 20 -c 2 \
+        ./vaeanomaly-bench-cuda profile
+fi
 rm -f "$logs/step.txt"
 echo
+echo "$(($(date +%s) - begin)) s"
 if [ -n "$failed" ]; then
-    echo "=== FAILED:$failed" | tee -a "$logs/log.txt"
+    echo "=== FAILED:$failed" | tee -a "$logs/nets.txt"
 else
-    echo "=== all steps passed" | tee -a "$logs/log.txt"
+    echo "=== all steps passed" | tee -a "$logs/nets.txt"
 fi
 [ -z "$failed" ]

@@ -8,6 +8,10 @@ extern "C" void emulated_run(int train, int reverse, const Job* job, float* shar
     run_job(train != 0, reverse != 0, job, shared, work);
 }
 
+extern "C" void emulated_reduce(int reverse, int blocks, const Reduction* reduction) {
+    run_reduction(reverse != 0, blocks, *reduction);
+}
+
 #define FIELD(type, field) offsetof(type, field)
 extern "C" const size_t emulated_layout[] = {
     sizeof(Layer), FIELD(Layer, kernel), FIELD(Layer, input), FIELD(Layer, extra), FIELD(Layer, upsampled_height), FIELD(Layer, output), FIELD(Layer, weight),
@@ -19,5 +23,12 @@ extern "C" const size_t emulated_layout[] = {
     FIELD(Job, inv_sqrt_bias2), FIELD(Job, kl_weight), FIELD(Job, average_rate),
     sizeof(Report), FIELD(Report, reconstruction), FIELD(Report, kl), FIELD(Report, grad_norm), FIELD(Report, accepted),
 };
+extern "C" const size_t emulated_reduction_layout[] = {
+    sizeof(Component), FIELD(Component, stride), FIELD(Component, step), FIELD(Component, bytes), FIELD(Component, shared_x), FIELD(Component, shared_y),
+    sizeof(Grid), FIELD(Grid, width), FIELD(Grid, height), FIELD(Grid, tiles), FIELD(Grid, blocks),
+    sizeof(Reduction), FIELD(Reduction, grey), FIELD(Reduction, colour), FIELD(Reduction, width), FIELD(Reduction, height), FIELD(Reduction, family), FIELD(Reduction, components),
+    FIELD(Reduction, black), FIELD(Reduction, luma_span), FIELD(Reduction, zero), FIELD(Reduction, chroma_span), FIELD(Reduction, kr), FIELD(Reduction, kb), (size_t)TILE,
+};
+extern "C" const size_t emulated_reduction_layout_len = sizeof emulated_reduction_layout / sizeof *emulated_reduction_layout;
 extern "C" const size_t emulated_layout_len = sizeof emulated_layout / sizeof *emulated_layout;
 extern "C" const int emulated_threads_of_a_block = THREADS;

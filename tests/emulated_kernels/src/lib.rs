@@ -4,6 +4,9 @@ use std::ffi::c_void;
 
 unsafe extern "C" {
     fn emulated_run(train: i32, reverse: i32, job: *const c_void, shared: *mut f32, work: *mut f32);
+    fn emulated_reduce(reverse: i32, blocks: i32, reduction: *const c_void);
+    static emulated_reduction_layout_len: usize;
+    static emulated_reduction_layout: [usize; 1];
     static emulated_layout_len: usize;
     // Longer than declared: `emulated_layout_len` values.
     static emulated_layout: [usize; 1];
@@ -18,6 +21,27 @@ unsafe extern "C" {
 pub unsafe fn run(train: bool, reverse: bool, job: *const c_void, shared: *mut f32, work: *mut f32) {
     // SAFETY: the caller's.
     unsafe { emulated_run(i32::from(train), i32::from(reverse), job, shared, work) }
+}
+
+/// Reduces a frame to both small images with so many blocks. `reverse`: the tasks of each phase in the other order.
+///
+/// # Safety
+/// `reduction` is a `Reduction` of `reduce.cuh` whose addresses are valid on this machine.
+pub unsafe fn reduce(reverse: bool, blocks: i32, reduction: *const c_void) {
+    // SAFETY: the caller's.
+    unsafe { emulated_reduce(i32::from(reverse), blocks, reduction) }
+}
+
+/// Sizes and offsets of the structures of `reduce.cuh`, in the order of `emulated.cpp`, and the cells of a tile.
+#[must_use]
+pub fn reduction_layout() -> &'static [usize] {
+    // SAFETY: the array has so many values, and is constant.
+    unsafe {
+        std::slice::from_raw_parts(
+            (&raw const emulated_reduction_layout).cast(),
+            emulated_reduction_layout_len,
+        )
+    }
 }
 
 /// Sizes and offsets of the structures of `layout.cuh`, in the order of `emulated.cpp`.

@@ -1,8 +1,11 @@
-// Runs one job on this machine: on one thread, or, with EMULATED_THREADS, on that many.
+// Runs the blocks of a launch on this machine: on one thread, or, with EMULATED_THREADS, on that many.
 
 #pragma once
 
+#include <cstring>
+
 #include "kernels.cu"
+#include "reduce.cuh"
 
 #ifdef EMULATED_THREADS
 #include <mutex>
@@ -10,14 +13,10 @@
 #include <vector>
 #endif
 
-static void run_job(bool train, bool reverse, const Job* job, float* shared, float* work) {
-    const auto run = [=] {
-        if (train) training_job(*job->net, *job, shared, work);
-        else scoring_job(*job->net, *job, shared, work);
-    };
+template <class Block> static void run_block(bool reverse, Block block) {
 #ifdef EMULATED_THREADS
     (void)reverse;
-    // One barrier, so one job at a time.
+    // One barrier, so one block at a time.
     static std::mutex one;
     std::lock_guard<std::mutex> guard(one);
     pthread_barrier_init(&emulated_barrier, nullptr, EMULATED_THREADS);
@@ -25,12 +24,33 @@ static void run_job(bool train, bool reverse, const Job* job, float* shared, flo
     for (int i = 0; i < EMULATED_THREADS; i++)
         threads.emplace_back([=] {
             emulated_thread = i;
-            run();
+            block();
         });
     for (auto& thread : threads) thread.join();
     pthread_barrier_destroy(&emulated_barrier);
 #else
     emulated_reverse = reverse;
-    run();
+    block();
 #endif
+}
+
+static inline void run_job(bool train, bool reverse, const Job* job, float* shared, float* work) {
+    run_block(reverse, [=] {
+        if (train) training_job(*job->net, *job, shared, work);
+        else scoring_job(*job->net, *job, shared, work);
+    });
+}
+
+// Shared memory has arbitrary values at first.
+static inline void run_reduction(bool reverse, int blocks, const Reduction& reduction) {
+    static thread_local unsigned partial_values[3 * ROWS * TILE];
+    static thread_local unsigned long long sum_values[3 * TILE];
+    unsigned* partial = partial_values;
+    unsigned long long* sums = sum_values;
+    const Reduction* argument = &reduction;
+    for (int block = 0; block < blocks; block++) {
+        std::memset(partial_values, 0xff, sizeof partial_values);
+        std::memset(sum_values, 0xff, sizeof sum_values);
+        run_block(reverse, [=] { reduce_block(*argument, block, partial, sums); });
+    }
 }

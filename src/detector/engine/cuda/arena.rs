@@ -22,6 +22,8 @@ pub(super) struct Arena<D: Device> {
     memory: Memory,
     /// Floats of a slab; larger blocks get a slab of their own.
     slab: usize,
+    /// Empty slabs that are kept for what comes next.
+    kept: usize,
     slabs: Mutex<Vec<Slab>>,
     abandoned: AtomicBool,
     /// A forked process must not touch the device.
@@ -66,12 +68,13 @@ impl Slab {
 }
 
 impl<D: Device> Arena<D> {
-    /// Slabs of `slab` floats, made when they are needed.
-    pub(super) fn new(device: Arc<D>, memory: Memory, slab: usize) -> Arc<Self> {
+    /// Slabs of `slab` floats, made when they are needed; of empty ones so many are kept.
+    pub(super) fn new(device: Arc<D>, memory: Memory, slab: usize, kept: usize) -> Arc<Self> {
         Arc::new(Self {
             device,
             memory,
             slab: slab.next_multiple_of(GRAIN),
+            kept,
             slabs: Mutex::default(),
             abandoned: AtomicBool::new(false),
             process: process::id(),
@@ -107,6 +110,12 @@ impl<D: Device> Arena<D> {
         })
     }
 
+    /// Bytes of all slabs.
+    #[cfg(feature = "cuda")]
+    pub(super) fn bytes(&self) -> usize {
+        lock(&self.slabs).iter().map(|slab| 4 * slab.floats).sum()
+    }
+
     /// From now on no memory goes back to the device: it is lost, and so is its memory.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
@@ -127,9 +136,9 @@ impl<D: Device> Arena<D> {
         };
         let slab = &mut slabs[index];
         slab.give_back((address - slab.address) as usize / 4, floats);
-        // One empty slab is kept for the next block. Blocks that need a slab of their own are rare and large.
+        // Blocks that need a slab of their own are rare and large.
         let empty = slabs.iter().filter(|slab| slab.is_empty()).count();
-        if slabs[index].is_empty() && (empty > 1 || slabs[index].floats > self.slab) {
+        if slabs[index].is_empty() && (empty > self.kept || slabs[index].floats > self.slab) {
             let slab = slabs.swap_remove(index);
             // SAFETY: the slab came from this device, and all of it is free.
             unsafe { self.device.free(self.memory, slab.address) };
@@ -160,6 +169,11 @@ pub(super) struct Block<D: Device> {
 impl<D: Device> Block<D> {
     pub(super) fn address(&self) -> u64 {
         self.address
+    }
+
+    /// Floats that it has room for.
+    pub(super) fn floats(&self) -> usize {
+        self.floats
     }
 
     /// Address of float `offset`.

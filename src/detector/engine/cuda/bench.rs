@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::Error;
+use candle_core::cuda::cudarc::driver::{CudaContext, CudaSlice, DevicePtr as _};
 use rand::{Rng as _, SeedableRng as _};
 
 use super::device::Kernel;
 use super::driver::open;
+use super::reduce::CudaReducer;
 use crate::detector::cue::{appearance, motion};
 use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
-use crate::detector::frame::GREY_CELL;
+use crate::detector::frame::{CudaImage, GREY_CELL};
 use crate::detector::nn::Rng;
 use crate::detector::vae::{Checkpoint, VaeConfig};
-use crate::detector::{ComputeDevice, NetArch, Result, Tuning};
+use crate::detector::{
+    ComputeDevice, Detector, FrameReport, ImageView, NetArch, PixelFormat, Prediction, Result, Tuning,
+};
 
 /// What the first GPU has done so far.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +28,10 @@ pub struct Counters {
     pub scores: Duration,
     /// The same for training steps.
     pub steps: Duration,
+    /// Bytes of device memory that the server has.
+    pub memory: usize,
+    /// Those of them in which launches keep activations.
+    pub workspaces: usize,
 }
 
 /// Reads the counters.
@@ -32,7 +40,10 @@ pub struct Counters {
 /// There is no usable GPU.
 pub fn counters() -> Result<Counters> {
     let (_, server) = open(Some(0)).map_err(Error::msg)?;
+    let [memory, workspaces] = server.memory();
     Ok(Counters {
+        memory,
+        workspaces,
         launches: server.launches(),
         scores: server.busy(Kernel::Score).map_err(Error::msg)?,
         steps: server.busy(Kernel::Step).map_err(Error::msg)?,
@@ -167,5 +178,106 @@ impl NetPair {
             Some(reason) => Err(Error::msg(reason).into()),
             None => Ok(()),
         }
+    }
+}
+
+/// Frames in the memory of the first GPU, as a decoder leaves them there; cameras may share them.
+#[derive(Debug)]
+pub struct DeviceFrames {
+    context: Arc<CudaContext>,
+    frames: Vec<DeviceFrame>,
+}
+
+#[derive(Debug)]
+struct DeviceFrame {
+    format: PixelFormat,
+    size: (usize, usize),
+    color: crate::detector::ColorModel,
+    /// Address and bytes of each plane.
+    planes: Vec<(u64, usize)>,
+    strides: Vec<usize>,
+    /// All planes, one behind the other.
+    _memory: CudaSlice<u8>,
+}
+
+impl DeviceFrames {
+    /// # Errors
+    /// There is no usable GPU.
+    pub fn new() -> Result<Self> {
+        let context = CudaContext::new(0).map_err(Error::wrap)?;
+        Ok(Self {
+            context,
+            frames: Vec::new(),
+        })
+    }
+
+    /// Copies a frame to the GPU, and waits for that.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn push(&mut self, view: &ImageView<'_>) -> Result<()> {
+        let stream = self.context.default_stream();
+        let memory = stream.clone_htod(&view.planes.concat()).map_err(Error::wrap)?;
+        stream.synchronize().map_err(Error::wrap)?;
+        let mut address = memory.device_ptr(&stream).0;
+        let place = |plane: &&[u8]| {
+            let start = address;
+            address += plane.len() as u64;
+            (start, plane.len())
+        };
+        let planes = view.planes.iter().map(place).collect();
+        self.frames.push(DeviceFrame {
+            format: view.format,
+            size: (view.width, view.height),
+            color: view.color,
+            planes,
+            strides: view.strides.to_vec(),
+            _memory: memory,
+        });
+        Ok(())
+    }
+}
+
+/// Runs a camera's detector on the frames in the GPU's memory.
+#[derive(Debug)]
+pub struct DeviceReader {
+    reducer: CudaReducer,
+    frames: Arc<DeviceFrames>,
+}
+
+impl DeviceReader {
+    /// # Errors
+    /// The GPU does not take the kernel.
+    pub fn new(frames: &Arc<DeviceFrames>) -> Result<Self> {
+        // SAFETY: the context is alive as long as the frames, which outlive the reducer.
+        let reducer = unsafe { CudaReducer::new(frames.context.cu_ctx().cast(), false) };
+        Ok(Self {
+            reducer: reducer.map_err(Error::msg)?,
+            frames: frames.clone(),
+        })
+    }
+
+    /// Processes frame `i` of an endless loop.
+    ///
+    /// # Errors
+    /// As those of [`Detector::process`], or the GPU failed.
+    pub fn process(
+        &mut self,
+        detector: &mut Detector,
+        i: usize,
+        time: Option<Duration>,
+        tuning: &Tuning,
+    ) -> Result<(Prediction, FrameReport)> {
+        let frame = &self.frames.frames[i % self.frames.frames.len()];
+        let image = CudaImage {
+            format: frame.format,
+            width: frame.size.0,
+            height: frame.size.1,
+            planes: &frame.planes,
+            strides: &frame.strides,
+            color: frame.color,
+        };
+        // SAFETY: the planes are in the reducer's context, and the copy that wrote them has ended.
+        unsafe { detector.process_on_device(&image, &mut self.reducer, time, None, tuning) }
     }
 }

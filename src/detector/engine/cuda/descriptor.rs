@@ -379,12 +379,28 @@ impl Plan {
             ..Net::default()
         };
         let mut partial = Partials::default();
+        // A score reads the output of a layer in the next one alone, but that of the heads and the last one also for the
+        // map: two parts of the workspace serve the other layers by turns.
+        let kept = |i: usize| training || i == heads || i + 1 == sized.len();
+        let parts = [0, 1].map(|parity| {
+            let sizes = sized
+                .iter()
+                .enumerate()
+                .filter(|&(i, _)| i % 2 == parity && !kept(i));
+            sizes
+                .map(|(_, s)| s.positions() * s.outputs)
+                .max()
+                .map(|floats| workspace.part(floats))
+        });
         let (mut parameters, mut input, mut cost) = (0, image, 0);
         for (i, s) in sized.iter().enumerate() {
             if i == heads + 1 {
                 input = net.latent;
             }
-            let output = workspace.part(batch * s.positions() * s.outputs);
+            let output = match parts[i % 2] {
+                Some(part) if !kept(i) => part,
+                _ => workspace.part(batch * s.positions() * s.outputs),
+            };
             let mut layer = geometry(s);
             layer.input = input;
             layer.extra = if s.extra > 0 { condition } else { 0 };

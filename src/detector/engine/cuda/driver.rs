@@ -2,13 +2,11 @@
 
 use std::ffi::{CString, c_void};
 use std::fmt;
-use std::hint::spin_loop;
 use std::mem::ManuallyDrop;
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 
 use candle_core::cuda::cudarc::driver::result::{
     self, DriverError, device, event, function, module, occupancy, stream,
@@ -26,12 +24,10 @@ use crate::cuda_link;
 static KERNELS: &Image<[u8]> = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 /// Aligned as the driver expects.
 #[repr(C, align(64))]
-struct Image<T: ?Sized>(T);
+pub(super) struct Image<T: ?Sized>(pub(super) T);
 
 /// Floats of shared memory for staged weights: with more, too little of it is left as cache of the activations.
 const STAGED: usize = 28_000;
-/// How long a launch is waited for without sleeping: most take no longer, and waking up would double that.
-const SPIN: Duration = Duration::from_micros(300);
 
 /// The servers of this process.
 static SERVERS: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
@@ -123,7 +119,7 @@ fn server(number: usize) -> Result<(ServerHandle<Gpu>, Measured), String> {
 }
 
 /// The driver's name for an error.
-fn name(error: DriverError) -> String {
+pub(super) fn name(error: DriverError) -> String {
     match error.error_name() {
         Ok(name) => name.to_string_lossy().into_owned(),
         Err(_) => format!("error {}", error.0 as u32),
@@ -160,10 +156,10 @@ impl fmt::Debug for Gpu {
 }
 
 /// Has the device's context current on this thread, and at the end the one before: other libraries rely on theirs.
-struct Current(sys::CUcontext);
+pub(super) struct Current(sys::CUcontext);
 
 impl Current {
-    fn before() -> Result<Self, DriverError> {
+    pub(super) fn before() -> Result<Self, DriverError> {
         Ok(Self(result::ctx::get_current()?.unwrap_or(ptr::null_mut())))
     }
 }
@@ -172,6 +168,18 @@ impl Drop for Current {
     fn drop(&mut self) {
         // SAFETY: it was current before, or is none.
         let _ = unsafe { result::ctx::set_current(self.0) };
+    }
+}
+
+/// Lowers the context's stack of every thread that the device can run, from a kilobyte to `bytes`: hundreds of megabytes
+/// on a large GPU, of which the kernels use nothing. The driver gives other libraries' kernels what they need when they
+/// start. A limit that somebody has set stays.
+fn reserve_stack(bytes: usize) {
+    use sys::CUlimit_enum::CU_LIMIT_STACK_SIZE;
+    const DEFAULT: usize = 1024;
+    if bytes < DEFAULT && result::ctx::get_limit(CU_LIMIT_STACK_SIZE) == Ok(DEFAULT) {
+        // A driver that refuses keeps its own.
+        let _ = result::ctx::set_limit(CU_LIMIT_STACK_SIZE, bytes);
     }
 }
 
@@ -208,17 +216,20 @@ impl Gpu {
             // SAFETY: the device is the context's.
             memory: unsafe { device::total_mem(device) }?,
         };
-        let mut functions = [ptr::null_mut(); 2];
+        let (mut functions, mut stack) = ([ptr::null_mut(); 2], 0);
         for (to, name) in functions.iter_mut().zip([c"score", c"step"]) {
             // SAFETY: the module is loaded.
             *to = unsafe { module::get_function(module, CString::from(name)) }?;
-            // SAFETY: the function is the module's.
-            let fixed = unsafe {
-                function::get_function_attribute(*to, FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
-            }?;
-            let fixed = usize::try_from(fixed).unwrap_or(0);
+            let attribute = |attribute| -> Result<usize, DriverError> {
+                // SAFETY: the function is the module's.
+                let value = unsafe { function::get_function_attribute(*to, attribute) }?;
+                Ok(usize::try_from(value).unwrap_or(0))
+            };
+            let fixed = attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
             limits.shared = limits.shared.min(a_block.saturating_sub(fixed) / 4);
+            stack = stack.max(attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?);
         }
+        reserve_stack(stack);
         let shared = 4 * limits.shared;
         for (i, &function) in functions.iter().enumerate() {
             let percent = 100 * (shared + 6144) / a_multiprocessor.max(1) + 1;
@@ -387,20 +398,19 @@ impl Device for Gpu {
         })
     }
 
+    fn is_done(&self, kernel: Kernel, flight: usize) -> Result<bool, DeviceError> {
+        let done = self.events[kernel as usize][flight];
+        // SAFETY: the event is this device's.
+        self.with_context("a kernel", 0, || match unsafe { event::query(done) } {
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            result => result.map(|()| true),
+        })
+    }
+
     fn wait(&self, kernel: Kernel, flight: usize) -> Result<(), DeviceError> {
         let done = self.events[kernel as usize][flight];
-        let start = Instant::now();
-        self.with_context("a kernel", 0, || {
-            while start.elapsed() < SPIN {
-                // SAFETY: the event is this device's.
-                match unsafe { event::query(done) } {
-                    Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => spin_loop(),
-                    result => return result,
-                }
-            }
-            // SAFETY: likewise.
-            unsafe { event::synchronize(done) }
-        })
+        // SAFETY: the event is this device's.
+        self.with_context("a kernel", 0, || unsafe { event::synchronize(done) })
     }
 }
 

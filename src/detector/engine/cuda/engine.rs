@@ -22,6 +22,8 @@ const FIRST_BATCH: usize = 2;
 pub(crate) struct CudaEngine<D: Device> {
     server: ServerHandle<D>,
     nets: Vec<Net<D>>,
+    /// Host memory of the last call for scores, to be used again.
+    staged: Option<Arc<Block<D>>>,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl<D: Device> CudaEngine<D> {
         Self {
             server,
             nets: Vec::new(),
+            staged: None,
         }
     }
 
@@ -286,18 +289,23 @@ impl<D: Device> Engine for CudaEngine<D> {
                     .map(|floats| staging.part(floats)),
             );
         }
-        let mut block = self
-            .server
-            .staging()
-            .allocate(staging.0)
-            .map_err(|e| self.failed(&e))?;
-        // SAFETY: the block is new.
-        let values = unsafe { block.values_mut() };
+        let mut block = match self.staged.take() {
+            Some(block) if block.floats() >= staging.0 && Arc::strong_count(&block) == 1 => block,
+            _ => {
+                let block = self.server.staging().allocate(staging.0);
+                Arc::new(block.map_err(|e| self.failed(&e))?)
+            }
+        };
+        let Some(staged) = Arc::get_mut(&mut block) else {
+            bail!("the memory of a call for scores is in use");
+        };
+        // SAFETY: no job has the block, so nothing in flight uses it.
+        let values = unsafe { staged.values_mut() };
         for (job, [target, condition, _]) in jobs.iter().zip(&parts) {
             copy(values, *target, &[job.inputs.target]);
             copy(values, *condition, &[job.inputs.condition]);
         }
-        let (block, ticket) = (Arc::new(block), Ticket::new(jobs.len()));
+        let ticket = Ticket::new(jobs.len());
         let mut queued = Vec::with_capacity(jobs.len());
         for (i, (job, &[target, condition, map])) in jobs.iter().zip(&parts).enumerate() {
             let last = jobs[i + 1..].iter().all(|other| other.net != job.net);
@@ -331,6 +339,7 @@ impl<D: Device> Engine for CudaEngine<D> {
             let pixels: usize = self.net(job.net)?.config.size.iter().product();
             maps.push(values[map..map + pixels].to_vec());
         }
+        self.staged = Some(block);
         Ok(maps)
     }
 

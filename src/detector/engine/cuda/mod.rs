@@ -23,6 +23,8 @@ mod device;
 mod driver;
 #[cfg(any(feature = "cuda", test))]
 mod engine;
+#[cfg(feature = "cuda")]
+mod reduce;
 #[cfg(any(feature = "cuda", test))]
 mod server;
 #[cfg(test)]
@@ -36,6 +38,8 @@ mod try_out;
 pub(crate) use absent::{ServerHandle, open, open_faster_than_cpu};
 #[cfg(feature = "cuda")]
 pub(crate) use driver::{open, open_faster_than_cpu};
+#[cfg(feature = "cuda")]
+pub(crate) use reduce::CudaReducer;
 
 /// A client's way to the server of a GPU.
 #[cfg(feature = "cuda")]

@@ -4,12 +4,14 @@
 //! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
 //! device, and some multiprocessors are reserved for scores: a score never waits for steps.
 //!
+//! Waking a client takes microseconds. So that launching goes on, the clients of a large launch are woken by other threads.
+//!
 //! Inputs and results are in mapped host memory, which the kernels read and write themselves: a launch needs no copies.
 
 use std::collections::VecDeque;
 use std::hint::spin_loop;
 use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -28,13 +30,29 @@ const SCORES: usize = 1024;
 /// Words of a kernel's counters.
 const QUEUE: usize = 4;
 /// Floats of a slab of nets, and of one of inputs and results.
-const SLOT_SLAB: usize = 8 << 20;
+const SLOT_SLAB: usize = 2 << 20;
 const STAGING_SLAB: usize = 2 << 20;
+/// Empty slabs of the latter that are kept: memory of steps comes and goes, and the driver takes milliseconds for a slab.
+const STAGING_KEPT: usize = 8;
+/// Workspaces of a lane at first; with more jobs at a time there are more, up to one a block.
+const FIRST_BLOCKS: usize = 16;
 /// Bytes of a lane's workspaces, where a net needs no more for a single block; and a share of the device's memory.
 const WORKSPACES: usize = 512 << 20;
 const WORKSPACES_SHARE: usize = 16;
 /// How long a thread looks again and again for what is about to come, before it sleeps: waking up takes as long.
 const SPIN: Duration = Duration::from_micros(100);
+/// The same for the end of a launch, from when it usually ends.
+const LATE: Duration = Duration::from_micros(300);
+/// So long before the usual end of a launch a thread stops sleeping.
+const EARLY: Duration = Duration::from_micros(120);
+/// How often a sleeping thread looks for the end of a launch that is late.
+const INTERVAL: Duration = Duration::from_micros(100);
+/// Calls of a launch that its lane's own thread completes, and those that a waker takes at a time.
+const FEW_CALLS: usize = 6;
+const WAKER_CALLS: usize = 12;
+/// Threads that wake clients: one for so many processors, and at most.
+const PROCESSORS_A_WAKER: usize = 4;
+const WAKERS: usize = 4;
 /// A device that does not answer for so long is considered lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,6 +71,7 @@ impl<D: Device> Clone for ServerHandle<D> {
 pub(super) struct Server<D: Device> {
     shared: Arc<Shared<D>>,
     threads: Vec<JoinHandle<()>>,
+    wakers: Vec<JoinHandle<()>>,
 }
 
 /// What clients and threads share.
@@ -65,6 +84,7 @@ struct Shared<D: Device> {
     queues: [Block<D>; 2],
     plans: Mutex<Vec<CachedPlan<D>>>,
     lanes: [Lane<D>; 2],
+    wakers: Wakers<D>,
     failure: OnceLock<String>,
     patience: Duration,
     /// Threads do not survive a fork.
@@ -98,21 +118,31 @@ pub(super) struct QueuedJob<D: Device> {
     pub(super) ticket: Ticket,
 }
 
+/// What a client queues in one call.
 #[derive(Debug)]
 enum Entry<D: Device> {
-    Job(QueuedJob<D>),
+    Jobs(Vec<QueuedJob<D>>),
     /// Makes room for workspaces of so many floats.
     Reserve(usize, Ticket),
 }
 
 impl<D: Device> Entry<D> {
+    fn jobs(&self) -> &[QueuedJob<D>] {
+        match self {
+            Self::Jobs(jobs) => jobs,
+            Self::Reserve(..) => &[],
+        }
+    }
+
     fn complete(self, result: Result<(), &str>) {
         match self {
             Self::Reserve(_, ticket) => ticket.complete(result),
-            Self::Job(QueuedJob { ticket, blocks, .. }) => {
-                // Freed first: the client may ask for the same memory at once.
-                drop(blocks);
-                ticket.complete(result);
+            Self::Jobs(jobs) => {
+                for QueuedJob { ticket, blocks, .. } in jobs {
+                    // Freed first: the client may ask for the same memory at once.
+                    drop(blocks);
+                    ticket.complete(result);
+                }
             }
         }
     }
@@ -124,28 +154,97 @@ struct Lane<D: Device> {
     arrived: Condvar,
     /// Entries in the queue, for a thread that looks without the lock.
     queued: AtomicUsize,
-    /// Launches that have ended.
+    /// Launches and reservations that have ended.
     finished: AtomicUsize,
-}
-
-impl<D: Device> Default for Lane<D> {
-    fn default() -> Self {
-        Self {
-            queue: Mutex::new(Queue {
-                entries: VecDeque::new(),
-                closing: false,
-            }),
-            arrived: Condvar::new(),
-            queued: AtomicUsize::new(0),
-            finished: AtomicUsize::new(0),
-        }
-    }
+    /// Nanoseconds of a launch, of the short ones among the last.
+    typical: AtomicU64,
+    /// Blocks of a launch, and jobs at most.
+    blocks: usize,
+    most_jobs: usize,
+    /// Bytes of the workspaces.
+    workspaces: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Queue<D: Device> {
     entries: VecDeque<Entry<D>>,
+    /// Whether the lane's thread sleeps until something is queued.
+    sleeping: bool,
     closing: bool,
+}
+
+/// Threads that complete the jobs of large launches.
+#[derive(Debug)]
+struct Wakers<D: Device> {
+    queue: Mutex<WakerQueue<D>>,
+    arrived: Condvar,
+}
+
+#[derive(Debug)]
+struct WakerQueue<D: Device> {
+    parts: VecDeque<Vec<Entry<D>>>,
+    threads: usize,
+    sleeping: usize,
+    closing: bool,
+}
+
+impl<D: Device> Default for Wakers<D> {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::new(WakerQueue {
+                parts: VecDeque::new(),
+                threads: 0,
+                sleeping: 0,
+                closing: false,
+            }),
+            arrived: Condvar::new(),
+        }
+    }
+}
+
+impl<D: Device> Wakers<D> {
+    /// Completes entries, here or in other threads.
+    fn complete(&self, mut entries: Vec<Entry<D>>) {
+        if entries.len() > FEW_CALLS {
+            let mut queue = lock(&self.queue);
+            if queue.threads > 0 && !queue.closing {
+                let mut parts = 0;
+                while !entries.is_empty() {
+                    let rest = entries.split_off(entries.len().min(WAKER_CALLS));
+                    queue.parts.push_back(std::mem::replace(&mut entries, rest));
+                    parts += 1;
+                }
+                let wake = parts.min(queue.sleeping);
+                drop(queue);
+                (0..wake).for_each(|_| self.arrived.notify_one());
+                return;
+            }
+        }
+        entries.into_iter().for_each(|entry| entry.complete(Ok(())));
+    }
+
+    fn run(&self) {
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(part) = queue.parts.pop_front() {
+                drop(queue);
+                part.into_iter().for_each(|entry| entry.complete(Ok(())));
+                queue = lock(&self.queue);
+            } else if queue.closing {
+                return;
+            } else {
+                queue.sleeping += 1;
+                queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.sleeping -= 1;
+            }
+        }
+    }
+
+    /// Ends the threads after what they have.
+    fn close(&self) {
+        lock(&self.queue).closing = true;
+        self.arrived.notify_all();
+    }
 }
 
 impl<D: Device> ServerHandle<D> {
@@ -160,7 +259,7 @@ impl<D: Device> ServerHandle<D> {
     /// The same, with another patience.
     pub(super) fn start_with(device: D, patience: Duration) -> Result<Self, String> {
         let device = Arc::new(device);
-        let slots = Arena::new(device.clone(), Memory::Device, SLOT_SLAB);
+        let slots = Arena::new(device.clone(), Memory::Device, SLOT_SLAB, 1);
         let queue = || -> Result<Block<D>, DeviceError> {
             let block = slots.allocate(QUEUE)?;
             // SAFETY: the block is new and has as many words.
@@ -171,24 +270,43 @@ impl<D: Device> ServerHandle<D> {
             queue().map_err(|e| e.to_string())?,
             queue().map_err(|e| e.to_string())?,
         ];
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let limits = device.limits();
         let shared = Arc::new(Shared {
             slots,
             queues,
-            staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB),
+            staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB, STAGING_KEPT),
             device,
             plans: Mutex::default(),
-            lanes: [Lane::default(), Lane::default()],
+            // An eighth of the multiprocessors is reserved for scores. A launch has few steps, because the first of them
+            // are reported together with the last.
+            lanes: [
+                Lane::new(limits.blocks, SCORES),
+                Lane::new(limits.blocks - limits.blocks / 8, 2 * limits.blocks),
+            ],
+            wakers: Wakers::default(),
             failure: OnceLock::new(),
             patience,
             process: process::id(),
-            processors: thread::available_parallelism().map_or(1, usize::from),
+            processors,
             engines: AtomicUsize::new(0),
             launches: AtomicUsize::new(0),
         });
         let mut server = Server {
             shared: shared.clone(),
             threads: Vec::new(),
+            wakers: Vec::new(),
         };
+        for number in 0..(processors / PROCESSORS_A_WAKER).min(WAKERS) {
+            let shared = shared.clone();
+            let thread = thread::Builder::new()
+                .name(format!("vae-wake-{number}"))
+                .spawn(move || shared.wakers.run());
+            server
+                .wakers
+                .push(thread.map_err(|e| format!("there is no thread for the GPU: {e}"))?);
+            lock(&server.shared.wakers.queue).threads += 1;
+        }
         for kernel in Kernel::ALL {
             let mut runner = Runner::new(shared.clone(), kernel).map_err(|e| e.to_string())?;
             let name = match kernel {
@@ -238,6 +356,17 @@ impl<D: Device> ServerHandle<D> {
     /// Launches of both kernels so far.
     pub(super) fn launches(&self) -> usize {
         self.0.shared.launches.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of device memory: of all slabs, and of them in workspaces.
+    #[cfg(feature = "cuda")]
+    pub(super) fn memory(&self) -> [usize; 2] {
+        let shared = &self.0.shared;
+        let workspaces = shared
+            .lanes
+            .iter()
+            .map(|lane| lane.workspaces.load(Ordering::Relaxed));
+        [shared.slots.bytes(), workspaces.sum()]
     }
 
     /// Time that the kernel's blocks have worked so far, over all of them.
@@ -310,7 +439,17 @@ impl<D: Device> ServerHandle<D> {
         kernel: Kernel,
         jobs: impl IntoIterator<Item = QueuedJob<D>>,
     ) -> Result<(), String> {
-        self.submit_entries(kernel, jobs.into_iter().map(Entry::Job))
+        let mut jobs: Vec<QueuedJob<D>> = jobs.into_iter().collect();
+        let most = self.0.shared.lanes[kernel as usize].most_jobs;
+        let mut entries = Vec::new();
+        while jobs.len() > most {
+            let rest = jobs.split_off(most);
+            entries.push(Entry::Jobs(std::mem::replace(&mut jobs, rest)));
+        }
+        if !jobs.is_empty() {
+            entries.push(Entry::Jobs(jobs));
+        }
+        self.submit_entries(kernel, entries)
     }
 
     fn submit_entries(
@@ -328,8 +467,11 @@ impl<D: Device> ServerHandle<D> {
         }
         queue.entries.extend(entries);
         lane.queued.store(queue.entries.len(), Ordering::Release);
+        let wake = std::mem::take(&mut queue.sleeping);
         drop(queue);
-        lane.arrived.notify_one();
+        if wake {
+            lane.arrived.notify_one();
+        }
         Ok(())
     }
 
@@ -340,13 +482,23 @@ impl<D: Device> ServerHandle<D> {
     pub(super) fn wait(&self, kernel: Kernel, ticket: &Ticket) -> Result<(), String> {
         let shared = &self.0.shared;
         shared.check_process()?;
+        let lane = &shared.lanes[kernel as usize];
         // Where clients are few, a processor each to wait on is cheaper than being late.
         let few = shared.engines.load(Ordering::Relaxed) <= shared.processors / 4;
-        let spin = if few { 2 * SPIN } else { Duration::ZERO };
-        let finished = &shared.lanes[kernel as usize].finished;
+        let spin = if few { 2 * LATE } else { Duration::ZERO };
+        let finished = &lane.finished;
         loop {
             let before = finished.load(Ordering::Relaxed);
-            match ticket.wait(spin, shared.patience) {
+            let quiet = match few {
+                true => lane.typical().saturating_sub(EARLY + ticket.created().elapsed()),
+                false => Duration::ZERO,
+            };
+            let quiet = if quiet > INTERVAL / 2 {
+                quiet
+            } else {
+                Duration::ZERO
+            };
+            match ticket.wait(quiet, spin, shared.patience) {
                 Some(result) => return result,
                 None if finished.load(Ordering::Relaxed) != before => {}
                 None => break,
@@ -413,6 +565,50 @@ impl<D: Device> Shared<D> {
 }
 
 impl<D: Device> Lane<D> {
+    fn new(blocks: usize, most_jobs: usize) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                entries: VecDeque::new(),
+                sleeping: false,
+                closing: false,
+            }),
+            arrived: Condvar::new(),
+            queued: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+            typical: AtomicU64::new(0),
+            blocks,
+            most_jobs,
+            workspaces: AtomicUsize::new(0),
+        }
+    }
+
+    fn typical(&self) -> Duration {
+        Duration::from_nanos(self.typical.load(Ordering::Relaxed))
+    }
+
+    /// A launch took so long. What is found out late looks longer than it was, so the estimate rises slowly.
+    fn took(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.typical.load(Ordering::Relaxed);
+        let most = if before == 0 {
+            u64::MAX
+        } else {
+            before + before / 8
+        };
+        self.typical.store(time.min(most), Ordering::Relaxed);
+    }
+
+    /// Sleeps until something is queued, for `limit` at most.
+    fn sleep(&self, limit: Duration) {
+        let mut queue = lock(&self.queue);
+        if queue.entries.is_empty() && !queue.closing {
+            queue.sleeping = true;
+            let waited = self.arrived.wait_timeout(queue, limit);
+            (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue.sleeping = false;
+        }
+    }
+
     /// Ends the lane after what is in flight; what was queued.
     fn close(&self) -> VecDeque<Entry<D>> {
         let mut queue = lock(&self.queue);
@@ -441,6 +637,10 @@ impl<D: Device> Drop for Server<D> {
                 let _ = thread.join();
             }
         }
+        self.shared.wakers.close();
+        for thread in self.wakers.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -448,14 +648,34 @@ impl<D: Device> Drop for Server<D> {
 struct Runner<D: Device> {
     shared: Arc<Shared<D>>,
     kernel: Kernel,
-    /// Blocks of a launch, and jobs.
-    blocks: usize,
-    most_jobs: usize,
     /// Job tables.
     tables: [Block<D>; FLIGHTS],
     workspaces: Option<Workspaces<D>>,
-    /// Entries of the launches in flight, oldest first, with their tables' indices.
-    flights: VecDeque<(usize, Vec<Entry<D>>)>,
+    /// There was no memory for more of them.
+    full: bool,
+    /// Launches in flight, oldest first.
+    flights: VecDeque<Flight<D>>,
+    /// When the last launch ended.
+    ended: Instant,
+    /// Plans of the launch that is being made.
+    kinds: Vec<Kind>,
+}
+
+struct Flight<D: Device> {
+    /// Index of its table.
+    index: usize,
+    launched: Instant,
+    entries: Vec<Entry<D>>,
+}
+
+/// The jobs of one plan in a launch.
+struct Kind {
+    /// Address of the descriptor.
+    descriptor: u64,
+    cost: u64,
+    jobs: usize,
+    /// Where the next one goes in the table.
+    next: usize,
 }
 
 struct Workspaces<D: Device> {
@@ -469,29 +689,24 @@ struct Workspaces<D: Device> {
 enum Next<D: Device> {
     Start(Vec<Entry<D>>),
     Reserve(usize, Ticket),
-    Wait,
+    Finish,
     End,
 }
 
 impl<D: Device> Runner<D> {
     fn new(shared: Arc<Shared<D>>, kernel: Kernel) -> Result<Self, DeviceError> {
         const JOB: usize = size_of::<Job>() / size_of::<f32>();
-        let limits = shared.device.limits();
-        let (blocks, most_jobs) = match kernel {
-            Kernel::Score => (limits.blocks, SCORES),
-            // An eighth of the multiprocessors is reserved for scores. A launch has few jobs, because the first of
-            // them are reported together with the last.
-            Kernel::Step => (limits.blocks - limits.blocks / 8, 2 * limits.blocks),
-        };
+        let most_jobs = shared.lanes[kernel as usize].most_jobs;
         let table = || shared.staging.allocate(JOB * most_jobs);
         Ok(Self {
             tables: [table()?, table()?],
             shared,
             kernel,
-            blocks,
-            most_jobs,
             workspaces: None,
+            full: false,
             flights: VecDeque::new(),
+            ended: Instant::now(),
+            kinds: Vec::new(),
         })
     }
 
@@ -500,10 +715,13 @@ impl<D: Device> Runner<D> {
             match self.next() {
                 Next::Start(entries) => self.start(entries),
                 Next::Reserve(pitch, ticket) => {
-                    let result = self.grow(pitch).map_err(|e| e.to_string());
+                    let result = self.grow(pitch, 1).map_err(|e| e.to_string());
                     ticket.complete(result.as_ref().map_or_else(|e| Err(e.as_str()), |&()| Ok(())));
+                    // Those behind it in the queue see that it moves.
+                    let lane = &self.shared.lanes[self.kernel as usize];
+                    lane.finished.fetch_add(1, Ordering::Relaxed);
                 }
-                Next::Wait => self.finish_oldest(),
+                Next::Finish => self.finish_oldest(),
                 Next::End => return,
             }
         }
@@ -511,80 +729,134 @@ impl<D: Device> Runner<D> {
 
     /// Takes what is queued, waits for what is in flight, or sleeps.
     fn next(&mut self) -> Next<D> {
-        let lane = &self.shared.lanes[self.kernel as usize];
-        if self.flights.is_empty() {
-            let start = Instant::now();
-            while lane.queued.load(Ordering::Acquire) == 0 && start.elapsed() < SPIN {
-                spin_loop();
+        let shared = self.shared.clone();
+        let lane = &shared.lanes[self.kernel as usize];
+        let idle = Instant::now();
+        loop {
+            let room = self.flights.len() < FLIGHTS;
+            if room
+                && lane.queued.load(Ordering::Acquire) > 0
+                && let Some(next) = self.take()
+            {
+                return next;
+            }
+            let Some(oldest) = self.flights.front() else {
+                if idle.elapsed() < SPIN {
+                    spin_loop();
+                    continue;
+                }
+                lane.sleep(Duration::MAX);
+                let queue = lock(&lane.queue);
+                if queue.closing && queue.entries.is_empty() {
+                    return Next::End;
+                }
+                continue;
+            };
+            // A device that is lost is waited for without looking: the call may not return.
+            let lost = shared.failure.get().is_some();
+            if lost || !matches!(shared.device.is_done(self.kernel, oldest.index), Ok(false)) {
+                return Next::Finish;
+            }
+            let (elapsed, typical) = (oldest.launched.max(self.ended).elapsed(), lane.typical());
+            let early = typical.saturating_sub(elapsed + EARLY);
+            let late = elapsed > typical + LATE;
+            match (early > INTERVAL / 2, late, room) {
+                (true, _, true) => lane.sleep(early),
+                (true, _, false) => thread::sleep(early),
+                (false, false, _) => spin_loop(),
+                (false, true, true) => lane.sleep(INTERVAL),
+                (false, true, false) => return Next::Finish,
             }
         }
+    }
+
+    /// Takes entries for a launch.
+    fn take(&mut self) -> Option<Next<D>> {
+        let lane = &self.shared.lanes[self.kernel as usize];
         let mut queue = lock(&lane.queue);
-        loop {
-            if !queue.entries.is_empty() && self.flights.len() < FLIGHTS {
+        let (mut jobs, mut taken) = (0, 0);
+        for entry in &queue.entries {
+            if matches!(entry, Entry::Reserve(..)) || jobs + entry.jobs().len() > lane.most_jobs {
                 break;
             }
-            match (self.flights.is_empty(), queue.closing) {
-                (false, _) => return Next::Wait,
-                (true, true) => return Next::End,
-                (true, false) => queue = lane.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
-            }
+            (jobs, taken) = (jobs + entry.jobs().len(), taken + 1);
         }
-        let mut entries = Vec::new();
-        while let Some(entry) = queue.entries.pop_front() {
-            match entry {
-                Entry::Reserve(pitch, ticket) if entries.is_empty() => {
-                    lane.queued.store(queue.entries.len(), Ordering::Release);
-                    return Next::Reserve(pitch, ticket);
-                }
-                Entry::Job(_) if entries.len() < self.most_jobs => entries.push(entry),
-                entry => {
-                    queue.entries.push_front(entry);
-                    break;
-                }
+        let next = if taken > 0 {
+            let rest = queue.entries.split_off(taken);
+            Some(Next::Start(std::mem::replace(&mut queue.entries, rest).into()))
+        } else {
+            match queue.entries.pop_front() {
+                Some(Entry::Reserve(pitch, ticket)) => Some(Next::Reserve(pitch, ticket)),
+                Some(entry) => Some(Next::Start(vec![entry])),
+                None => None,
             }
-        }
+        };
         lane.queued.store(queue.entries.len(), Ordering::Release);
-        Next::Start(entries)
+        next
     }
 
     /// Launches jobs, the costliest first: the others then fill the gaps.
     fn start(&mut self, mut entries: Vec<Entry<D>>) {
-        let need = |entry: &Entry<D>| match entry {
-            Entry::Job(job) => job.plan.plan.workspace,
-            Entry::Reserve(..) => 0,
-        };
-        if let Err(error) = self.grow(entries.iter().map(need).max().unwrap_or(0)) {
+        let need = |job: &QueuedJob<D>| job.plan.plan.workspace;
+        let most = entries.iter().flat_map(Entry::jobs).map(need).max().unwrap_or(0);
+        let jobs = entries.iter().map(|entry| entry.jobs().len()).sum();
+        if let Err(error) = self.grow(most, jobs) {
             // Only the nets that it is too little for fail.
             let there = self.workspaces.as_ref().map_or(0, |w| w.pitch);
-            let (fit, too_large): (Vec<_>, Vec<_>) =
-                entries.into_iter().partition(|entry| need(entry) <= there);
             let reason = error.to_string();
-            too_large
-                .into_iter()
-                .for_each(|entry| entry.complete(Err(&reason)));
-            entries = fit;
+            for entry in &mut entries {
+                let Entry::Jobs(jobs) = entry else { continue };
+                let (fit, too_large) = std::mem::take(jobs)
+                    .into_iter()
+                    .partition(|job| need(job) <= there);
+                *jobs = fit;
+                Entry::Jobs(too_large).complete(Err(&reason));
+            }
+            entries.retain(|entry| !entry.jobs().is_empty());
         }
         let Some(workspaces) = &self.workspaces else {
             return;
         };
-        if entries.is_empty() {
-            return;
-        }
-        entries.sort_by_key(|entry| match entry {
-            Entry::Job(job) => std::cmp::Reverse(job.plan.plan.cost),
-            Entry::Reserve(..) => std::cmp::Reverse(0),
-        });
         let flight = match self.flights.front() {
-            Some(&(other, _)) => 1 - other,
+            Some(other) => 1 - other.index,
             None => 0,
         };
-        let table = self.tables[flight].address() as *mut Job;
+        // Few plans make up a launch: their jobs go to the table in their order.
+        let kinds = &mut self.kinds;
+        kinds.clear();
         let (mut count, mut shared) = (0, 0);
-        for entry in &entries {
-            if let Entry::Job(queued) = entry {
+        for queued in entries.iter().flat_map(Entry::jobs) {
+            let plan = &queued.plan.plan;
+            (count, shared) = (count + 1, shared.max(plan.shared));
+            match kinds
+                .iter_mut()
+                .find(|kind| kind.descriptor == queued.plan.address())
+            {
+                Some(kind) => kind.jobs += 1,
+                None => kinds.push(Kind {
+                    descriptor: queued.plan.address(),
+                    cost: plan.cost,
+                    jobs: 1,
+                    next: 0,
+                }),
+            }
+        }
+        if count == 0 {
+            return;
+        }
+        kinds.sort_by_key(|kind| std::cmp::Reverse(kind.cost));
+        let mut start = 0;
+        for kind in kinds.iter_mut() {
+            kind.next = start;
+            start += kind.jobs;
+        }
+        let table = self.tables[flight].address() as *mut Job;
+        for queued in entries.iter().flat_map(Entry::jobs) {
+            let address = queued.plan.address();
+            if let Some(kind) = kinds.iter_mut().find(|kind| kind.descriptor == address) {
                 // SAFETY: the table has room for the most jobs of a launch, and the launch that used it is over.
-                unsafe { table.add(count).write(queued.job) };
-                (count, shared) = (count + 1, shared.max(queued.plan.plan.shared));
+                unsafe { table.add(kind.next).write(queued.job) };
+                kind.next += 1;
             }
         }
         let launch = Launch {
@@ -599,73 +871,85 @@ impl<D: Device> Runner<D> {
             flight,
         };
         self.shared.launches.fetch_add(1, Ordering::Relaxed);
+        let launched = Instant::now();
         // SAFETY: the entries hold all that the jobs point to, and are dropped after the launch has been waited for.
-        let launched = unsafe { self.shared.device.launch(&launch) };
-        self.flights.push_back((flight, entries));
-        if let Err(error) = launched {
+        let result = unsafe { self.shared.device.launch(&launch) };
+        self.flights.push_back(Flight {
+            index: flight,
+            launched,
+            entries,
+        });
+        if let Err(error) = result {
             self.fail(&error);
         }
     }
 
     /// Waits for the oldest launch, and completes its jobs.
     fn finish_oldest(&mut self) {
-        let Some(&(flight, _)) = self.flights.front() else {
+        let Some(oldest) = self.flights.front() else {
             return;
         };
-        if let Err(error) = self.shared.device.wait(self.kernel, flight) {
+        if let Err(error) = self.shared.device.wait(self.kernel, oldest.index) {
             return self.fail(&error);
         }
-        self.shared.lanes[self.kernel as usize]
-            .finished
-            .fetch_add(1, Ordering::Relaxed);
-        if let Some((_, entries)) = self.flights.pop_front() {
-            entries.into_iter().for_each(|entry| entry.complete(Ok(())));
+        let lane = &self.shared.lanes[self.kernel as usize];
+        lane.finished.fetch_add(1, Ordering::Relaxed);
+        lane.took(oldest.launched.max(self.ended).elapsed());
+        self.ended = Instant::now();
+        if let Some(flight) = self.flights.pop_front() {
+            self.shared.wakers.complete(flight.entries);
         }
     }
 
     fn fail(&mut self, error: &DeviceError) {
         let reason = self.shared.fail(error);
-        let flights = self.flights.drain(..).flat_map(|(_, entries)| entries);
+        let flights = self.flights.drain(..).flat_map(|flight| flight.entries);
         flights.for_each(|entry| entry.complete(Err(&reason)));
     }
 
-    /// Makes every workspace at least `pitch` floats long. A very large net gets fewer of them, and fewer blocks at a time.
-    fn grow(&mut self, pitch: usize) -> Result<(), DeviceError> {
-        let pitch = pitch.next_multiple_of(64);
-        if self.workspaces.as_ref().is_some_and(|w| w.pitch >= pitch) {
+    /// Makes every workspace at least `pitch` floats long, and enough of them for `jobs` jobs at a time. A very large net
+    /// gets fewer of them, and fewer blocks at a time.
+    fn grow(&mut self, pitch: usize, jobs: usize) -> Result<(), DeviceError> {
+        let before = self.workspaces.as_ref().map_or((0, 0), |w| (w.pitch, w.blocks));
+        let pitch = pitch.next_multiple_of(64).max(before.0);
+        let budget = WORKSPACES.min(self.shared.device.limits().memory / WORKSPACES_SHARE);
+        let most = (budget / 4 / pitch.max(1)).clamp(1, self.shared.lanes[self.kernel as usize].blocks);
+        let blocks = jobs.next_power_of_two().max(FIRST_BLOCKS).max(before.1).min(most);
+        let longer = pitch > before.0;
+        if !longer && (blocks <= before.1 || self.full) {
             return Ok(());
         }
         while !self.flights.is_empty() {
             self.finish_oldest();
         }
-        let budget = WORKSPACES.min(self.shared.device.limits().memory / WORKSPACES_SHARE);
-        let blocks = (budget / 4 / pitch.max(1)).clamp(1, self.blocks);
-        let before = self.workspaces.take();
-        let floats = blocks * pitch;
-        let smaller = before.as_ref().map(|w| (w.pitch, w.blocks));
-        // Both do not fit at a time where memory is short.
-        drop(before);
-        let make = |floats| self.shared.slots.allocate(floats);
-        match make(floats) {
-            Ok(memory) => {
-                self.workspaces = Some(Workspaces {
-                    memory,
-                    pitch,
-                    blocks,
-                });
-                Ok(())
+        if longer {
+            // Those before and the new ones do not fit at a time where memory is short.
+            self.workspaces = None;
+            if let Err(error) = self.allocate(pitch, blocks) {
+                if before.1 > 0 {
+                    let _ = self.allocate(before.0, before.1);
+                }
+                return Err(error);
             }
-            Err(error) => {
-                self.workspaces = smaller.and_then(|(pitch, blocks)| {
-                    let memory = make(pitch * blocks).ok()?;
-                    Some(Workspaces {
-                        memory,
-                        pitch,
-                        blocks,
-                    })
-                });
-                Err(error)
-            }
+            return Ok(());
         }
+        match self.allocate(pitch, blocks) {
+            // The existing ones are enough to go on with.
+            Err(DeviceError::OutOfMemory { .. }) => self.full = true,
+            result => return result,
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, pitch: usize, blocks: usize) -> Result<(), DeviceError> {
+        let memory = self.shared.slots.allocate(blocks * pitch)?;
+        let lane = &self.shared.lanes[self.kernel as usize];
+        lane.workspaces.store(4 * blocks * pitch, Ordering::Relaxed);
+        self.workspaces = Some(Workspaces {
+            memory,
+            pitch,
+            blocks,
+        });
+        Ok(())
     }
 }

@@ -2,59 +2,87 @@
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::arena::lock;
 
-/// Jobs that were queued together. They are done when all are.
+/// Jobs that were queued together. They are done when all are. One thread at a time waits for them.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket(Arc<Jobs>);
 
 #[derive(Debug)]
 struct Jobs {
-    /// Jobs to come, for those that look without a lock.
+    created: Instant,
+    /// Jobs to come.
     open: AtomicUsize,
-    failure: Mutex<Option<String>>,
-    done: Condvar,
+    failure: OnceLock<String>,
+    /// Who sleeps until they are done.
+    waiter: Mutex<Option<Thread>>,
 }
 
 impl Ticket {
     pub(super) fn new(jobs: usize) -> Self {
         Self(Arc::new(Jobs {
+            created: Instant::now(),
             open: AtomicUsize::new(jobs),
-            failure: Mutex::new(None),
-            done: Condvar::new(),
+            failure: OnceLock::new(),
+            waiter: Mutex::new(None),
         }))
     }
 
     /// One job is done.
     pub(super) fn complete(&self, result: Result<(), &str>) {
-        let mut failure = lock(&self.0.failure);
         if let Err(reason) = result {
-            failure.get_or_insert_with(|| reason.to_owned());
+            self.0.failure.get_or_init(|| reason.to_owned());
         }
         if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.done.notify_all();
+            // The waiter looks once more after it has put itself here.
+            let waiter = lock(&self.0.waiter).take();
+            if let Some(thread) = waiter {
+                thread.unpark();
+            }
         }
+    }
+
+    pub(super) fn created(&self) -> Instant {
+        self.0.created
     }
 
     fn is_done(&self) -> bool {
         self.0.open.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until all jobs are done, at first without sleeping; `None` when that takes longer than `limit`.
-    pub(super) fn wait(&self, spin: Duration, limit: Duration) -> Option<Result<(), String>> {
+    fn sleep_until(&self, end: Instant) {
+        *lock(&self.0.waiter) = Some(thread::current());
+        while !self.is_done() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        lock(&self.0.waiter).take();
+    }
+
+    /// Waits until all jobs are done; `None` when that takes longer than `limit`. It sleeps for `quiet`, then looks again
+    /// and again for `spin`, then sleeps.
+    pub(super) fn wait(
+        &self,
+        quiet: Duration,
+        spin: Duration,
+        limit: Duration,
+    ) -> Option<Result<(), String>> {
         let start = Instant::now();
-        while !self.is_done() && start.elapsed() < spin {
+        if !quiet.is_zero() {
+            self.sleep_until(start + quiet);
+        }
+        while !self.is_done() && start.elapsed() < quiet + spin {
             spin_loop();
         }
-        let waiting = |_: &mut Option<String>| !self.is_done();
-        let (failure, _) = self
-            .0
-            .done
-            .wait_timeout_while(lock(&self.0.failure), limit, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        self.is_done().then(|| failure.clone().map_or(Ok(()), Err))
+        self.sleep_until(start + limit);
+        let failure = || self.0.failure.get().cloned();
+        self.is_done().then(|| failure().map_or(Ok(()), Err))
     }
 }

@@ -8,11 +8,11 @@ use super::{ColorModel, ColorRange, PixelFormat};
 pub(super) struct Expansion {
     family: Family,
     /// Stored black and stored white minus black.
-    luma: (f32, f32),
+    pub(super) luma: (f32, f32),
     /// Stored zero, and the distance that stands for 1 (from -0.5 to 0.5).
-    chroma: (f32, f32),
-    kr: f32,
-    kb: f32,
+    pub(super) chroma: (f32, f32),
+    pub(super) kr: f32,
+    pub(super) kb: f32,
 }
 
 impl Expansion {

@@ -223,25 +223,34 @@ impl ImageView<'_> {
 
     /// Checks that the planes are large enough for the view's format and size.
     pub fn validate(&self) -> Result<()> {
-        self.validate_size()?;
-        self.validate_color()?;
-        let Self {
-            format,
-            width,
-            height,
-            planes,
-            strides,
-            ..
-        } = *self;
+        let mut lengths = [0; 4];
+        let count = self.planes.len().min(lengths.len());
+        for (length, plane) in lengths.iter_mut().zip(self.planes) {
+            *length = plane.len();
+        }
+        let size = (self.width, self.height);
+        Self::validate_planes(self.format, size, &lengths[..count], self.strides, self.color)
+    }
+
+    /// The same for planes of `lengths` bytes, wherever they are.
+    pub(super) fn validate_planes(
+        format: PixelFormat,
+        (width, height): (usize, usize),
+        lengths: &[usize],
+        strides: &[usize],
+        color: ColorModel,
+    ) -> Result<()> {
+        validate_size(width, height)?;
+        validate_color(color)?;
         let count = format.plane_count();
-        if planes.len() != count || strides.len() != count {
+        if lengths.len() != count || strides.len() != count {
             return Err(Error::Image(format!(
                 "{format} has {count} planes, got {} planes and {} strides",
-                planes.len(),
+                lengths.len(),
                 strides.len()
             )));
         }
-        for (index, (plane, &stride)) in planes.iter().zip(strides).enumerate() {
+        for (index, (&length, &stride)) in lengths.iter().zip(strides).enumerate() {
             let row_bytes = format.row_bytes(index, width);
             if stride < row_bytes {
                 return Err(Error::Image(format!(
@@ -250,40 +259,37 @@ impl ImageView<'_> {
                 )));
             }
             let bytes = format.plane_bytes(index, width, height, stride);
-            if plane.len() < bytes {
+            if length < bytes {
                 return Err(Error::Image(format!(
                     "plane {index} must hold at least {bytes} bytes for {format} {width}x{height} with \
-                     stride {stride}, got {}",
-                    plane.len()
+                     stride {stride}, got {length}"
                 )));
             }
         }
         Ok(())
     }
+}
 
-    fn validate_size(&self) -> Result<()> {
-        let (width, height) = (self.width, self.height);
-        let allowed = Self::MIN_SIDE..=Self::MAX_SIDE;
-        if allowed.contains(&width) && allowed.contains(&height) {
-            return Ok(());
-        }
-        Err(Error::Image(format!(
-            "width and height must be {}..={} pixels, got {width}x{height}",
-            Self::MIN_SIDE,
-            Self::MAX_SIDE
-        )))
+fn validate_size(width: usize, height: usize) -> Result<()> {
+    let allowed = ImageView::MIN_SIDE..=ImageView::MAX_SIDE;
+    if allowed.contains(&width) && allowed.contains(&height) {
+        return Ok(());
     }
+    Err(Error::Image(format!(
+        "width and height must be {}..={} pixels, got {width}x{height}",
+        ImageView::MIN_SIDE,
+        ImageView::MAX_SIDE
+    )))
+}
 
-    fn validate_color(&self) -> Result<()> {
-        let ColorModel { kr, kb, .. } = self.color;
-        let valid = kr >= 0.0 && kb >= 0.0 && kr + kb < 1.0;
-        if valid {
-            return Ok(());
-        }
-        Err(Error::Image(format!(
-            "weights of red and blue in luma must be at least 0 and their sum below 1, got {kr} and {kb}"
-        )))
+fn validate_color(ColorModel { kr, kb, .. }: ColorModel) -> Result<()> {
+    let valid = kr >= 0.0 && kb >= 0.0 && kr + kb < 1.0;
+    if valid {
+        return Ok(());
     }
+    Err(Error::Image(format!(
+        "weights of red and blue in luma must be at least 0 and their sum below 1, got {kr} and {kb}"
+    )))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 mod cells;
 mod colour;
 mod columns;
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
 mod format;
 mod layout;
 mod pass;
@@ -10,6 +12,8 @@ mod reduce;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::{CudaImage, Reduction};
 pub use format::{ColorModel, ColorRange, ImageView, PixelFormat};
 pub(crate) use reduce::{ReducedFrame, ReducedSizes, Reducer};
 

@@ -44,18 +44,24 @@ pub(crate) struct Reducer {
 /// Largest width and height of a small image: weights must fit sixteen bits.
 const MAX_REDUCED_SIDE: usize = 4096;
 
+/// Checks that the small images are not too large.
+pub(super) fn check_sizes(sizes: ReducedSizes) -> Result<()> {
+    for (width, height) in [sizes.grey, sizes.colour].into_iter().flatten() {
+        let allowed = 1..=MAX_REDUCED_SIDE;
+        if !allowed.contains(&width) || !allowed.contains(&height) {
+            return Err(Error::Image(format!(
+                "sides of the reduced image must be 1..={MAX_REDUCED_SIDE}, got {width}x{height}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Reducer {
     /// A reducer for frames of the format and size of `frame`, whatever their strides and colours.
     pub(crate) fn new(frame: &ImageView<'_>, sizes: ReducedSizes) -> Result<Self> {
         frame.validate()?;
-        for (width, height) in [sizes.grey, sizes.colour].into_iter().flatten() {
-            let allowed = 1..=MAX_REDUCED_SIDE;
-            if !allowed.contains(&width) || !allowed.contains(&height) {
-                return Err(Error::Image(format!(
-                    "sides of the reduced image must be 1..={MAX_REDUCED_SIDE}, got {width}x{height}"
-                )));
-            }
-        }
+        check_sizes(sizes)?;
         let Layout { family, planes } = Layout::of(frame.format);
         let planes: Vec<PlanePass> = planes
             .iter()

@@ -27,13 +27,14 @@ DEVICE void box_range(const Layer& L, int i, int inputs, int last, int size, int
     from = larger(from, 0);
     to = smaller(to, size);
 }
-DEVICE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
+PHASE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
+    GLOBAL(work);
+    GLOBAL(boxes);
+    SHARED(&L);
     const int quads = L.output_quads, outputs = 4 * quads;
     FOR_EACH(t, batch * L.box_height * L.box_width * quads) {
-        int g = t % quads, r = t / quads, j = r % L.box_width, i, b, y0, y1, x0, x1;
-        r /= L.box_width;
-        i = r % L.box_height;
-        b = r / L.box_height;
+        int i, j, b, y0, y1, x0, x1;
+        const int g = locate(t, quads, L.box_width, L.box_height, j, i, b);
         box_range(L, i, L.input_height, L.last_rows, L.output_height, y0, y1);
         box_range(L, j, L.input_width, L.last_columns, L.output_width, x0, x1);
         float4 sum = zero4();
@@ -45,10 +46,22 @@ DEVICE void box_sums(const Layer& L, float* work, float* boxes, int batch) {
 
 // ---- gradients of weights ------------------------------------------------------------------------------------------
 
+// acc[i] += in[i] * d, for each of four inputs.
+DEVICE void multiply_outer(float* acc, float4 in, float4 d) {
+    fma4(acc, in.x, d);
+    fma4(acc + 4, in.y, d);
+    fma4(acc + 8, in.z, d);
+    fma4(acc + 12, in.w, d);
+}
+
 // A task has four inputs, four outputs, TAPS taps of a row and a share of the positions; partial sums, for add_up. The
 // input is upsampled by nothing; with BOX, by the layer's factor, and `grad` are its box sums.
 template <int TAPS, bool BOX>
-DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int input_height, int input_width, const float* grad, float* partial, int splits, int batch) {
+PHASE void weight_grad(const Layer& L, const float* input, int input_quads, int input_height, int input_width, const float* grad, float* partial, int splits, int batch) {
+    GLOBAL(input);
+    GLOBAL(grad);
+    GLOBAL(partial);
+    SHARED(&L);
     const int quads = L.output_quads, outputs = 4 * quads, inputs = 4 * input_quads, k = L.kernel, tasks = TAPS == 3 ? k : k * k;
     const int rows = BOX ? L.input_height : L.output_height, columns = BOX ? L.input_width : L.output_width, positions = batch * rows * columns;
     FOR_EACH(t, quads * input_quads * tasks * splits) {
@@ -65,34 +78,58 @@ DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int
             i += end - x;
             if (BOX) {
                 const float *value = input + ((b * rows + y) * columns + x) * inputs + 4 * q, *line = grad + (b * L.box_height + box_row(L, y, ky)) * L.box_width * outputs + 4 * g;
+                if constexpr (TAPS == 3) if (L.upsample == 2) {
+                    // Neighbouring positions share a box sum.
+                    const float* boxes = line + 2 * x * outputs;
+                    float4 shared = load4(boxes);
+                    UNROLL2 for (; x < end; x++, value += inputs, boxes += 2 * outputs) {
+                        const float4 in = load4(value);
+                        float4 d[3] = {load4(boxes + 2 * outputs), load4(boxes + outputs), shared};
+                        shared = d[0];
+                        if (L.last_columns < 2 && x == L.input_width - 1) {
+                            UNROLL for (int kx = 0; kx < TAPS; kx++) d[kx] = load4(line + box_column(L, x, kx) * outputs);
+                        }
+                        UNROLL for (int kx = 0; kx < TAPS; kx++) multiply_outer(acc + 16 * kx, in, d[kx]);
+                    }
+                    continue;
+                }
                 ROLLED for (; x < end; x++, value += inputs) {
                     float4 in = load4(value), d[TAPS];
                     UNROLL for (int kx = 0; kx < TAPS; kx++) d[kx] = load4(line + box_column(L, x, kx0 + kx) * outputs);
-                    UNROLL for (int kx = 0; kx < TAPS; kx++) {
-                        float* a = acc + 16 * kx;
-                        fma4(a, in.x, d[kx]);
-                        fma4(a + 4, in.y, d[kx]);
-                        fma4(a + 8, in.z, d[kx]);
-                        fma4(a + 12, in.w, d[kx]);
-                    }
+                    UNROLL for (int kx = 0; kx < TAPS; kx++) multiply_outer(acc + 16 * kx, in, d[kx]);
                 }
             } else {
                 int row = y * L.stride + ky - L.padding;
                 if (row < 0 || row >= input_height) continue;
                 const float *at = grad + ((b * rows + y) * columns + x) * outputs + 4 * g, *line = input + (b * input_height + row) * input_width * inputs + 4 * q;
+                if constexpr (TAPS == 3) if (L.stride == 1) {
+                    // The window slides: one new column at a time.
+                    float4 left = x > 0 ? load4(line + (x - 1) * inputs) : zero4(), middle = load4(line + x * inputs);
+                    UNROLL3 for (; x < end; x++, at += outputs) {
+                        const float4 d = load4(at), right = x + 1 < input_width ? load4(line + (x + 1) * inputs) : zero4(), in[3] = {left, middle, right};
+                        UNROLL for (int kx = 0; kx < TAPS; kx++) multiply_outer(acc + 16 * kx, in[kx], d);
+                        left = middle;
+                        middle = right;
+                    }
+                    continue;
+                }
+                if constexpr (TAPS == 3) if (L.stride == 2) {
+                    // Neighbouring windows share a column.
+                    float4 left = x > 0 ? load4(line + (2 * x - 1) * inputs) : zero4();
+                    UNROLL2 for (; x < end; x++, at += outputs) {
+                        const float4 d = load4(at), middle = load4(line + 2 * x * inputs), right = 2 * x + 1 < input_width ? load4(line + (2 * x + 1) * inputs) : zero4(), in[3] = {left, middle, right};
+                        UNROLL for (int kx = 0; kx < TAPS; kx++) multiply_outer(acc + 16 * kx, in[kx], d);
+                        left = right;
+                    }
+                    continue;
+                }
                 UNROLL2 for (; x < end; x++, at += outputs) {
                     float4 d = load4(at), in[TAPS];
                     UNROLL for (int kx = 0; kx < TAPS; kx++) {
                         int column = x * L.stride + kx0 + kx - L.padding;
                         in[kx] = column >= 0 && column < input_width ? load4(line + column * inputs) : zero4();
                     }
-                    UNROLL for (int kx = 0; kx < TAPS; kx++) {
-                        float* a = acc + 16 * kx;
-                        fma4(a, in[kx].x, d);
-                        fma4(a + 4, in[kx].y, d);
-                        fma4(a + 8, in[kx].z, d);
-                        fma4(a + 12, in[kx].w, d);
-                    }
+                    UNROLL for (int kx = 0; kx < TAPS; kx++) multiply_outer(acc + 16 * kx, in[kx], d);
                 }
             }
         }
@@ -106,7 +143,9 @@ DEVICE void weight_grad(const Layer& L, const float* input, int input_quads, int
 }
 
 // Adds up the partial sums of `inputs` inputs that are rows first.. of each tap's `rows`, and their squares.
-DEVICE void add_up(const float* partial, int splits, int taps, int inputs, int first, int rows, int quads, float* grad, double& squares) {
+PHASE void add_up(const float* partial, int splits, int taps, int inputs, int first, int rows, int quads, float* grad, double& squares) {
+    GLOBAL(partial);
+    GLOBAL(grad);
     const int each = inputs * quads;
     FOR_EACH(o, taps * each) {
         float4 sum = sum_partials(partial, splits, taps * each * 4, o);
@@ -141,15 +180,22 @@ template <int P> DEVICE void multiply_add_transposed(float* acc, const float4* d
     }
 }
 
-// Any kernel and stride; with BOX, any upsampling, and `grad` are the box sums.
-template <int P, bool BOX> DEVICE void input_grad_any(const Layer& L, const float* w, const float* grad, float* work, int batch, float slope, const float* mask, int features) {
+// Any kernel and stride; with BOX, any upsampling, and `grad` are the box sums. `w` are the weights, or, STAGED, those of
+// stage_transposed.
+template <int P, bool BOX, bool STAGED> PHASE void input_grad_any(const Layer& L, const float* w, const float* grad, float* work, int batch, float slope, const float* mask, int features) {
+    GLOBAL(work);
+    GLOBAL(grad);
+    if (STAGED) {
+        SHARED(w);
+    } else {
+        GLOBAL(w);
+    }
+    SHARED(&L);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, rows = inputs + 4 * L.extra_quads;
     const int tiles = (L.input_width + P - 1) / P, k = L.kernel;
     FOR_EACH(t, quads * tiles * L.input_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.input_height;
-        b = r / L.input_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.input_height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, zero4());
         ROLLED for (int ky = 0; ky < k; ky++) {
@@ -175,11 +221,12 @@ template <int P, bool BOX> DEVICE void input_grad_any(const Layer& L, const floa
                     some |= at[p] >= 0;
                 }
                 if (!some) continue;
-                const float* tap = w + ((ky * k + kx) * rows + 4 * g) * outputs;
+                const float* tap = STAGED ? w + (ky * k + kx) * outputs * inputs + 4 * g : w + ((ky * k + kx) * rows + 4 * g) * outputs;
                 ROLLED for (int q = 0; q < L.output_quads; q++) {
                     float4 d[P];
                     UNROLL for (int p = 0; p < P; p++) d[p] = at[p] >= 0 ? load4(grad + at[p] + 4 * q) : zero4();
-                    multiply_add_transposed<P>(acc, d, tap + 4 * q, outputs);
+                    if (STAGED) multiply_add<P>(acc, d, tap + 4 * q * inputs, inputs);
+                    else multiply_add_transposed<P>(acc, d, tap + 4 * q, outputs);
                 }
             }
         }
@@ -188,15 +235,17 @@ template <int P, bool BOX> DEVICE void input_grad_any(const Layer& L, const floa
     }
 }
 
-// Kernel 3, stride 1 or 2, without upsampling or condition; `w` are the staged weights.
-template <int S, int P> DEVICE void input_grad_window(const Layer& L, const float* w, float* work, int batch, float slope, const float* mask, int features) {
+// Kernel 3, stride 1 or 2, without upsampling or condition; `w` are the weights of stage_transposed.
+template <int S, int P> PHASE void input_grad_window(const Layer& L, const float* w, float* work, int batch, float slope, const float* mask, int features) {
+    GLOBAL(work);
+    SHARED(&L);
+    SHARED(w);
+    static_assert(P % S == 0, "every task starts at the same phase of the stride");
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, tiles = (L.input_width + P - 1) / P;
     constexpr int N = S == 1 ? P + 2 : P / 2 + 1;
     FOR_EACH(t, quads * tiles * L.input_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.input_height;
-        b = r / L.input_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.input_height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, zero4());
         const int first = S == 1 ? x0 - 1 : x0 / 2;
@@ -207,18 +256,67 @@ template <int S, int P> DEVICE void input_grad_window(const Layer& L, const floa
             if (row < 0 || row % S) continue;
             row /= S;
             if (row >= L.output_height) continue;
-            const float *at = work + L.output + ((b * L.output_height + row) * L.output_width + first) * outputs, *tap = w + (ky * 3 * inputs + 4 * g) * outputs;
+            const float *at = work + L.output + ((b * L.output_height + row) * L.output_width + first) * outputs, *tap = w + ky * 3 * outputs * inputs + 4 * g;
             ROLLED for (int q = 0; q < L.output_quads; q++) {
                 float4 d[N];
                 UNROLL for (int n = 0; n < N; n++) d[n] = inside >> n & 1 ? load4(at + n * outputs) : zero4();
-                UNROLL for (int kx = 0; kx < 3; kx++)
-                    UNROLL for (int i = 0; i < 4; i++) {
-                        float4 weights = load4(tap + (kx * inputs + i) * outputs);
-                        UNROLL for (int p = 0; p < P; p++)
-                            if ((p + 3 - kx) % S == 0) acc[4 * p + i] = dot4(d[S == 1 ? p + 2 - kx : (p + 3 - kx) / 2 - 1], weights, acc[4 * p + i]);
+                UNROLL for (int kx = 0; kx < 3; kx++) {
+                    // Positions that tap kx meets an output at.
+                    constexpr int MET = P / S;
+                    float4 here[MET];
+                    float sums[4 * MET];
+                    const int from = (kx + 1) % S;
+                    UNROLL for (int m = 0; m < MET; m++) {
+                        const int p = S * m + from;
+                        here[m] = d[S == 1 ? p + 2 - kx : (p + 3 - kx) / 2 - 1];
+                        UNROLL for (int i = 0; i < 4; i++) sums[4 * m + i] = acc[4 * p + i];
                     }
+                    multiply_add<MET>(sums, here, tap + kx * outputs * inputs, inputs);
+                    UNROLL for (int m = 0; m < MET; m++)
+                        UNROLL for (int i = 0; i < 4; i++) acc[4 * (S * m + from) + i] = sums[4 * m + i];
+                }
                 at += 4;
-                tap += 4;
+                tap += 4 * inputs;
+            }
+        }
+        int position = (b * L.input_height + y) * L.input_width + x0;
+        store_input_grad<P>(work + L.input + position * inputs + 4 * g, inputs, L.input_width - x0, acc, slope, mask ? mask + position * features : nullptr, 4 * g, features);
+    }
+}
+
+// Kernel 3 on an image that is upsampled by 2; `w` are the weights of stage_transposed. Neighbouring positions share box sums.
+template <int P> PHASE void input_grad_upsample2(const Layer& L, const float* w, const float* boxes, float* work, int batch, float slope, const float* mask, int features) {
+    GLOBAL(work);
+    GLOBAL(boxes);
+    SHARED(&L);
+    SHARED(w);
+    const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.input_quads, tiles = (L.input_width + P - 1) / P;
+    FOR_EACH(t, quads * tiles * L.input_height * batch) {
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.input_height, tile, y, b), x0 = tile * P, left = L.input_width - x0;
+        // The position whose box sums are apart: the last column of a cropped image.
+        const int last = L.last_columns < 2 && left <= P ? left - 1 : -1;
+        unsigned inside = 0;
+        UNROLL for (int n = 0; n < 2 * P + 1; n++) inside |= (unsigned)(n <= 2 * left) << n;
+        float acc[4 * P];
+        fill<P>(acc, zero4());
+        ROLLED for (int ky = 0; ky < 3; ky++) {
+            const float *at = boxes + ((b * L.box_height + box_row(L, y, ky)) * L.box_width + 2 * x0) * outputs, *tap = w + ky * 3 * outputs * inputs + 4 * g;
+            ROLLED for (int q = 0; q < L.output_quads; q++) {
+                float4 d[2 * P + 1];
+                UNROLL for (int n = 0; n < 2 * P + 1; n++) d[n] = inside >> n & 1 ? load4(at + n * outputs) : zero4();
+                UNROLL for (int kx = 0; kx < 3; kx++) {
+                    float4 here[P];
+                    UNROLL for (int p = 0; p < P; p++) here[p] = d[2 * p + 2 - kx];
+                    if (last >= 0) {
+                        const float4 apart = load4(at + (2 * left + 1 + kx) * outputs);
+                        UNROLL for (int p = 0; p < P; p++)
+                            if (p == last) here[p] = apart;
+                    }
+                    multiply_add<P>(acc, here, tap + kx * outputs * inputs, inputs);
+                }
+                at += 4;
+                tap += 4 * inputs;
             }
         }
         int position = (b * L.input_height + y) * L.input_width + x0;
@@ -265,24 +363,36 @@ DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shar
     add_up(partial, L.weight_splits, taps, inputs, 0, rows, quads, grad + L.weight, squares);
     if (l == 0) return;
     const float slope = slope_before(n, l), *dropped = l == n.heads ? mask : nullptr, *w = weights + L.weight;
-    const int tasks = L.input_quads * L.input_height * batch;
+    const float* staged = shared + L.staged;
+    const int tasks = L.input_quads * L.input_height * batch, width = L.input_width;
     const bool window = L.staged >= 0 && L.kernel == 3 && !extras;
-    if (upsampled) {
-        if (fills_four(tasks, L.input_width)) input_grad_any<4, true>(L, w, boxes, work, batch, slope, dropped, n.features);
-        else input_grad_any<1, true>(L, w, boxes, work, batch, slope, dropped, n.features);
+    if (L.staged >= 0 && is_upsample2(L)) {
+        if (tiled_time<5>(tasks, width) < tiled_time<4>(tasks, width)) input_grad_upsample2<5>(L, staged, boxes, work, batch, slope, dropped, n.features);
+        else input_grad_upsample2<4>(L, staged, boxes, work, batch, slope, dropped, n.features);
+    } else if (upsampled) {
+        if (fills_four(tasks, width)) input_grad_any<4, true, false>(L, w, boxes, work, batch, slope, dropped, n.features);
+        else input_grad_any<1, true, false>(L, w, boxes, work, batch, slope, dropped, n.features);
     } else if (window && L.stride == 1) {
-        if (fills_wide(tasks, L.input_width)) input_grad_window<1, WIDE>(L, shared + L.staged, work, batch, slope, dropped, n.features);
-        else input_grad_window<1, 4>(L, shared + L.staged, work, batch, slope, dropped, n.features);
+        const int four = tiled_time<4>(tasks, width), five = tiled_time<5>(tasks, width), seven = tiled_time<7>(tasks, width);
+        if (seven < four && seven < five) input_grad_window<1, 7>(L, staged, work, batch, slope, dropped, n.features);
+        else if (five < four) input_grad_window<1, 5>(L, staged, work, batch, slope, dropped, n.features);
+        else input_grad_window<1, 4>(L, staged, work, batch, slope, dropped, n.features);
     } else if (window && L.stride == 2) {
-        input_grad_window<2, 4>(L, shared + L.staged, work, batch, slope, dropped, n.features);
-    } else if (fills_four(tasks, L.input_width)) {
-        input_grad_any<4, false>(L, w, d, work, batch, slope, dropped, n.features);
+        input_grad_window<2, 4>(L, staged, work, batch, slope, dropped, n.features);
+    } else if (L.staged >= 0) {
+        if (fills_four(tasks, width)) input_grad_any<4, false, true>(L, staged, d, work, batch, slope, dropped, n.features);
+        else input_grad_any<1, false, true>(L, staged, d, work, batch, slope, dropped, n.features);
+    } else if (fills_four(tasks, width)) {
+        input_grad_any<4, false, false>(L, w, d, work, batch, slope, dropped, n.features);
     } else {
-        input_grad_any<1, false>(L, w, d, work, batch, slope, dropped, n.features);
+        input_grad_any<1, false, false>(L, w, d, work, batch, slope, dropped, n.features);
     }
 }
 
-DEVICE void dense_backward(const Net& n, int l, const float* weights, float* work, int batch, const float* mask, double& squares) {
+PHASE void dense_backward(const Net& n, int l, const float* weights, float* work, int batch, const float* mask, double& squares) {
+    GLOBAL(work);
+    GLOBAL(weights);
+    SHARED(&n);
     const Layer& L = n.layer[l];
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.output_quads, splits = L.input_grad_splits;
     float *grad = work + n.grad, *partial = work + n.partial, *x = work + L.input;

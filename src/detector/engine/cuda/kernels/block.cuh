@@ -17,12 +17,19 @@ constexpr int THREADS = 512;
 #ifdef __CUDACC__
 
 #define DEVICE __device__ __forceinline__
+// A function of its own: inlined into one kernel, the phases would share registers, and some would be kept in memory.
+// In it the compiler has to know of addresses what it would see otherwise.
+#define PHASE __device__ __noinline__
+#define GLOBAL(p) __builtin_assume(__isGlobal(p))
+#define SHARED(p) __builtin_assume(__isShared(p))
 #define BARRIER() __syncthreads()
 #define FOR_EACH(i, n) for (int i = threadIdx.x, i##_count = (n); i < i##_count; i += THREADS)
 #define FIRST_THREAD (threadIdx.x == 0)
 #define UNROLL _Pragma("unroll")
 #define UNROLL2 _Pragma("unroll 2")
+#define UNROLL3 _Pragma("unroll 3")
 #define UNROLL4 _Pragma("unroll 4")
+#define UNROLL8 _Pragma("unroll 8")
 #define ROLLED _Pragma("unroll 1")
 
 #else
@@ -31,9 +38,14 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 #define DEVICE static inline
+#define PHASE static inline
+#define GLOBAL(p)
+#define SHARED(p)
 #define UNROLL
 #define UNROLL2
+#define UNROLL3
 #define UNROLL4
+#define UNROLL8
 #define ROLLED
 #ifdef EMULATED_THREADS
 #include <pthread.h>
@@ -54,6 +66,34 @@ static thread_local bool emulated_reverse = false;
 #endif
 
 // ---- small helpers -------------------------------------------------------------------------------------------------
+
+// Quotients by multiplication, where that is exact: for the numbers of tasks that usual nets have. (x + 1/2) / d is at least
+// 1 / (2 d) from any integer; below 2^21 that is more than the errors of the reciprocal and the product.
+DEVICE float reciprocal(int d) {
+#ifdef __CUDACC__
+    // Made anew where it is used: a register for longer would be one too few elsewhere.
+    float inverse;
+    asm volatile("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"((float)d));
+    return inverse;
+#else
+    return 1.0f / (float)d;
+#endif
+}
+DEVICE int divide(int x, int d) { return x < (1 << 21) ? (int)(((float)x + 0.5f) * reciprocal(d)) : x / d; }
+// Divides `x`; the remainder.
+DEVICE int split_off(int& x, int d) {
+    const int quotient = divide(x, d), remainder = x - quotient * d;
+    x = quotient;
+    return remainder;
+}
+// A task of [image][row][tile][quad], by its number; the quad.
+DEVICE int locate(int task, int quads, int tiles, int rows, int& tile, int& row, int& image) {
+    const int quad = split_off(task, quads);
+    tile = split_off(task, tiles);
+    row = split_off(task, rows);
+    image = task;
+    return quad;
+}
 
 DEVICE int smaller(int a, int b) { return a < b ? a : b; }
 DEVICE int larger(int a, int b) { return a > b ? a : b; }
@@ -85,11 +125,12 @@ DEVICE float dot4(float4 a, float4 b, float sum) {
     sum += a.w * b.w;
     return sum;
 }
-DEVICE double squares4(float4 a) { return (double)a.x * a.x + (double)a.y * a.y + (double)a.z * a.z + (double)a.w * a.w; }
+// In single precision, to be added up in double: many GPUs have few units for that.
+DEVICE float squares4(float4 a) { return a.x * a.x + a.y * a.y + (a.z * a.z + a.w * a.w); }
 // The value at `o` of `count` partial sums of `size` floats each, in quads.
 DEVICE float4 sum_partials(const float* partial, int count, int size, int o) {
     float4 sum = zero4();
-    UNROLL4 for (int s = 0; s < count; s++) add4(sum, load4(partial + s * size + 4 * o));
+    UNROLL8 for (int s = 0; s < count; s++) add4(sum, load4(partial + s * size + 4 * o));
     return sum;
 }
 

@@ -4,8 +4,12 @@
 
 #include "block.cuh"
 
-// Positions of a task where there are enough of them to keep all threads busy.
-constexpr int WIDE = 8;
+// Relative time of `rows` rows of `width` positions in tasks of P: in rounds of all threads, each a task's own work and that
+// of its positions.
+template <int P> DEVICE int tiled_time(int rows, int width) {
+    const int tasks = rows * ((width + P - 1) / P);
+    return (tasks + THREADS - 1) / THREADS * (2 * P + 3);
+}
 
 template <int P> DEVICE void fill(float* acc, float4 value) {
     UNROLL for (int p = 0; p < P; p++) {
@@ -55,14 +59,16 @@ DEVICE void window_row(float* acc, const float* row, int pitch, int x0, unsigned
 }
 
 // Kernel K, stride S, without upsampling: the inputs of a window are in registers for all taps of a row.
-template <int K, int S, int P> DEVICE void conv_window(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+template <int K, int S, int P> PHASE void conv_window(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    SHARED(&L);
+    SHARED(w);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, tap = inputs * outputs;
     const int tiles = (L.output_width + P - 1) / P, quads = L.output_quads;
     FOR_EACH(t, quads * tiles * L.output_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.output_height;
-        b = r / L.output_height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.output_height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, load4(bias + 4 * g));
         unsigned inside = 0;
@@ -80,30 +86,31 @@ template <int K, int S, int P> DEVICE void conv_window(const Layer& L, const flo
     }
 }
 
-// Any kernel, stride and upsampling: P neighbouring outputs from (y, x0).
-template <int P> DEVICE void conv_at(const Layer& L, const float* w, const float* bias, float* work, int b, int y, int x0, int g) {
-    const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads, kernel = L.kernel;
+// Any kernel, stride and upsampling, or, UPSAMPLE2, those of is_upsample2: P neighbouring outputs from (y, x0).
+template <int P, bool UPSAMPLE2> DEVICE void conv_at(const Layer& L, const float* w, const float* bias, float* work, int b, int y, int x0, int g) {
+    const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads;
+    const int kernel = UPSAMPLE2 ? 3 : L.kernel, padding = UPSAMPLE2 ? 1 : L.padding, stride = UPSAMPLE2 ? 1 : L.stride, upsample = UPSAMPLE2 ? 2 : L.upsample;
     float acc[4 * P];
     fill<P>(acc, load4(bias + 4 * g));
     ROLLED for (int ky = 0; ky < kernel; ky++) {
-        int row = y * L.stride + ky - L.padding;
+        int row = y * stride + ky - padding;
         if (row < 0 || row >= L.upsampled_height) continue;
         ROLLED for (int kx = 0; kx < kernel; kx++) {
             const float* tap = w + (ky * kernel + kx) * (inputs + extras) * outputs + 4 * g;
             int at[P], extra_at[P];
             UNROLL for (int p = 0; p < P; p++) {
-                int column = (x0 + p) * L.stride + kx - L.padding;
+                int column = (x0 + p) * stride + kx - padding;
                 bool inside = column >= 0 && column < L.upsampled_width;
-                at[p] = inside ? L.input + ((b * L.input_height + row / L.upsample) * L.input_width + column / L.upsample) * inputs : -1;
+                at[p] = inside ? L.input + ((b * L.input_height + row / upsample) * L.input_width + column / upsample) * inputs : -1;
                 extra_at[p] = inside ? L.extra + ((b * L.upsampled_height + row) * L.upsampled_width + column) * extras : -1;
             }
-            ROLLED for (int q = 0; q < L.input_quads; q++) {
+            UNROLL2 for (int q = 0; q < L.input_quads; q++) {
                 float4 in[P];
                 UNROLL for (int p = 0; p < P; p++) in[p] = at[p] >= 0 ? load4(work + at[p] + 4 * q) : zero4();
                 multiply_add<P>(acc, in, tap, outputs);
                 tap += 4 * outputs;
             }
-            ROLLED for (int q = 0; q < L.extra_quads; q++) {
+            UNROLL2 for (int q = 0; q < L.extra_quads; q++) {
                 float4 in[P];
                 UNROLL for (int p = 0; p < P; p++) in[p] = extra_at[p] >= 0 ? load4(work + extra_at[p] + 4 * q) : zero4();
                 multiply_add<P>(acc, in, tap, outputs);
@@ -113,14 +120,15 @@ template <int P> DEVICE void conv_at(const Layer& L, const float* w, const float
     }
     store_activated<P>(work + L.output + ((b * L.output_height + y) * L.output_width + x0) * outputs + 4 * g, outputs, L.output_width - x0, acc, L.negative_slope);
 }
-template <int P> DEVICE void conv_any(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+template <int P> PHASE void conv_any(const Layer& L, const float* w, const float* bias, float* work, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    SHARED(&L);
     const int tiles = (L.output_width + P - 1) / P, quads = L.output_quads;
     FOR_EACH(t, quads * tiles * L.output_height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % L.output_height;
-        b = r / L.output_height;
-        conv_at<P>(L, w, bias, work, b, y, x0, g);
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, L.output_height, tile, y, b), x0 = tile * P;
+        conv_at<P, false>(L, w, bias, work, b, y, x0, g);
     }
 }
 
@@ -135,8 +143,8 @@ DEVICE void stage_upsample2(const Layer& L, const float* w, float* shared) {
     const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads, rows = inputs + extras;
     const int quads = inputs * L.output_quads, extra_quads = extras * L.output_quads;
     float* to = shared + L.staged;
-    FOR_EACH(t, 12 * quads) {
-        int at = t % quads, r = t / quads, kx = r % 3, j = r / 3 % 2, parity = r / 6;
+    UNROLL2 FOR_EACH(t, 12 * quads) {
+        int r = t, at = split_off(r, quads), kx = r % 3, j = r / 3 % 2, parity = r / 6;
         int first = parity ? 2 * j : j, second = parity ? (j ? 2 : 1) : (j ? 2 : 0);
         float4 sum = load4(w + (first * 3 + kx) * rows * outputs + 4 * at);
         if (second > first) add4(sum, load4(w + (second * 3 + kx) * rows * outputs + 4 * at));
@@ -148,15 +156,18 @@ DEVICE void stage_upsample2(const Layer& L, const float* w, float* shared) {
     }
 }
 
-template <int P> DEVICE void conv_upsample2(const Layer& L, const float* staged, const float* w, const float* bias, float* work, int batch) {
+template <int P> PHASE void conv_upsample2(const Layer& L, const float* staged, const float* w, const float* bias, float* work, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    GLOBAL(w);
+    SHARED(&L);
+    SHARED(staged);
     const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads, quads = L.output_quads;
     const int crop_rows = L.last_rows < 2, crop_columns = L.last_columns < 2;
     const int height = L.output_height - crop_rows, width = L.output_width - crop_columns, tiles = (width + P - 1) / P;
     FOR_EACH(t, quads * tiles * height * batch) {
-        int g = t % quads, r = t / quads, x0 = r % tiles * P, y, b;
-        r /= tiles;
-        y = r % height;
-        b = r / height;
+        int tile, y, b;
+        const int g = locate(t, quads, tiles, height, tile, y, b), x0 = tile * P;
         float acc[4 * P];
         fill<P>(acc, load4(bias + 4 * g));
         const int first = x0 / 2 - 1;
@@ -203,11 +214,16 @@ template <int P> DEVICE void conv_upsample2(const Layer& L, const float* staged,
     const int bottom = crop_rows ? L.output_width : 0, edge = bottom + (crop_columns ? height : 0), positions = edge ? edge : 1;
     FOR_EACH(t, quads * edge * batch) {
         int g = t % quads, r = t / quads, e = r % positions, b = r / positions;
-        conv_at<1>(L, w, bias, work, b, e < bottom ? L.output_height - 1 : e - bottom, e < bottom ? e : L.output_width - 1, g);
+        conv_at<1, true>(L, w, bias, work, b, e < bottom ? L.output_height - 1 : e - bottom, e < bottom ? e : L.output_width - 1, g);
     }
 }
 
-DEVICE void dense_forward(const Layer& L, const float* w, const float* bias, float* work, float* partial, int batch) {
+PHASE void dense_forward(const Layer& L, const float* w, const float* bias, float* work, float* partial, int batch) {
+    GLOBAL(work);
+    GLOBAL(bias);
+    GLOBAL(w);
+    GLOBAL(partial);
+    SHARED(&L);
     const int inputs = 4 * L.input_quads, outputs = 4 * L.output_quads, quads = L.output_quads, splits = L.output_splits;
     for (int b0 = 0; b0 < batch; b0 += 4)
         FOR_EACH(t, quads * splits) {
@@ -232,8 +248,6 @@ DEVICE void dense_forward(const Layer& L, const float* w, const float* bias, flo
     }
 }
 
-// Whether tiles of WIDE positions make enough tasks for three quarters of the threads.
-DEVICE bool fills_wide(int tasks, int width) { return tasks * ((width + WIDE - 1) / WIDE) * 4 >= THREADS * 3; }
 // Whether tiles of four positions make enough for half of them.
 DEVICE bool fills_four(int tasks, int width) { return tasks * ((width + 3) / 4) * 2 >= THREADS; }
 
@@ -249,13 +263,16 @@ DEVICE void forward(const Net& n, const Layer& L, const float* weights, float* s
         const float* staged = shared + L.staged;
         const bool plain = L.kernel == 3 && L.upsample == 1 && L.extra_quads == 0;
         if (is_upsample2(L)) {
-            if (fills_wide(tasks, L.output_width)) conv_upsample2<WIDE>(L, staged, w, bias, work, batch);
+            if (tiled_time<6>(tasks, L.output_width) < tiled_time<4>(tasks, L.output_width)) conv_upsample2<6>(L, staged, w, bias, work, batch);
             else conv_upsample2<4>(L, staged, w, bias, work, batch);
         } else if (plain && L.stride == 1) {
-            if (fills_wide(tasks, L.output_width)) conv_window<3, 1, WIDE>(L, staged, bias, work, batch);
+            const int four = tiled_time<4>(tasks, L.output_width), five = tiled_time<5>(tasks, L.output_width), seven = tiled_time<7>(tasks, L.output_width);
+            if (seven < four && seven < five) conv_window<3, 1, 7>(L, staged, bias, work, batch);
+            else if (five < four) conv_window<3, 1, 5>(L, staged, bias, work, batch);
             else conv_window<3, 1, 4>(L, staged, bias, work, batch);
         } else if (plain && L.stride == 2) {
-            conv_window<3, 2, 4>(L, staged, bias, work, batch);
+            if (tiled_time<5>(tasks, L.output_width) < tiled_time<4>(tasks, L.output_width)) conv_window<3, 2, 5>(L, staged, bias, work, batch);
+            else conv_window<3, 2, 4>(L, staged, bias, work, batch);
         } else if (fills_four(tasks, L.output_width)) {
             conv_any<4>(L, staged, bias, work, batch);
         } else {
@@ -269,7 +286,10 @@ DEVICE void forward(const Net& n, const Layer& L, const float* weights, float* s
 }
 
 // Copies the weights of convolutions to shared memory, as far as they fit.
-DEVICE void stage_weights(const Net& n, const float* weights, float* shared) {
+PHASE void stage_weights(const Net& n, const float* weights, float* shared) {
+    GLOBAL(weights);
+    SHARED(&n);
+    SHARED(shared);
     for (int l = 0; l < n.layers; l++) {
         const Layer& L = n.layer[l];
         if (L.staged < 0) continue;
@@ -277,8 +297,27 @@ DEVICE void stage_weights(const Net& n, const float* weights, float* shared) {
             stage_upsample2(L, weights + L.weight, shared);
             continue;
         }
-        FOR_EACH(i, L.kernel * L.kernel * (L.input_quads + L.extra_quads) * 4 * L.output_quads) {
+        UNROLL4 FOR_EACH(i, L.kernel * L.kernel * (L.input_quads + L.extra_quads) * 4 * L.output_quads) {
             *reinterpret_cast<float4*>(shared + L.staged + 4 * i) = load4(weights + L.weight + 4 * i);
+        }
+    }
+}
+
+// The same for the backward pass, over those of the forward pass: [tap][output][input], without the taps of the condition.
+PHASE void stage_transposed(const Net& n, const float* weights, float* shared) {
+    GLOBAL(weights);
+    SHARED(&n);
+    SHARED(shared);
+    for (int l = 1; l < n.layers; l++) {
+        const Layer& L = n.layer[l];
+        if (L.staged < 0) continue;
+        const int inputs = 4 * L.input_quads, rows = inputs + 4 * L.extra_quads, outputs = 4 * L.output_quads;
+        const float* w = weights + L.weight;
+        UNROLL2 FOR_EACH(t, L.kernel * L.kernel * L.input_quads * outputs) {
+            int q = t, o = split_off(q, outputs), tap = q;
+            q = split_off(tap, L.input_quads);
+            const float* from = w + (tap * rows + 4 * q) * outputs + o;
+            store4(shared + L.staged + (tap * outputs + o) * inputs + 4 * q, from[0], from[outputs], from[2 * outputs], from[3 * outputs]);
         }
     }
 }

@@ -13,18 +13,17 @@ struct Queue {
     unsigned long long busy;
 };
 
+// The first jobs go to the blocks in order; the counter is for the rest.
 template <bool TRAIN> DEVICE void run_jobs(const Job* jobs, int count, float* workspaces, long long pitch, Queue* queue) {
     extern __shared__ __align__(16) float shared[];
     __shared__ Net net;
     __shared__ Job job;
     __shared__ int next;
+    const bool more = count > (int)gridDim.x;
     unsigned long long from = 0, to = 0;
     if (threadIdx.x == 0) asm volatile("mov.u64 %0, %globaltimer;" : "=l"(from));
-    for (;;) {
-        if (threadIdx.x == 0) next = (int)atomicAdd(&queue->next, 1u);
-        BARRIER();
-        const int j = next;
-        if (j >= count) break;
+    int j = blockIdx.x;
+    while (j < count) {
         for (int i = threadIdx.x; i < (int)(sizeof(Job) / 4); i += THREADS) reinterpret_cast<int*>(&job)[i] = reinterpret_cast<const int*>(jobs + j)[i];
         BARRIER();
         for (int i = threadIdx.x; i < (int)(sizeof(Net) / 4); i += THREADS) reinterpret_cast<int*>(&net)[i] = reinterpret_cast<const int*>(job.net)[i];
@@ -32,10 +31,15 @@ template <bool TRAIN> DEVICE void run_jobs(const Job* jobs, int count, float* wo
         float* work = workspaces + blockIdx.x * pitch;
         if (TRAIN) training_job(net, job, shared, work);
         else scoring_job(net, job, shared, work);
+        if (!more) break;
+        if (threadIdx.x == 0) next = (int)(gridDim.x + atomicAdd(&queue->next, 1u));
+        BARRIER();
+        j = next;
     }
     if (threadIdx.x == 0) {
         asm volatile("mov.u64 %0, %globaltimer;" : "=l"(to));
         atomicAdd(&queue->busy, to - from);
+        if (!more) return;
         __threadfence();
         // The last block readies the queue for the next launch.
         if (atomicAdd(&queue->finished, 1u) == gridDim.x - 1) {

@@ -4,51 +4,74 @@
 
 #include "backward.cuh"
 
-// Reads an array in the host's memory, each value once and in order (it comes over the bus), several loads at a time.
-// `put(i, value)` stores value i. The array is aligned to, and may be read up to, a multiple of 16 bytes.
-template <class Put> DEVICE void read_host(const float* from, int count, Put put) {
-    constexpr int LOADS = 4;
-    const int quads = (count + 3) / 4, tasks = (quads + LOADS - 1) / LOADS;
-    FOR_EACH(t, tasks) {
-        float4 values[LOADS];
-        UNROLL for (int u = 0; u < LOADS; u++)
-            if (t + u * tasks < quads) values[u] = load4(from + 4 * (t + u * tasks));
-        UNROLL for (int u = 0; u < LOADS; u++) {
-            const int i = 4 * (t + u * tasks);
-            if (i < count) put(i, values[u].x);
-            if (i + 1 < count) put(i + 1, values[u].y);
-            if (i + 2 < count) put(i + 2, values[u].z);
-            if (i + 3 < count) put(i + 3, values[u].w);
-        }
-    }
-}
+// Inputs are in the host's memory: each value is read once and in order (it comes over the bus), several loads at a time,
+// all of a job's in one round where it is small. Arrays are aligned to, and may be read up to, multiples of 16 bytes.
 
 // Target and condition to the encoder's input, the condition to the decoder's, and the filling of both to zero.
-DEVICE void load_inputs(const Net& n, const Job& job, float* work, int batch) {
+template <int LOADS> PHASE void load_inputs(const Net& n, const Job& job, float* work, int batch) {
+    GLOBAL(work);
+    SHARED(&n);
+    SHARED(&job);
     const int pixels = batch * n.height * n.width, channels = n.channels, conditions = n.condition_channels, pitch = 4 * n.image_quads, condition_pitch = 4 * n.condition_quads;
+    const int targets = (pixels * channels + 3) / 4, quads = targets + (pixels * conditions + 3) / 4, tasks = (quads + LOADS - 1) / LOADS;
+    const float *target = in_global_memory(job.target, work), *given = in_global_memory(job.condition, work);
     float *image = work + n.image, *condition = work + n.condition;
-    read_host(in_global_memory(job.target, work), pixels * channels, [=](int i, float value) { image[i / channels * pitch + i % channels] = value; });
-    FOR_EACH(p, pixels) {
-        for (int c = channels + conditions; c < pitch; c++) image[p * pitch + c] = 0.0f;
+    FOR_EACH(t, tasks) {
+        float4 loaded[LOADS];
+        UNROLL for (int u = 0; u < LOADS; u++) {
+            const int q = t + u * tasks;
+            if (q < quads) loaded[u] = load4(q < targets ? target + 4 * q : given + 4 * (q - targets));
+        }
+        UNROLL for (int u = 0; u < LOADS; u++) {
+            const int q = t + u * tasks;
+            if (q >= quads) continue;
+            const float values[4] = {loaded[u].x, loaded[u].y, loaded[u].z, loaded[u].w};
+            const bool is_target = q < targets;
+            const int width = is_target ? channels : conditions;
+            int p = 4 * (is_target ? q : q - targets), c = split_off(p, width);
+            UNROLL for (int i = 0; i < 4; i++) {
+                if (p >= pixels) continue;
+                image[p * pitch + (is_target ? c : channels + c)] = values[i];
+                if (!is_target) condition[p * condition_pitch + c] = values[i];
+                if (++c == width) {
+                    c = 0;
+                    p++;
+                }
+            }
+        }
     }
-    if (conditions == 0) return;
-    read_host(in_global_memory(job.condition, work), pixels * conditions, [=](int i, float value) {
-        image[i / conditions * pitch + channels + i % conditions] = value;
-        condition[i / conditions * condition_pitch + i % conditions] = value;
-    });
+    if (channels + conditions < pitch) {
+        FOR_EACH(p, pixels) {
+            for (int c = channels + conditions; c < pitch; c++) image[p * pitch + c] = 0.0f;
+        }
+    }
+    if (conditions == 0 || conditions == condition_pitch) return;
     FOR_EACH(p, pixels) {
         for (int c = conditions; c < condition_pitch; c++) condition[p * condition_pitch + c] = 0.0f;
     }
 }
 
-// Noise and dropout mask of a training job; whether there is a mask.
-DEVICE bool load_random(const Net& n, const Job& job, float* work, int batch) {
-    float *noise = work + n.noise, *mask = work + n.mask;
-    read_host(in_global_memory(job.noise, work), batch * n.cells * n.latent_dim, [=](int i, float value) { noise[i] = value; });
-    if (!job.mask) return false;
+// Noise and dropout mask of a training job; both parts of the workspace start on a multiple of 16 bytes.
+PHASE void load_random(const Net& n, const Job& job, float* work, int batch) {
+    GLOBAL(work);
+    SHARED(&n);
+    SHARED(&job);
+    constexpr int LOADS = 4;
     const Layer& last = n.layer[n.heads - 1];
-    read_host(in_global_memory(job.mask, work), batch * last.output_height * last.output_width * n.features, [=](int i, float value) { mask[i] = value; });
-    return true;
+    const int noises = batch * n.cells * n.latent_dim, masks = job.mask ? batch * last.output_height * last.output_width * n.features : 0;
+    const int noise_quads = (noises + 3) / 4, quads = noise_quads + (masks + 3) / 4, tasks = (quads + LOADS - 1) / LOADS;
+    const float *noise = in_global_memory(job.noise, work), *mask = in_global_memory(job.mask, work);
+    FOR_EACH(t, tasks) {
+        float4 loaded[LOADS];
+        UNROLL for (int u = 0; u < LOADS; u++) {
+            const int q = t + u * tasks;
+            if (q < quads) loaded[u] = load4(q < noise_quads ? noise + 4 * q : mask + 4 * (q - noise_quads));
+        }
+        UNROLL for (int u = 0; u < LOADS; u++) {
+            const int q = t + u * tasks;
+            if (q < quads) *reinterpret_cast<float4*>(work + (q < noise_quads ? n.noise + 4 * q : n.mask + 4 * (q - noise_quads))) = loaded[u];
+        }
+    }
 }
 
 DEVICE float clamp_log_var(const Net& n, float x) { return x < n.log_var_min ? n.log_var_min : (x > n.log_var_max ? n.log_var_max : x); }
@@ -62,7 +85,7 @@ DEVICE void sample_latent(const Net& n, float* work, int batch, double& kl) {
     const int dims = 4 * n.latent_quads;
     const float *heads = work + n.layer[n.heads].output, *noise = work + n.noise;
     FOR_EACH(t, batch * n.cells * dims) {
-        int k = t % dims, cell = t / dims;
+        int cell = t, k = split_off(cell, dims);
         float z = 0.0f;
         if (k < n.latent_dim) {
             float mean = heads[2 * dims * cell + k], log_var = clamp_log_var(n, heads[2 * dims * cell + dims + k]);
@@ -79,7 +102,7 @@ DEVICE void sample_latent_grad(const Net& n, float* work, int batch, float kl_sh
     float* heads = work + n.layer[n.heads].output;
     const float* noise = work + n.noise;
     FOR_EACH(t, batch * n.cells * dims) {
-        int k = t % dims, cell = t / dims;
+        int cell = t, k = split_off(cell, dims);
         float *mean = heads + 2 * dims * cell + k, *log_var = mean + dims, dz = work[n.latent + t];
         if (k < n.latent_dim) {
             float raw = *log_var, v = clamp_log_var(n, raw);
@@ -96,12 +119,16 @@ DEVICE void sample_latent_grad(const Net& n, float* work, int batch, float kl_sh
 // Negative log-likelihood 2 log(1 + r^2 / (3 scale^2)) of the residuals, a Student t distribution's with three degrees of
 // freedom. Adds its logarithms to `sum`; its gradient overwrites the prediction, and summed over the batch it is that
 // of the base image.
-DEVICE void student_t_grad(const Net& n, const float* weights, float* work, int batch, double& sum, double& squares) {
+PHASE void student_t_grad(const Net& n, const float* weights, float* work, int batch, double& sum, double& squares) {
+    GLOBAL(work);
+    GLOBAL(weights);
+    SHARED(&n);
     const Layer& last = n.layer[n.layers - 1];
     const int pixels = n.height * n.width, quads = last.output_quads, pitch = 4 * n.image_quads;
     const float factor = 4.0f * n.inverse_scale * n.reconstruction_weight / (float)(batch * pixels * n.channels);
     FOR_EACH(t, pixels * quads) {
-        const int p = t / quads, c = 4 * (t % quads);
+        int p = t;
+        const int c = 4 * split_off(p, quads);
         float base[4] = {0.0f, 0.0f, 0.0f, 0.0f}, total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (n.base_image >= 0) {
             float4 q = load4(weights + n.base_image + 4 * t);
@@ -115,12 +142,14 @@ DEVICE void student_t_grad(const Net& n, const float* weights, float* work, int 
             const float4 y = load4(prediction), x = load4(work + n.image + (b * pixels + p) * pitch + c);
             float grad[4] = {y.x, y.y, y.z, y.w};
             const float target[4] = {x.x, x.y, x.z, x.w};
+            float logs[4];
             UNROLL for (int i = 0; i < 4; i++) {
                 float residual = c + i < n.channels ? grad[i] + base[i] - target[i] : 0.0f, s = residual * residual * n.inverse_scale + 1.0f;
-                sum += (double)logf(s);
+                logs[i] = logf(s);
                 grad[i] = factor * residual / s;
                 total[i] += grad[i];
             }
+            sum += logs[0] + logs[1] + (logs[2] + logs[3]);
             store4(prediction, grad[0], grad[1], grad[2], grad[3]);
         }
         if (n.base_image >= 0) {
@@ -131,8 +160,13 @@ DEVICE void student_t_grad(const Net& n, const float* weights, float* work, int 
 }
 
 // Adam (Kingma & Ba 2015, algorithm 1) on a gradient scaled by `clip`; then the moving average.
-DEVICE void adam(const Net& n, const Job& job, const float* grad, float clip, float* weights, float* first, float* second, float* average) {
+PHASE void adam(const Net& n, const Job& job, float* work, float clip) {
+    GLOBAL(work);
+    SHARED(&n);
+    SHARED(&job);
     const bool follow = n.moving_average != 0;
+    const float* grad = work + n.grad;
+    float *const weights = in_global_memory(job.weights, work), *const first = in_global_memory(job.first_moment, work), *const second = in_global_memory(job.second_moment, work), *const average = in_global_memory(job.average, work);
     UNROLL2 FOR_EACH(i, n.parameters / 4) {
         const float4 g4 = load4(grad + 4 * i), w4 = load4(weights + 4 * i), m4 = load4(first + 4 * i), v4 = load4(second + 4 * i);
         float4 a4 = zero4();
@@ -157,11 +191,11 @@ DEVICE void adam(const Net& n, const Job& job, const float* grad, float clip, fl
 DEVICE void training_job(const Net& n, const Job& job, float* shared, float* work) {
     const int batch = job.batch;
     double squares = 0.0, likelihood = 0.0, kl = 0.0;
-    float *const weights = in_global_memory(job.weights, work), *const first = in_global_memory(job.first_moment, work), *const second = in_global_memory(job.second_moment, work);
-    float *const average = in_global_memory(job.average, work), *const output = in_global_memory(job.output, work);
+    float* const weights = in_global_memory(job.weights, work);
+    load_inputs<5>(n, job, work, batch);
+    load_random(n, job, work, batch);
     stage_weights(n, weights, shared);
-    load_inputs(n, job, work, batch);
-    const float* mask = load_random(n, job, work, batch) ? work + n.mask : nullptr;
+    const float* mask = job.mask ? work + n.mask : nullptr;
     BARRIER();
     ROLLED for (int l = 0; l < n.layers; l++) {
         forward(n, n.layer[l], weights, shared, work, batch);
@@ -180,6 +214,7 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
         }
     }
     student_t_grad(n, weights, work, batch, likelihood, squares);
+    stage_transposed(n, weights, shared);
     BARRIER();
     const int distributions = batch * n.cells;
     ROLLED for (int l = n.layers - 1; l >= 0; l--) {
@@ -198,14 +233,14 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
     const float loss = n.reconstruction_weight * reconstruction + job.kl_weight * divergence;
     const bool accepted = std::isfinite(norm) && std::isfinite(loss);
     if (FIRST_THREAD) {
-        Report* report = reinterpret_cast<Report*>(output);
+        Report* report = reinterpret_cast<Report*>(in_global_memory(job.output, work));
         report->loss = loss;
         report->reconstruction = reconstruction;
         report->kl = divergence;
         report->grad_norm = (float)norm;
         report->accepted = accepted ? 1.0f : 0.0f;
     }
-    if (accepted) adam(n, job, work + n.grad, clip < 1.0 ? (float)clip : 1.0f, weights, first, second, average);
+    if (accepted) adam(n, job, work, clip < 1.0 ? (float)clip : 1.0f);
     BARRIER();
 }
 
@@ -219,23 +254,31 @@ DEVICE int reflect(int i, int n) {
 }
 
 // The anomaly map before it is averaged, and the prediction where it is wanted.
-DEVICE void score_map(const Net& n, const float* weights, float* work, float* prediction) {
+PHASE void score_map(const Net& n, const float* weights, float* work, float* prediction) {
+    GLOBAL(work);
+    GLOBAL(weights);
+    SHARED(&n);
     const Layer &last = n.layer[n.layers - 1], &heads = n.layer[n.heads];
     const int dims = 4 * n.latent_quads, pitch = 4 * n.image_quads, output_pitch = 4 * last.output_quads;
     FOR_EACH(p, n.height * n.width) {
-        const float *target = work + n.image + p * pitch, *y = work + last.output + p * output_pitch;
+        const float *target = work + n.image + p * pitch, *output = work + last.output + p * output_pitch;
         float errors = 0.0f, targets = 0.0f, predictions = 0.0f;
-        for (int c = 0; c < n.channels; c++) {
-            float predicted = y[c] + (n.base_image >= 0 ? weights[n.base_image + p * output_pitch + c] : 0.0f), error = target[c] - predicted;
-            if (prediction) prediction[p * n.channels + c] = predicted;
-            errors += error * error;
-            targets += target[c];
-            predictions += predicted;
+        for (int c = 0; c < n.channels; c += 4) {
+            const float4 x4 = load4(target + c), y4 = load4(output + c), base4 = n.base_image >= 0 ? load4(weights + n.base_image + p * output_pitch + c) : zero4();
+            const float x[4] = {x4.x, x4.y, x4.z, x4.w}, y[4] = {y4.x, y4.y, y4.z, y4.w}, base[4] = {base4.x, base4.y, base4.z, base4.w};
+            UNROLL for (int i = 0; i < 4; i++) {
+                if (c + i >= n.channels) continue;
+                const float predicted = y[i] + base[i], error = x[i] - predicted;
+                if (prediction) prediction[p * n.channels + c + i] = predicted;
+                errors += error * error;
+                targets += x[i];
+                predictions += predicted;
+            }
         }
         float value = errors;
         if (n.score_map == LEVEL) {
             // A cell of the latent map has two rows and columns of the image.
-            int cell = p / n.width / 2 * heads.output_width + p % n.width / 2;
+            int y = p, x = split_off(y, n.width), cell = y / 2 * heads.output_width + x / 2;
             const float share = 1.0f / (float)n.channels;
             value = share * targets + (share * predictions + n.kl_share * work[heads.output + 2 * dims * cell]);
         }
@@ -245,10 +288,9 @@ DEVICE void score_map(const Net& n, const float* weights, float* work, float* pr
 
 DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work) {
     const float* weights = in_global_memory(n.moving_average ? job.average : job.weights, work);
-    float *output = in_global_memory(job.output, work), *prediction = job.prediction ? in_global_memory(job.prediction, work) : nullptr;
     const int dims = 4 * n.latent_quads;
+    load_inputs<5>(n, job, work, 1);
     stage_weights(n, weights, shared);
-    load_inputs(n, job, work, 1);
     BARRIER();
     ROLLED for (int l = 0; l < n.layers; l++) {
         forward(n, n.layer[l], weights, shared, work, 1);
@@ -267,13 +309,14 @@ DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work
         }
         BARRIER();
     }
-    score_map(n, weights, work, prediction);
+    score_map(n, weights, work, job.prediction ? in_global_memory(job.prediction, work) : nullptr);
     BARRIER();
     const float* map = work + n.map;
+    float* output = in_global_memory(job.output, work);
     const int reach = n.score_box / 2;
     const float share = 1.0f / (float)(n.score_box * n.score_box);
     FOR_EACH(p, n.height * n.width) {
-        int y = p / n.width, x = p % n.width;
+        int y = p, x = split_off(y, n.width);
         float total = 0.0f;
         for (int dx = -reach; dx <= reach; dx++) {
             float column = 0.0f;

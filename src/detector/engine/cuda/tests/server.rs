@@ -345,7 +345,7 @@ fn the_try_out_accepts_a_device_that_computes_what_the_cpu_does() {
 #[test]
 fn blocks_of_an_arena_never_overlap_and_all_memory_goes_back() {
     let (device, controls) = Emulated::new();
-    let arena = Arena::new(Arc::new(device), Memory::Host, 4096);
+    let arena = Arena::new(Arc::new(device), Memory::Host, 4096, 1);
     let mut rng = Rng::seed_from_u64(1);
     let mut blocks = Vec::new();
     for i in 0..4000 {

@@ -1,0 +1,9 @@
+// The kernel that reduces a frame in device memory to both small images: a block for each part of a row of cells.
+
+#include "reduce.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS) reduce(const __grid_constant__ Reduction reduction) {
+    __shared__ unsigned partial[3 * ROWS * TILE];
+    __shared__ unsigned long long sums[3 * TILE];
+    reduce_block(reduction, blockIdx.x, partial, sums);
+}
