@@ -66,6 +66,7 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
             (7 * 24 * 3600 * second).to_value(),
             second.to_value(),
         ),
+        ("absorb-after", playing, (60 * second).to_value(), 0u64.to_value()),
         ("model-location", ready, "".to_value(), "model-%s".to_value()),
         (
             "save-interval",

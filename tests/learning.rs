@@ -247,6 +247,25 @@ fn without_learning_nothing_changes() {
 }
 
 #[test]
+fn a_still_picture_is_normal_in_every_threshold_mode() {
+    for mode in ThresholdMode::ALL {
+        let tuning = Tuning {
+            threshold_mode: *mode,
+            ..Tuning::default()
+        };
+        for level in [0, 16, 128] {
+            let mut detector = detector(config(BOTH));
+            let still = vec![level; SIZE.0 * SIZE.1];
+            let flagged = (0..600)
+                .map(|i| see(&mut detector, &still, f64::from(i) / 10.0, &tuning))
+                .filter(|seen| seen.label == Some(Label::Anomaly))
+                .count();
+            assert_eq!(flagged, 0, "threshold-mode {mode}, grey {level}");
+        }
+    }
+}
+
+#[test]
 fn every_threshold_mode_labels() {
     let scene = Scene::quiet().with(60.0..62.0, Happening::Runner);
     for mode in [
@@ -339,7 +358,7 @@ fn another_light_is_adapted_to() {
         .take_while(|p| p.state == State::Adapting)
         .count();
     println!("adapted to half the light after {adapting} frames");
-    assert!((10..=600).contains(&adapting), "{adapting} frames");
+    assert!((10..=50).contains(&adapting), "{adapting} frames");
     assert_eq!(seen[300 + adapting].state, State::Detecting);
     assert_eq!(seen.iter().filter(|p| p.report.scene_change.is_some()).count(), 1);
 }

@@ -170,12 +170,42 @@ fn events_go_downstream_before_their_frames() {
         panic!("{reported:?}");
     };
     assert_eq!((begin.as_str(), end.as_str()), ("anomaly-begin", "anomaly-end"));
-    assert!((150..160).contains(first), "begins before frame {first}");
+    assert!((150..165).contains(first), "begins before frame {first}");
     assert_eq!(
         reported.iter().filter(|t| t.0 == "state-changed").count(),
         3,
         "{reported:?}"
     );
+}
+
+#[test]
+fn what_stays_is_one_event_that_ends_when_it_is_absorbed() {
+    let scene = Scene::quiet().with(30.0..1e9, Happening::Parcel);
+    for (after, absorbed) in [("20000000000", true), ("0", false)] {
+        let mut rig = Rig::grey(&[("cues", "appearance"), ("absorb-after", after)], 10);
+        rig.push_scene(&scene, 10, 0..800);
+        let messages = rig.take_messages();
+        let begun = rig::of_kind(&messages, "anomaly-begin");
+        let [begin] = begun.as_slice() else {
+            panic!("absorb-after={after}: {} events", begun.len());
+        };
+        let begin = time(begin, "running-time");
+        assert!(
+            (300..320).contains(&(begin.mseconds() / 100)),
+            "begins at {begin}"
+        );
+        let ended = rig::of_kind(&messages, "anomaly-end");
+        let reasons: Vec<&str> = ended.iter().map(|end| end.get("reason").unwrap()).collect();
+        assert_eq!(
+            reasons,
+            if absorbed { &["absorbed"][..] } else { &[] },
+            "absorb-after={after}"
+        );
+        if let Some(end) = ended.first() {
+            let lasted = time(end, "duration");
+            assert!((5..40).contains(&lasted.seconds()), "absorbed after {lasted}");
+        }
+    }
 }
 
 #[test]

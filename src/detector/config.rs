@@ -117,6 +117,8 @@ pub struct Tuning {
     pub train_interval: u32,
     /// Weight of the KL term of the appearance net; the motion net's keeps its ratio.
     pub kl_weight: f64,
+    /// How long it takes until a static change counts as normal; 0 = never.
+    pub absorb_after: Duration,
     /// Share of the encoder's features that is zeroed in training, 0..=0.9.
     pub dropout: f64,
     /// How the threshold is computed.
@@ -142,6 +144,11 @@ impl Tuning {
         }
     }
 
+    /// [`Tuning::absorb_after`] in seconds; `None` = never.
+    pub(crate) fn absorb_after(&self) -> Option<f64> {
+        (!self.absorb_after.is_zero()).then(|| self.absorb_after.as_secs_f64().max(1.0))
+    }
+
     /// [`Tuning::memory`] in seconds.
     pub(crate) fn memory_seconds(&self) -> f64 {
         self.memory.as_secs_f64().max(1.0)
@@ -163,6 +170,7 @@ impl Default for Tuning {
             false_alarm_rate: 0.01,
             window: 300,
             memory: Duration::from_secs(7 * 24 * 3600),
+            absorb_after: Duration::from_secs(60),
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct FrameReport {
     pub scene_change: Option<SceneChange>,
     /// The frames of the last second had next to no texture.
     pub view_blocked: bool,
+    /// The frame is below the threshold only because what is unusual in it has stayed for long.
+    pub absorbed: bool,
     /// Training steps on this frame. On a GPU nothing waits for a step: the numbers are those of the previous one.
     pub steps: Vec<(CueKind, StepReport)>,
     /// Why the GPU failed on this frame. The nets continue on the CPU from the last checkpoint, at most a hundred
@@ -412,6 +414,7 @@ impl Detector {
                 Cut::NewScene => SceneChange::NewScene,
             }),
             view_blocked: scene.view_blocked,
+            absorbed: !decision.over_threshold && self.cues.is_absorbed(decision.threshold),
             steps,
             device_failure,
             timings: Timings {

@@ -26,6 +26,8 @@ pub struct Observation {
     pub score: f64,
     /// Score before it is mapped to 0..=1.
     pub raw_score: f64,
+    /// Not anomalous only because what is unusual has stayed for long.
+    pub absorbed: bool,
 }
 
 /// One event so far.
@@ -45,6 +47,8 @@ pub struct EventInfo {
     pub peak_raw_score: f64,
     /// Start of the frame with the highest score.
     pub peak_at: Duration,
+    /// Whether its last frames are no longer anomalous only because what is unusual has stayed for long.
+    pub absorbed: bool,
 }
 
 impl EventInfo {
@@ -63,12 +67,14 @@ impl EventInfo {
             peak_score: observation.score,
             peak_raw_score: observation.raw_score,
             peak_at: span.start,
+            absorbed: false,
         }
     }
 
     fn add(&mut self, observation: &Observation) {
         self.end = self.end.max(observation.span.end);
         self.frames += 1;
+        self.absorbed = false;
         if observation.score > self.peak_score || self.peak_score.is_nan() {
             self.peak_score = observation.score;
             self.peak_raw_score = observation.raw_score;
@@ -148,6 +154,9 @@ impl EventTracker {
 
     /// Processes the next frame.
     pub fn observe(&mut self, policy: &EventPolicy, observation: &Observation) -> Tracked {
+        if let (true, Some(run)) = (observation.absorbed, &mut self.run) {
+            run.info.absorbed = true;
+        }
         let ended = if self.is_over(policy, observation) {
             self.finish()
         } else {
@@ -263,6 +272,7 @@ mod tests {
             anomalous,
             score,
             raw_score: 10.0 * score,
+            absorbed: false,
         }
     }
 
@@ -444,7 +454,7 @@ mod tests {
             let mut open: Option<EventInfo> = None;
             let mut ended: Vec<EventInfo> = Vec::new();
             for (span, anomalous) in frames {
-                let tracked = tracker.observe(&policy, &Observation { span, anomalous, score: 0.5, raw_score: 1.0 });
+                let tracked = tracker.observe(&policy, &Observation { span, anomalous, score: 0.5, raw_score: 1.0, absorbed: false });
                 for change in tracked.changes() {
                     match change {
                         EventChange::Begin(event) => {

@@ -443,7 +443,7 @@ mod tests {
             let mut dropped = false;
             let mut open: Option<Duration> = None;
             for (span, anomalous, protected) in frames {
-                let tracked = tracker.observe(&events, &Observation { span, anomalous, score: 0.5, raw_score: 1.0 });
+                let tracked = tracker.observe(&events, &Observation { span, anomalous, score: 0.5, raw_score: 1.0, absorbed: false });
                 for change in tracked.changes() {
                     match change {
                         EventChange::Begin(event) | EventChange::Update(event) => open = Some(event.end),

@@ -65,7 +65,10 @@ pub enum State {
     #[enum_value(name = "Detecting: scoring and labelling", nick = "detecting")]
     Detecting,
     /// After a scene change; nothing is dropped.
-    #[enum_value(name = "Adapting: learning a changed scene, no labels", nick = "adapting")]
+    #[enum_value(
+        name = "Adapting: after a cut or while the light changes, no labels",
+        nick = "adapting"
+    )]
     Adapting,
     /// Labelling without learning.
     #[enum_value(name = "Frozen: scoring and labelling without learning", nick = "frozen")]

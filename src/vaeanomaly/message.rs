@@ -90,6 +90,7 @@ impl Notification {
             Self::Update(event, region) => context.describe_event(&mut s, event, Some(*region)),
             Self::End(event, region) => {
                 context.describe_event(&mut s, event, Some(*region));
+                s.set("reason", if event.absorbed { "absorbed" } else { "over" });
                 s.set("frames-in", context.tally.frames_in);
                 s.set("frames-out", context.tally.frames_out);
                 s.set("bytes-in", context.tally.bytes_in);

@@ -9,7 +9,7 @@
 //! `drop-normal=true` frames that belong to no anomaly are dropped.
 //!
 //! The read-only property `state` shows the life cycle: `warming-up`, `calibrating`, `detecting`, `adapting` after a
-//! scene change, and `frozen` with `learn=false`. Labels are assigned in `detecting` and `frozen` only, and nothing is
+//! cut and while the light changes, for five seconds at most, and `frozen` with `learn=false`. Labels are assigned in `detecting` and `frozen` only, and nothing is
 //! dropped in any other state.
 //!
 //! ## Example pipelines
@@ -68,14 +68,15 @@
 //! * `model-location`: `%s` is the element's name (with `_` for `/`) and `%%` a `%`; any other escape is an error. With
 //!   `learn=false` a loaded model is frozen from the first frame on, and its file is not written.
 //! * `mask-location`, `ignore-regions`: what they cover is removed from the small images before anything looks at it. Cells
-//!   that show a part of it have no score. After a change while playing the state is `adapting` until the score has been
-//!   quiet for a second. An invalid value is an error at start, and later a warning that changes nothing.
+//!   that show a part of it have no score. After a change while playing the state is `adapting` until every cue has frames to
+//!   compare with. An invalid value is an error at start, and later a warning that changes nothing.
 //! * `memory`: an upper bound for all horizons, which are shorter by themselves: the background reaches back 10 s, running
-//!   scales 33 s, the calibration 10,000 observations (17 min at ten a second), the motion model's replay 300 training
-//!   steps; the appearance model's replay reaches back to the first frame. `learning-rate` is how fast the weights follow what
-//!   the replay holds, `window` the reach of the threshold modes sigma, evt and quantile. After three minutes in another light
-//!   and back, 5 % of the frames are flagged with a `memory` of a week and 14 % with one of a minute; in the other light,
-//!   0.2 % with the default `learning-rate` and 67 % with a tenth of it: `examples/evaluate/memory.sh`.
+//!   scales 33 s, the calibration 5 min, the motion model's replay 300 training steps; the appearance model's replay reaches
+//!   back to the first frame. `learning-rate` is how fast the weights follow what the replay holds, `window` the reach of the
+//!   threshold modes sigma, evt and quantile. `examples/evaluate/memory.sh` shows how they act together.
+//! * `absorb-after`: a thing that was moved, left or taken away is one event, whose end has the `reason` `absorbed` in its
+//!   message (`over` otherwise). Strong changes take up to half as long again, weak ones less. What returns after a longer
+//!   absence is new.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
 //! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
 //!   share is taken over if it is of that device.

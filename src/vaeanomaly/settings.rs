@@ -144,6 +144,7 @@ impl Settings {
             "learn" => self.tuning.learn = get(value),
             "learning-rate" => self.tuning.learning_rate = get(value),
             "memory" => self.tuning.memory = clock_time(value).into(),
+            "absorb-after" => self.tuning.absorb_after = clock_time(value).into(),
             "train-interval" => self.tuning.train_interval = get(value),
             "kl-weight" => self.tuning.kl_weight = get(value),
             "dropout" => self.tuning.dropout = get(value),
@@ -182,6 +183,7 @@ impl Settings {
             "learn" => self.tuning.learn.to_value(),
             "learning-rate" => self.tuning.learning_rate.to_value(),
             "memory" => (self.tuning.memory.as_nanos() as u64).to_value(),
+            "absorb-after" => (self.tuning.absorb_after.as_nanos() as u64).to_value(),
             "train-interval" => self.tuning.train_interval.to_value(),
             "kl-weight" => self.tuning.kl_weight.to_value(),
             "dropout" => self.tuning.dropout.to_value(),
@@ -273,7 +275,7 @@ fn model(d: &Settings) -> Vec<glib::ParamSpec> {
         uint(
             "warm-up",
             "Warm-up",
-            "Frames before the state 'calibrating' ends (0 = automatic: 8 s for motion, 200 training steps for appearance)",
+            "Frames before the state 'calibrating' ends (0 = automatic: 8 s)",
             0..=u32::MAX,
             d.warm_up,
             Mutable::Ready,
@@ -302,6 +304,12 @@ fn learning(d: &Settings) -> Vec<glib::ParamSpec> {
             "Memory",
             "How far back replay, background and calibration reach, in ns; at least 1 s",
             to_clock_time(t.memory),
+        ),
+        time(
+            "absorb-after",
+            "Absorb after",
+            "Time in ns after which a static change counts as normal (0 = never)",
+            to_clock_time(t.absorb_after),
         ),
         uint(
             "train-interval",

@@ -256,6 +256,7 @@ impl StreamState {
                 anomalous,
                 score: prediction.score,
                 raw_score: prediction.raw_score,
+                absorbed: report.absorbed,
             },
         );
         let decision = self.retention.decide(

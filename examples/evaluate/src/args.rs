@@ -6,14 +6,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use crate::cameras::CamerasArgs;
 use crate::perturb::Perturbation;
 
 /// Evaluates vaeanomaly on clips that are streamed through it as one camera.
 ///
 /// One pass; every frame is scored before it is learnt. Labels are used for the figures only.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "evaluate", version)]
+#[command(
+    name = "evaluate",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Args {
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Clips streamed first and not evaluated: normal video for the warm-up
     #[arg(long, value_name = "GLOB")]
     pub warm: Vec<String>,
@@ -67,6 +76,12 @@ pub struct Args {
     /// Skip the encoding that measures the bytes kept
     #[arg(long)]
     pub no_bytes: bool,
+}
+
+/// Other kinds of evaluation.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    Cameras(CamerasArgs),
 }
 
 /// One `--set`.
@@ -132,7 +147,8 @@ impl Args {
     }
 }
 
-fn matching(option: &str, patterns: &[String], counted: bool) -> Result<Vec<Clip>> {
+/// The files that match, in alphabetical order within one pattern.
+pub fn matching(option: &str, patterns: &[String], counted: bool) -> Result<Vec<Clip>> {
     let mut clips = Vec::new();
     for pattern in patterns {
         let paths =

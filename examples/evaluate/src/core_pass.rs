@@ -55,6 +55,7 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
         false_alarm_rate: real("false-alarm-rate"),
         window: number("window"),
         memory: Duration::from_nanos(element.property("memory")),
+        absorb_after: Duration::from_nanos(element.property("absorb-after")),
     };
     Ok((config, tuning))
 }

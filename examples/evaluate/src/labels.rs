@@ -25,32 +25,18 @@ impl Labels {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self> {
-        let file = path.display();
-        let mut lines = text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty());
-        let header = lines.next().map_or("", |(_, line)| line.trim());
-        ensure!(
-            header == "clip,frame,label",
-            "{file} must begin with the line clip,frame,label, got '{header}'"
-        );
+    /// The same, but frames may be without a label.
+    pub fn read_partial(path: &Path) -> Result<PartialLabels> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(PartialLabels(rows(path, &text)?))
+    }
 
-        let mut rows: BTreeMap<String, BTreeMap<usize, bool>> = BTreeMap::new();
-        for (number, line) in lines {
-            let (clip, frame, label) = row(line).with_context(|| format!("{file} line {}", number + 1))?;
-            let known = rows.entry(clip.to_owned()).or_default().insert(frame, label);
-            ensure!(
-                known.is_none(),
-                "{file} line {}: clip {clip} frame {frame} is labelled twice",
-                number + 1
-            );
-        }
+    fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut clips = BTreeMap::new();
-        for (clip, labels) in rows {
+        for (clip, labels) in rows(path, text)? {
             if let Some(gap) = (0..labels.len()).find(|frame| !labels.contains_key(frame)) {
-                bail!("{file} has no label for clip {clip} frame {gap}");
+                bail!("{} has no label for clip {clip} frame {gap}", path.display());
             }
             clips.insert(clip, labels.into_values().collect());
         }
@@ -104,6 +90,44 @@ impl Labels {
         );
         Ok(())
     }
+}
+
+/// Labels of some frames.
+#[derive(Clone, Debug)]
+pub struct PartialLabels(Rows);
+
+impl PartialLabels {
+    /// The label of one frame, if it has one.
+    pub fn find(&self, clip: &str, frame: usize) -> Option<bool> {
+        self.0.get(clip)?.get(&frame).copied()
+    }
+}
+
+type Rows = BTreeMap<String, BTreeMap<usize, bool>>;
+
+fn rows(path: &Path, text: &str) -> Result<Rows> {
+    let file = path.display();
+    let mut lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    let header = lines.next().map_or("", |(_, line)| line.trim());
+    ensure!(
+        header == "clip,frame,label",
+        "{file} must begin with the line clip,frame,label, got '{header}'"
+    );
+
+    let mut rows: BTreeMap<String, BTreeMap<usize, bool>> = BTreeMap::new();
+    for (number, line) in lines {
+        let (clip, frame, label) = row(line).with_context(|| format!("{file} line {}", number + 1))?;
+        let known = rows.entry(clip.to_owned()).or_default().insert(frame, label);
+        ensure!(
+            known.is_none(),
+            "{file} line {}: clip {clip} frame {frame} is labelled twice",
+            number + 1
+        );
+    }
+    Ok(rows)
 }
 
 fn row(line: &str) -> Result<(&str, usize, bool)> {

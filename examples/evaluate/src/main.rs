@@ -2,12 +2,14 @@
 //!
 //! ```sh
 //! cargo run --release -p evaluate -- --clips 'clips/*.mp4' --labels labels.csv --report report.html
+//! cargo run --release -p evaluate -- cameras DATA
 //! ```
 
 mod acceptance;
 mod args;
 mod autoencoder;
 mod baseline;
+mod cameras;
 mod clips;
 mod core_pass;
 mod encode;
@@ -27,13 +29,18 @@ mod thresholds;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::evaluation::Task;
 
 fn main() -> Result<()> {
-    let task = Task::new(Args::parse())?;
+    let args = Args::parse();
     gst::init().context("cannot initialise GStreamer")?;
     gstvaeanomaly::plugin_register_static().context("cannot register the element")?;
+    if let Some(Command::Cameras(args)) = &args.command {
+        print!("{}", cameras::run(args)?);
+        return Ok(());
+    }
+    let task = Task::new(args)?;
     // Reports invalid settings before the first frame is decoded.
     stream::make_element(&task.settings(0))?;
 

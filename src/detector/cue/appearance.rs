@@ -4,7 +4,7 @@
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt, Sample};
+use super::{Batch, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::CalibrationConfig;
 use crate::detector::engine::{Inputs, TrainingBatch};
@@ -144,18 +144,11 @@ impl Cue for Appearance {
     fn calibration(&self) -> CalibrationConfig {
         CalibrationConfig {
             floor: 0.05,
-            mean: 0.7f64.ln(),
-            deviation: 0.35,
-            weight: 30.0,
-            skip: 50.0,
-            warm_up: 150.0,
-            warm_up_seconds: 0.0,
-            settled_weight: 600.0,
+            prior: None,
+            least_spread: 0.4,
+            offset: 0.6,
+            warm_up: 8.0,
         }
-    }
-
-    fn calibrates_on(&self) -> CalibratesOn {
-        CalibratesOn::TrainedFrames
     }
 
     fn net(&self) -> Option<VaeConfig> {

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::absorption::Absorption;
 use super::accepted::{AnomalyLog, discount};
-use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt};
+use super::{Batch, Cue, CueKind, CueLearnt};
 use crate::detector::decision::{Calibration, CalibrationLearnt};
 use crate::detector::engine::{Engine, Inputs, NetId};
 use crate::detector::frame::{Frame, Learning, Step};
@@ -28,8 +29,11 @@ pub(crate) struct CalibratedCue {
     net: Option<NetId>,
     calibration: Calibration,
     fixed_warm_up: bool,
-    /// The last frame's score.
-    score: Option<f64>,
+    /// Whether the last frame could not be scored.
+    held: bool,
+    absorption: Absorption,
+    /// The last frame's standardised score without what was deducted, where something was.
+    with_absorbed: Option<f64>,
     waited: Waited,
     /// What can be accepted.
     anomalies: AnomalyLog,
@@ -42,7 +46,6 @@ pub(crate) struct CalibratedCue {
 struct Waited {
     frames: u32,
     ticks: f64,
-    seconds: f64,
 }
 
 /// All that a cue and its net have learnt.
@@ -52,6 +55,7 @@ pub(crate) struct CalibratedCueLearnt {
     /// The net's; `None` before the first frame.
     net: Option<Checkpoint>,
     calibration: CalibrationLearnt,
+    absorption: Absorption,
     waited: Waited,
     #[serde(skip)]
     accepted: Vec<f32>,
@@ -66,6 +70,7 @@ impl CalibratedCueLearnt {
     pub(crate) fn arrays(&mut self, visit: &mut Visitor<'_>) -> Result<()> {
         self.cue.arrays(visit)?;
         visit("accepted", Array::F32(&mut self.accepted))?;
+        visit("levels", Array::F32(&mut self.absorption.levels))?;
         self.net.as_mut().map_or(Ok(()), |net| net.arrays(visit))
     }
 }
@@ -75,7 +80,6 @@ impl CalibratedCue {
     pub(crate) fn new(cue: Box<dyn Cue>, seed: u64, warm_up: u32) -> Self {
         let mut config = cue.calibration();
         if warm_up > 0 {
-            config.skip = config.skip.min(f64::from(warm_up) / 4.0);
             config.warm_up = f64::INFINITY;
         }
         Self {
@@ -84,7 +88,9 @@ impl CalibratedCue {
             net: None,
             calibration: Calibration::new(config),
             fixed_warm_up: warm_up > 0,
-            score: None,
+            held: true,
+            absorption: Absorption::default(),
+            with_absorbed: None,
             waited: Waited::default(),
             anomalies: AnomalyLog::default(),
             accepted: Vec::new(),
@@ -112,14 +118,17 @@ impl CalibratedCue {
 
     /// Whether the last frame could not be scored.
     pub(crate) fn is_held(&self) -> bool {
-        self.score.is_none()
+        self.held
     }
 
-    /// The last score against its history, once that is long enough.
+    /// The smoothed score against its history; `None` before the first.
     pub(crate) fn standardised(&self) -> Option<f64> {
-        self.score
-            .filter(|_| self.calibration.is_ready())
-            .map(|score| self.calibration.standardise(score))
+        self.calibration.standardised()
+    }
+
+    /// Whether the last frame would be above `threshold` without what was deducted because it stays.
+    pub(super) fn is_absorbed(&self, threshold: f64) -> bool {
+        self.with_absorbed.is_some_and(|score| score > threshold)
     }
 
     /// Computes the features of a frame, and makes the net with the first ones.
@@ -145,12 +154,24 @@ impl CalibratedCue {
     /// Takes the net's map of the last frame. A score that is not finite counts as missing.
     pub(super) fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) {
         let mut score = self.cue.score(map, frame, learning);
-        if !self.accepted.is_empty() && score.is_some() {
-            let usual = self.calibration.usual() as f32;
-            discount(self.cue.map_mut(), &self.accepted, usual);
+        self.with_absorbed = None;
+        if let (Some(peak), Some(usual)) = (score, self.calibration.usual()) {
+            if !self.accepted.is_empty() {
+                discount(self.cue.map_mut(), &self.accepted, usual as f32);
+            }
+            if peak > usual {
+                let before = self.map().peak().1;
+                self.absorption.deduct(self.cue.map_mut(), usual as f32);
+                let deducted = self.map().peak().1 < before;
+                self.with_absorbed = deducted.then(|| self.calibration.standardise(f64::from(before)));
+            }
             score = Some(f64::from(self.map().peak().1));
         }
-        self.score = score.filter(|s| s.is_finite());
+        let score = score.filter(|s| s.is_finite());
+        self.held = score.is_none();
+        if let Some(score) = score {
+            self.calibration.smooth(score, frame.step);
+        }
     }
 
     /// What there is to learn from the frame that was just scored, if the cue is due. `adapting` trains at the fast
@@ -162,28 +183,36 @@ impl CalibratedCue {
         } else {
             self.waited.frames >= tuning.train_interval
         };
-        match due && tuning.train {
+        let batch = match due && tuning.train {
             true => self.cue.batch(frame, tuning),
             false => None,
-        }
-    }
-
-    /// Takes the frame that was just scored into the history. `trained`: the cue learnt from it.
-    pub(super) fn calibrate(&mut self, frame: &Frame<'_>, trained: bool, memory: f64) {
-        match (self.cue.calibrates_on(), self.score) {
-            (CalibratesOn::EveryFrame, Some(score)) => {
-                self.calibration
-                    .observe(score, frame.step.ticks, frame.step.seconds, memory);
-            }
-            (CalibratesOn::TrainedFrames, Some(score)) if trained => {
-                self.calibration
-                    .observe(score, self.waited.ticks.min(1.0), self.waited.seconds, memory);
-            }
-            _ => {}
-        }
-        if trained {
+        };
+        if batch.is_some() {
             self.waited = Waited::default();
         }
+        batch
+    }
+
+    /// Takes the frame that was just scored into the history and into the levels of the cells.
+    pub(super) fn calibrate(&mut self, frame: &Frame<'_>, tuning: &Tuning) {
+        if self.held {
+            return;
+        }
+        if let (true, Some(usual), Some(after)) = (
+            self.calibration.is_ready(),
+            self.calibration.usual(),
+            tuning.absorb_after(),
+        ) {
+            // Where no score of the frame was above the usual one, nothing was deducted.
+            let usual = usual as f32;
+            if self.map().peak().1 <= usual {
+                self.absorption.deduct(self.cue.map_mut(), usual);
+            }
+            self.absorption
+                .observe(self.cue.map(), usual, frame.step.seconds, after);
+        }
+        self.calibration
+            .observe(frame.step.seconds, tuning.memory_seconds());
     }
 
     /// Keeps what the frame that was just scored, with this number, looks like, if it is a part of an anomaly.
@@ -224,6 +253,7 @@ impl CalibratedCue {
             cue: self.cue.learnt(),
             net: self.net.map(|net| engine.checkpoint(net)).transpose()?,
             calibration: self.calibration.learnt().clone(),
+            absorption: self.absorption.clone(),
             waited: self.waited,
             accepted: self.accepted.clone(),
         })
@@ -243,6 +273,10 @@ impl CalibratedCue {
             check_len("accepted", learnt.accepted.len(), self.map().values.len())?;
         }
         self.accepted = learnt.accepted;
+        if !learnt.absorption.levels.is_empty() {
+            check_len("levels", learnt.absorption.levels.len(), self.map().values.len())?;
+        }
+        self.absorption = learnt.absorption;
         Ok(())
     }
 }
@@ -251,6 +285,5 @@ impl Waited {
     fn add(&mut self, step: Step) {
         self.frames = self.frames.saturating_add(1);
         self.ticks += step.ticks;
-        self.seconds += step.seconds;
     }
 }

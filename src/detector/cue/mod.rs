@@ -4,6 +4,7 @@
 //! A frame's way through a cue: [`Cue::features`], then its net's [`Cue::inputs`] go through the engine, then
 //! [`Cue::score`] from the map that comes back; and where the cue is due to learn, [`Cue::batch`] for the engine.
 
+mod absorption;
 mod accepted;
 mod calibrated;
 mod set;
@@ -87,18 +88,10 @@ pub struct StepReport {
     pub rejected: bool,
 }
 
-/// When a cue's score enters its calibration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CalibratesOn {
-    EveryFrame,
-    TrainedFrames,
-}
-
 /// One way in which a frame can be unusual.
 pub(crate) trait Cue: Send + std::fmt::Debug {
     fn kind(&self) -> CueKind;
     fn calibration(&self) -> CalibrationConfig;
-    fn calibrates_on(&self) -> CalibratesOn;
 
     /// The cue's net; `None` where it works without one.
     fn net(&self) -> Option<VaeConfig>;

@@ -104,7 +104,9 @@ impl CueSet {
         .into_iter();
         let mut steps = Vec::new();
         for (cue, batch) in self.cues.iter_mut().zip(&batches) {
-            cue.calibrate(frame, batch.is_some(), tuning.memory_seconds());
+            if !adapting {
+                cue.calibrate(frame, tuning);
+            }
             let report = match batch {
                 Some(Batch::Step(_)) => reports.next(),
                 Some(Batch::Statistics) => Some(StepReport::default()),
@@ -159,6 +161,11 @@ impl CueSet {
     /// The standardised scores of the last frame, of all cues that have one.
     pub(crate) fn standardised(&self) -> Vec<f64> {
         self.cues.iter().filter_map(CalibratedCue::standardised).collect()
+    }
+
+    /// Whether some cue's score of the last frame would be above `threshold` without what was deducted because it stays.
+    pub(crate) fn is_absorbed(&self, threshold: f64) -> bool {
+        self.cues.iter().any(|cue| cue.is_absorbed(threshold))
     }
 
     /// The cue with the largest standardised score; the first one while none has any.

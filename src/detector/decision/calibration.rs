@@ -1,8 +1,15 @@
 //! Every cue's score against its own history, on one scale.
+//!
+//! The history consists of the maxima of the smoothed logarithm of the score over blocks of one second. A score is compared
+//! with their median, in units of the distance to their upper quartile: both ignore what less than a quarter of the seconds
+//! did. A block that was anomalous itself has a small weight, so that an anomaly does not become normal while it lasts, but
+//! a new normal does in the end.
+
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::frame::ROUNDING;
+use crate::detector::frame::{ROUNDING, Step, blend};
 use crate::detector::{Error, Result};
 
 /// Constants of a cue's [`Calibration`].
@@ -10,69 +17,103 @@ use crate::detector::{Error, Result};
 pub(crate) struct CalibrationConfig {
     /// Smaller scores count as this.
     pub(crate) floor: f64,
-    /// Expected logarithm of the score before the first observation.
-    pub(crate) mean: f64,
-    /// Expected deviation of that logarithm.
-    pub(crate) deviation: f64,
-    /// Weight of the expectation, in observations.
-    pub(crate) weight: f64,
-    /// Observations at the start that are ignored.
-    pub(crate) skip: f64,
-    /// Observations of the ungated warm-up, after `skip`.
+    /// What is expected of the history before the first observation, if anything.
+    pub(crate) prior: Option<Prior>,
+    /// Smallest distance between median and upper quartile, of the logarithm.
+    pub(crate) least_spread: f64,
+    /// Deducted from the standardised score: a cue with rare, strong outliers is trusted less.
+    pub(crate) offset: f64,
+    /// Seconds of the ungated warm-up.
     pub(crate) warm_up: f64,
-    /// Minimum duration of the warm-up, in seconds.
-    pub(crate) warm_up_seconds: f64,
-    /// Minimum weight of the history at the end of the warm-up.
-    pub(crate) settled_weight: f64,
 }
 
-/// Observations above this many deviations enter with [`LEAK`] only.
-const GATE: f64 = 1.75;
-/// Weight of an observation above the gate: an anomaly enters 50 times slower, but a new normal is learnt eventually.
-const LEAK: f64 = 0.02;
-/// Maximum weight of the history, in observations.
-const LONGEST_MEMORY: f64 = 10_000.0;
-/// Minimum of the same: shorter histories are noise.
-const SHORTEST_MEMORY: f64 = 50.0;
-/// Compensates for the variance lost by clipping at two deviations.
-const CLIP_CORRECTION: f64 = 1.15;
-/// Smaller deviations count as this.
-const LEAST_DEVIATION: f64 = 0.1;
+/// An expected history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prior {
+    /// Median of the logarithm of the score.
+    pub(crate) median: f64,
+    /// Its standard deviation.
+    pub(crate) deviation: f64,
+    /// Weight in blocks, at most [`PRIOR_SHARE`] of the history's once that is long.
+    pub(crate) weight: f64,
+}
 
-/// Running mean and variance of the logarithm of a positive score.
+/// Rate per tick of the exponential smoothing.
+const SMOOTHING: f64 = 0.25;
+/// Seconds in a block.
+const BLOCK: f64 = 1.0;
+/// Blocks in a full history.
+const BLOCKS: usize = 300;
+/// Fewest blocks in a full history, whatever the memory: shorter ones are noise.
+const LEAST_BLOCKS: f64 = 60.0;
+/// Weight of a block of the warm-up: the history is short then, and what comes next must not move it much.
+const WARM_UP_WEIGHT: f64 = 10.0;
+/// Weight of the whole warm-up, where it was ended early.
+const SHORT_WARM_UP_WEIGHT: f64 = 80.0;
+/// Standardised scores above this are anomalous to the history.
+const GATE: f64 = 1.75;
+/// Weight of a block of which more than half is above the gate.
+const LEAK: f64 = 0.02;
+/// Weight of the prior as a share of what was observed.
+const PRIOR_SHARE: f64 = 1.0 / 6.0;
+/// Quantiles of the history: lower tail, median, upper quartile.
+const QUANTILES: [f64; 3] = [0.1, 0.5, 0.75];
+/// Share of the distance between median and lower tail that the spread is at least.
+const LOWER_SHARE: f64 = 0.25;
+/// A short history is uncertain: its spread is larger by this, times `UNCERTAIN / (blocks + UNCERTAIN)`.
+const UNCERTAINTY: f64 = 0.2;
+const UNCERTAIN: f64 = 20.0;
+/// Spreads in one unit of the standardised score: 1.75 units are one and a half spreads.
+const UNIT: f64 = 1.5 / 1.75;
+
+/// A score's history of block maxima.
 #[derive(Clone, Debug)]
 pub(crate) struct Calibration {
     config: CalibrationConfig,
     learnt: CalibrationLearnt,
+    /// Follows from the history; `None` before the first block without a prior.
+    scale: Option<Scale>,
+}
+
+/// What a score is compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Scale {
+    median: f64,
+    unit: f64,
 }
 
 /// The history of a score.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CalibrationLearnt {
-    mean: f64,
-    variance: f64,
-    /// Observations that the history counts for.
-    weight: f64,
-    /// Ticks observed so far.
-    ticks: f64,
+    /// Maximum and weight of each block, from the oldest to the newest.
+    blocks: VecDeque<(f64, f64)>,
+    /// The block that is not complete yet.
+    current: Block,
+    /// The logarithm of the score, smoothed; `None` before the first.
+    smoothed: Option<f64>,
     /// Seconds observed so far.
     seconds: f64,
     /// Whether the warm-up was ended early.
     ended: bool,
 }
 
+/// A block in the making.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Block {
+    /// `None` before the first score.
+    max: Option<f64>,
+    seconds: f64,
+    /// Seconds above the gate.
+    anomalous: f64,
+}
+
 impl Calibration {
     pub(crate) fn new(config: CalibrationConfig) -> Self {
+        let learnt = CalibrationLearnt::default();
         Self {
+            scale: scale(&config, &learnt),
             config,
-            learnt: CalibrationLearnt {
-                mean: config.mean,
-                variance: config.deviation * config.deviation,
-                weight: config.weight,
-                ticks: 0.0,
-                seconds: 0.0,
-                ended: false,
-            },
+            learnt,
         }
     }
 
@@ -84,32 +125,40 @@ impl Calibration {
     /// Continues from another history of the same cue.
     ///
     /// # Errors
-    /// A number below 0 that cannot be.
+    /// A number that cannot be.
     pub(crate) fn restore(&mut self, learnt: CalibrationLearnt) -> Result<()> {
         let CalibrationLearnt {
-            variance,
-            weight,
-            ticks,
+            blocks,
+            current,
             seconds,
             ..
-        } = learnt;
-        if variance < 0.0 || weight < 0.0 || ticks < 0.0 || seconds < 0.0 {
+        } = &learnt;
+        let weights = blocks.iter().map(|&(_, weight)| weight);
+        let mut positive = weights.chain([current.seconds, current.anomalous, *seconds]);
+        if blocks.len() > BLOCKS || !positive.all(|number| number >= 0.0) {
             return Err(Error::Learnt(format!(
-                "calibration: expected no numbers below 0, got {learnt:?}"
+                "calibration: expected at most {BLOCKS} blocks and no weights or times below 0, got {} blocks, {current:?}, {seconds} s",
+                blocks.len()
             )));
         }
+        self.scale = scale(&self.config, &learnt);
         self.learnt = learnt;
         Ok(())
     }
 
-    /// How many deviations `score` is above its history.
+    /// How far a score is above its history. 0 without a history.
     pub(crate) fn standardise(&self, score: f64) -> f64 {
-        (self.log(score) - self.learnt.mean) / self.deviation()
+        self.standardise_log(self.log(score))
     }
 
-    /// The score in the middle of the history.
-    pub(crate) fn usual(&self) -> f64 {
-        self.learnt.mean.exp()
+    /// The same of the smoothed score; `None` before the first.
+    pub(crate) fn standardised(&self) -> Option<f64> {
+        self.learnt.smoothed.map(|log| self.standardise_log(log))
+    }
+
+    /// The score in the middle of the history; `None` without one.
+    pub(crate) fn usual(&self) -> Option<f64> {
+        self.scale.map(|scale| scale.median.exp())
     }
 
     /// Whether the history is long enough for [`Calibration::standardise`].
@@ -119,64 +168,126 @@ impl Calibration {
 
     /// Ends the warm-up now.
     pub(crate) fn end_warm_up(&mut self) {
-        if !self.is_ready() {
-            self.learnt.ended = true;
-            self.learnt.weight = self.learnt.weight.max(self.config.settled_weight);
-        }
-    }
-
-    /// Whether the ignored observations and this share of the warm-up are over.
-    pub(crate) fn is_past(&self, share: f64) -> bool {
-        self.learnt.ticks >= self.config.skip + share * self.config.warm_up - ROUNDING
-            && self.learnt.seconds >= share * self.config.warm_up_seconds - ROUNDING
-    }
-
-    /// Takes a score into the history, which is at most `memory` seconds long. `ticks` is the score's weight, `seconds` the
-    /// time that it stands for.
-    pub(crate) fn observe(&mut self, score: f64, ticks: f64, seconds: f64, memory: f64) {
-        let was_ready = self.is_ready();
-        self.learnt.ticks += ticks;
-        self.learnt.seconds += seconds;
-        if self.learnt.ticks <= self.config.skip {
+        if self.is_ready() {
             return;
         }
-        if was_ready {
-            let longest = memory * ticks / seconds.max(f64::MIN_POSITIVE);
-            self.observe_gated(score, ticks, longest.clamp(SHORTEST_MEMORY, LONGEST_MEMORY));
-        } else {
-            self.observe_ungated(score, ticks);
-            if self.is_ready() {
-                self.learnt.weight = self.learnt.weight.max(self.config.settled_weight);
-            }
+        let CalibrationLearnt {
+            blocks,
+            current,
+            ended,
+            ..
+        } = &mut self.learnt;
+        *ended = true;
+        blocks.extend(std::mem::take(current).max.map(|max| (max, WARM_UP_WEIGHT)));
+        let total: f64 = blocks.iter().map(|(_, weight)| weight).sum();
+        let factor = (SHORT_WARM_UP_WEIGHT / total).max(1.0);
+        blocks.iter_mut().for_each(|(_, weight)| *weight *= factor);
+        self.scale = scale(&self.config, &self.learnt);
+    }
+
+    /// Whether this share of the warm-up is over.
+    pub(crate) fn is_past(&self, share: f64) -> bool {
+        self.learnt.seconds >= share * self.config.warm_up - ROUNDING
+    }
+
+    /// Smooths a score before it is standardised.
+    pub(crate) fn smooth(&mut self, score: f64, step: Step) {
+        let log = self.log(score);
+        let smoothed = self.learnt.smoothed.get_or_insert(log);
+        *smoothed += blend(SMOOTHING, step.ticks) * (log - *smoothed);
+    }
+
+    /// Takes the smoothed score, which stands for `seconds`, into the history, which is at most `memory` seconds long.
+    pub(crate) fn observe(&mut self, seconds: f64, memory: f64) {
+        let (Some(smoothed), Some(standardised)) = (self.learnt.smoothed, self.standardised()) else {
+            return;
+        };
+        let was_ready = self.is_ready();
+        self.learnt.seconds += seconds;
+        let block = &mut self.learnt.current;
+        block.max = Some(block.max.map_or(smoothed, |max| max.max(smoothed)));
+        block.seconds += seconds;
+        if standardised > GATE {
+            block.anomalous += seconds;
         }
+        if block.seconds < BLOCK - ROUNDING {
+            return;
+        }
+        let weight = match (was_ready, block.anomalous > 0.5 * block.seconds) {
+            (false, _) => WARM_UP_WEIGHT,
+            (true, true) => LEAK,
+            (true, false) => 1.0,
+        };
+        let Block { max, .. } = std::mem::take(block);
+        let blocks = &mut self.learnt.blocks;
+        blocks.extend(max.map(|max| (max, weight)));
+        let most = (memory / BLOCK).clamp(LEAST_BLOCKS, BLOCKS as f64) as usize;
+        while blocks.len() > most {
+            blocks.pop_front();
+        }
+        self.scale = scale(&self.config, &self.learnt);
     }
 
-    fn observe_ungated(&mut self, score: f64, ticks: f64) {
-        let k = ticks / (self.learnt.weight + 1.0);
-        let bound = 3.0 * self.learnt.variance.sqrt();
-        let d = (self.log(score) - self.learnt.mean).clamp(-bound, bound);
-        self.learnt.mean += k * d;
-        self.learnt.variance += k * (d * d - self.learnt.variance);
-        self.learnt.weight += ticks;
-    }
-
-    fn observe_gated(&mut self, score: f64, ticks: f64, longest: f64) {
-        let gate = ticks * if self.standardise(score) < GATE { 1.0 } else { LEAK };
-        let k = gate / (self.learnt.weight + 1.0).min(longest);
-        let bound = 2.0 * self.learnt.variance.sqrt();
-        let d = (self.log(score) - self.learnt.mean).clamp(-bound, bound);
-        self.learnt.mean += k * d;
-        self.learnt.variance += k * (CLIP_CORRECTION * d * d - self.learnt.variance);
-        self.learnt.weight += gate;
+    fn standardise_log(&self, log: f64) -> f64 {
+        let above = |scale: Scale| (log - scale.median) / scale.unit - self.config.offset;
+        self.scale.map_or(0.0, above)
     }
 
     fn log(&self, score: f64) -> f64 {
         score.max(self.config.floor).ln()
     }
+}
 
-    fn deviation(&self) -> f64 {
-        self.learnt.variance.sqrt().max(LEAST_DEVIATION)
+/// Median and unit of a history.
+fn scale(config: &CalibrationConfig, learnt: &CalibrationLearnt) -> Option<Scale> {
+    let mut weighted: Vec<(f64, f64)> = learnt.blocks.iter().copied().collect();
+    if let Some(Prior {
+        median,
+        deviation,
+        weight,
+    }) = config.prior
+    {
+        let observed: f64 = weighted.iter().map(|(_, weight)| weight).sum();
+        let weight = match weighted.len() < LEAST_BLOCKS as usize {
+            true => weight,
+            false => weight.min(PRIOR_SHARE * observed),
+        };
+        // Seven values that stand for a distribution of this deviation.
+        let values = (-3..=3).map(|i| median + 0.5 * f64::from(i) * deviation);
+        weighted.extend(values.map(|value| (value, weight / 7.0)));
     }
+    if weighted.is_empty() {
+        return None;
+    }
+    let [low, median, high] = quantiles(&mut weighted, QUANTILES);
+    let spread = (high - median)
+        .max(LOWER_SHARE * (median - low))
+        .max(config.least_spread);
+    let uncertainty = UNCERTAINTY * UNCERTAIN / (learnt.blocks.len() as f64 + UNCERTAIN);
+    Some(Scale {
+        median,
+        unit: UNIT * (spread + uncertainty),
+    })
+}
+
+/// Weighted quantiles of at least one value, each value at the middle of its weight, linear between them.
+fn quantiles<const N: usize>(weighted: &mut [(f64, f64)], shares: [f64; N]) -> [f64; N] {
+    weighted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total: f64 = weighted.iter().map(|(_, weight)| weight).sum();
+    let mut middles = Vec::with_capacity(weighted.len());
+    let mut before = 0.0;
+    for &(value, weight) in weighted.iter() {
+        middles.push(((before + 0.5 * weight) / total, value));
+        before += weight;
+    }
+    shares.map(|share| {
+        let above = middles.partition_point(|&(middle, _)| middle < share);
+        match (above.checked_sub(1).map(|i| middles[i]), middles.get(above)) {
+            (Some((a, low)), Some(&(b, high))) => low + (share - a) / (b - a) * (high - low),
+            (Some((_, value)), None) | (None, Some(&(_, value))) => value,
+            (None, None) => f64::NAN,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -185,89 +296,154 @@ mod tests {
 
     /// Seconds.
     const WEEK: f64 = 604_800.0;
+    /// Scores are usually around this.
+    const USUAL: f64 = 5.0;
 
     fn config() -> CalibrationConfig {
         CalibrationConfig {
             floor: 0.1,
-            mean: 5f64.ln(),
-            deviation: 0.25,
-            weight: 50.0,
-            skip: 0.0,
-            warm_up: 50.0,
-            warm_up_seconds: 8.0,
-            settled_weight: 1000.0,
+            prior: Some(Prior {
+                median: USUAL.ln(),
+                deviation: 0.2,
+                weight: 50.0,
+            }),
+            least_spread: 0.1,
+            offset: 0.0,
+            warm_up: 8.0,
         }
     }
 
-    fn settled_at(score: f64) -> Calibration {
-        let mut c = Calibration::new(config());
-        for i in 0..400 {
-            c.observe(score * if i % 2 == 0 { 1.1 } else { 0.9 }, 1.0, 0.1, WEEK);
+    fn without_prior() -> CalibrationConfig {
+        CalibrationConfig {
+            prior: None,
+            ..config()
         }
+    }
+
+    /// Ten frames a second with scores a tenth above and below `level`.
+    fn run(c: &mut Calibration, level: f64, seconds: usize) {
+        let step = Step {
+            seconds: 0.1,
+            ticks: 1.0,
+        };
+        for i in 0..10 * seconds {
+            c.smooth(level * if i % 2 == 0 { 1.1 } else { 0.9 }, step);
+            c.observe(0.1, WEEK);
+        }
+    }
+
+    fn settled(config: CalibrationConfig, level: f64, seconds: usize) -> Calibration {
+        let mut c = Calibration::new(config);
+        run(&mut c, level, seconds);
         c
     }
 
     #[test]
-    fn ready_after_both_the_observations_and_the_seconds() {
-        let mut c = Calibration::new(config());
-        for i in 1..=80 {
-            c.observe(5.0, 1.0, 0.1, WEEK);
-            assert_eq!(c.is_ready(), i >= 80, "after {i} tenths of a second");
-        }
-        let mut slow = Calibration::new(config());
-        for i in 1..=50 {
-            slow.observe(5.0, 1.0, 0.2, WEEK);
-            assert_eq!(slow.is_ready(), i >= 50, "after {i} frames at 5 frames/s");
+    fn ready_after_the_seconds_of_the_warm_up_at_any_rate() {
+        for (rate, ticks) in [(1.0, 1.0), (10.0, 1.0), (30.0, 1.0 / 3.0)] {
+            let mut c = Calibration::new(config());
+            let seconds = 1.0 / rate;
+            let step = Step { seconds, ticks };
+            let frames = (1..).find(|_| {
+                c.smooth(5.0, step);
+                c.observe(seconds, WEEK);
+                c.is_ready()
+            });
+            assert_eq!(frames, Some((8.0 * rate) as usize), "{rate} frames/s");
         }
     }
 
     #[test]
     fn finds_the_level_of_its_camera() {
-        let c = settled_at(2.0);
-        assert!(c.standardise(2.0).abs() < 1.5, "{}", c.standardise(2.0));
-        assert!(c.standardise(8.0) > 2.0, "{}", c.standardise(8.0));
+        for level in [0.3, 2.0, 60.0] {
+            let c = settled(without_prior(), level, 40);
+            let (usual, unusual) = (c.standardise(1.05 * level), c.standardise(3.0 * level));
+            assert!(usual < 1.0 && unusual > 3.0, "{level}: {usual} and {unusual}");
+        }
+        assert_eq!(Calibration::new(without_prior()).standardise(100.0), 0.0);
+    }
+
+    #[test]
+    fn knows_an_anomaly_from_the_first_frame_by_its_prior() {
+        let c = Calibration::new(config());
+        assert!(c.standardise(3.0 * USUAL) > 2.0, "{}", c.standardise(3.0 * USUAL));
+    }
+
+    #[test]
+    fn another_level_than_the_priors_is_learnt() {
+        let c = settled(config(), 10.0 * USUAL, 400);
         assert!(
-            Calibration::new(config()).standardise(8.0) < 2.0,
-            "before it knew its camera"
+            c.standardise(10.0 * USUAL) < 1.0,
+            "{}",
+            c.standardise(10.0 * USUAL)
+        );
+        assert!(
+            c.standardise(40.0 * USUAL) > 2.0,
+            "{}",
+            c.standardise(40.0 * USUAL)
         );
     }
 
     #[test]
-    fn an_anomaly_hardly_moves_it() {
-        let mut with = settled_at(2.0);
-        let before = with.standardise(8.0);
-        for _ in 0..100 {
-            with.observe(8.0, 1.0, 0.1, WEEK);
+    fn an_anomaly_hardly_moves_it_and_a_new_normal_does() {
+        let mut c = settled(without_prior(), 2.0, 100);
+        let before = c.standardise(8.0);
+        run(&mut c, 8.0, 40);
+        let after = c.standardise(8.0);
+        assert!(after > 0.9 * before, "{before} -> {after}");
+        run(&mut c, 8.0, 400);
+        assert!(c.standardise(8.0) < 1.0, "{}", c.standardise(8.0));
+    }
+
+    #[test]
+    fn a_few_seconds_do_not_move_it_however_high() {
+        let mut c = settled(without_prior(), 2.0, 100);
+        let before = c.standardise(8.0);
+        for _ in 0..8 {
+            run(&mut c, 2.0, 10);
+            run(&mut c, 1000.0, 1);
         }
-        let after = with.standardise(8.0);
-        assert!(after > 0.95 * before, "{before} -> {after}");
-        assert!(after < before, "the gate must leak, or a new normal locks in");
+        assert!((c.standardise(8.0) - before).abs() < 0.15 * before);
     }
 
     #[test]
     fn a_short_memory_follows_sooner() {
         let after = |memory: f64| {
-            let mut c = settled_at(2.0);
-            (0..20_000).for_each(|i| c.observe(if i % 2 == 0 { 2.2 } else { 1.8 }, 1.0, 0.1, memory));
-            (0..300).for_each(|_| c.observe(2.3, 1.0, 0.1, memory));
-            c.standardise(2.3)
+            let mut c = settled(without_prior(), 2.0, 300);
+            let step = Step {
+                seconds: 0.1,
+                ticks: 1.0,
+            };
+            for _ in 0..500 {
+                c.smooth(2.4, step);
+                c.observe(0.1, memory);
+            }
+            c.usual().unwrap()
         };
-        let (short, long) = (after(10.0), after(WEEK));
-        assert!(short < 0.3 && long > 0.8, "{short} and {long}");
+        let (short, long) = (after(60.0), after(WEEK));
+        assert!(short > 2.3 && long < 2.3, "{short} and {long}");
     }
 
     #[test]
-    fn thirds_of_a_tick_count_as_a_third() {
-        let mut whole = Calibration::new(config());
-        let mut thirds = Calibration::new(config());
-        for i in 0..200 {
-            let score = 3.0 + f64::from(i % 7);
-            whole.observe(score, 1.0, 0.1, WEEK);
-            for _ in 0..3 {
-                thirds.observe(score, 1.0 / 3.0, 0.1 / 3.0, WEEK);
-            }
-        }
-        let (a, b) = (whole.standardise(6.0), thirds.standardise(6.0));
-        assert!((a - b).abs() < 0.02, "{a} and {b}");
+    fn a_restored_history_is_the_same_and_a_broken_one_is_rejected() {
+        let c = settled(config(), 2.0, 30);
+        let mut restored = Calibration::new(config());
+        restored.restore(c.learnt().clone()).unwrap();
+        assert_eq!(restored.standardise(7.0), c.standardise(7.0));
+        let mut learnt = c.learnt().clone();
+        learnt.blocks[3].1 = -1.0;
+        assert!(restored.restore(learnt).is_err());
+        let mut learnt = c.learnt().clone();
+        learnt.blocks.resize(BLOCKS + 1, (0.0, 1.0));
+        assert!(restored.restore(learnt).is_err());
+    }
+
+    #[test]
+    fn quantiles_are_weighted() {
+        let mut values = [(3.0, 1.0), (1.0, 1.0), (2.0, 1.0)];
+        assert_eq!(quantiles(&mut values, [0.0, 0.5, 1.0]), [1.0, 2.0, 3.0]);
+        let mut values = [(1.0, 1.0), (2.0, 3.0)];
+        assert_eq!(quantiles(&mut values, [0.5]), [1.75]);
+        assert_eq!(quantiles(&mut [(4.0, 0.5)], [0.1, 0.9]), [4.0, 4.0]);
     }
 }

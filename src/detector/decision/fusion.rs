@@ -2,34 +2,28 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::frame::{Step, blend};
-
-/// Rate of the exponential smoothing per tick. On UCSD Ped2 a half ranks frames better than a quarter, with more changes of
-/// label. Chosen on the clips it is reported on: not confirmed elsewhere.
-const SMOOTHING: f64 = 0.5;
-
-/// Fuses and smooths.
+/// Fuses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Fusion {
-    smoothed: f64,
+    fused: f64,
 }
 
 impl Fusion {
-    /// A soft maximum of the cues, `1/2 ln sum exp(2 z)`, smoothed exponentially over time. Without any cue,
-    /// or with numbers that are not finite, the score stays.
-    pub(crate) fn update(&mut self, scores: &[f64], step: Step) -> f64 {
+    /// A soft maximum of the cues, `1/2 ln sum exp(2 z)`. Without any cue, or with numbers that are not finite, the score
+    /// stays.
+    pub(crate) fn update(&mut self, scores: &[f64]) -> f64 {
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scores.iter().map(|z| (2.0 * (z - largest)).exp()).sum();
         let fused = largest + 0.5 * sum.ln();
         if fused.is_finite() {
-            self.smoothed += blend(SMOOTHING, step.ticks) * (fused - self.smoothed);
+            self.fused = fused;
         }
-        self.smoothed
+        self.fused
     }
 
     /// The raw score.
     pub(crate) fn raw_score(&self) -> f64 {
-        self.smoothed
+        self.fused
     }
 }
 
@@ -42,14 +36,9 @@ pub(crate) fn to_unit(raw: f64, threshold: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const WHOLE: Step = Step {
-        seconds: 0.1,
-        ticks: 1.0,
-    };
-
     #[test]
     fn is_a_soft_maximum() {
-        let fused = |z: &[f64]| Fusion::default().update(z, WHOLE) / SMOOTHING;
+        let fused = |z: &[f64]| Fusion::default().update(z);
         assert!((fused(&[3.0]) - 3.0).abs() < 1e-12);
         assert!((fused(&[5.0, -5.0]) - 5.0).abs() < 1e-6);
         assert!((fused(&[2.0, 2.0]) - (2.0 + 0.5 * 2f64.ln())).abs() < 1e-12);
@@ -59,9 +48,9 @@ mod tests {
     #[test]
     fn nothing_and_nan_leave_the_score() {
         let mut fusion = Fusion::default();
-        let before = fusion.update(&[4.0], WHOLE);
+        let before = fusion.update(&[4.0]);
         for bad in [&[][..], &[f64::NAN], &[f64::INFINITY], &[f64::NEG_INFINITY]] {
-            assert_eq!(fusion.update(bad, WHOLE), before, "{bad:?}");
+            assert_eq!(fusion.update(bad), before, "{bad:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::frame::{Cut, ROUNDING, Step};
+use crate::detector::frame::{Cut, Step};
 use crate::detector::names::names;
 
 /// Life-cycle state of a detector.
@@ -36,10 +36,10 @@ impl State {
     }
 }
 
-/// Seconds below the threshold that end the adaptation to a new scene.
-const QUIET: f64 = 1.0;
-/// Seconds after which it ends anyway.
-const LONGEST_ADAPTATION: f64 = 60.0;
+/// Seconds after which labels are given again whatever changes.
+const LONGEST_ADAPTATION: f64 = 5.0;
+/// Seconds without a change after which a further one counts as a new one.
+const QUIET: f64 = 5.0;
 
 /// What the next state depends on.
 #[derive(Clone, Copy, Debug)]
@@ -51,26 +51,23 @@ pub(crate) struct LifeCycleInputs {
     pub(crate) calibrated: bool,
     /// Some cue could not score the frame, for lack of previous ones.
     pub(crate) held: bool,
-    pub(crate) over_threshold: bool,
     pub(crate) cut: Option<Cut>,
+    /// The light, or what is ignored, is changing: the past says little about what is normal now.
+    pub(crate) changing: bool,
     pub(crate) step: Step,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Adaptation {
-    cut: Cut,
-    seconds: f64,
-    quiet: f64,
-    /// Whether the cut was in an earlier stream.
-    #[serde(skip)]
-    resumed: bool,
 }
 
 /// Walks through the states.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LifeCycle {
     state: State,
-    adaptation: Option<Adaptation>,
+    /// After a cut, until every cue has frames to compare with.
+    after_cut: bool,
+    /// Seconds since a change began, and since it was last seen; `None` if that is long ago.
+    change: Option<(f64, f64)>,
+    /// Whether the cut was in an earlier stream.
+    #[serde(skip)]
+    resumed: bool,
 }
 
 impl LifeCycle {
@@ -81,9 +78,7 @@ impl LifeCycle {
     /// A new stream continues from here. Its first frames cannot be scored by every cue, which keeps no adaptation going
     /// where nothing is learnt.
     pub(crate) fn resume(&mut self) {
-        if let Some(adaptation) = &mut self.adaptation {
-            adaptation.resumed = true;
-        }
+        self.resumed = self.after_cut;
     }
 
     pub(crate) fn advance(&mut self, inputs: &LifeCycleInputs) -> State {
@@ -97,45 +92,23 @@ impl LifeCycle {
         self.state
     }
 
-    /// A splice of the same scene is over as soon as there are frames to compare with; a new scene when the
-    /// score has been quiet for a while, or has not become quiet for long.
+    /// After a cut until there are frames to compare with, and while something changes, up to some seconds.
     fn is_adapting(&mut self, inputs: &LifeCycleInputs) -> bool {
-        if let Some(cut) = inputs.cut {
-            let already_new_scene = matches!(
-                self.adaptation,
-                Some(Adaptation {
-                    cut: Cut::NewScene,
-                    ..
-                })
-            );
-            if !already_new_scene || cut == Cut::NewScene {
-                self.adaptation = Some(Adaptation {
-                    cut,
-                    seconds: 0.0,
-                    quiet: 0.0,
-                    resumed: false,
-                });
+        if inputs.cut.is_some() {
+            (self.after_cut, self.resumed) = (true, false);
+        } else if !inputs.held || self.resumed && !inputs.learn {
+            self.after_cut = false;
+        }
+        self.change = match (self.change, inputs.changing) {
+            (None, true) => Some((0.0, 0.0)),
+            (Some((begun, _)), true) => Some((begun + inputs.step.seconds, 0.0)),
+            (Some((begun, last)), false) if last < QUIET => {
+                Some((begun + inputs.step.seconds, last + inputs.step.seconds))
             }
-            return true;
-        }
-        let Some(adaptation) = &mut self.adaptation else {
-            return false;
+            (_, false) => None,
         };
-        adaptation.seconds += inputs.step.seconds;
-        adaptation.quiet = if inputs.over_threshold || inputs.held {
-            0.0
-        } else {
-            adaptation.quiet + inputs.step.seconds
-        };
-        let goes_on = inputs.held && (inputs.learn || !adaptation.resumed)
-            || adaptation.cut == Cut::NewScene
-                && inputs.learn
-                && adaptation.quiet < QUIET - ROUNDING
-                && adaptation.seconds < LONGEST_ADAPTATION;
-        if !goes_on {
-            self.adaptation = None;
-        }
-        goes_on
+        let changes = inputs.changing && self.change.is_some_and(|(begun, _)| begun < LONGEST_ADAPTATION);
+        self.after_cut || changes
     }
 }
 
@@ -149,8 +122,8 @@ mod tests {
             scoring: true,
             calibrated: true,
             held: false,
-            over_threshold: false,
             cut: None,
+            changing: false,
             step: Step {
                 seconds: 0.1,
                 ticks: 1.0,
@@ -205,54 +178,46 @@ mod tests {
             }),
             State::Adapting
         );
-        assert_eq!(
-            life_cycle.advance(&LifeCycleInputs {
-                over_threshold: true,
-                ..inputs()
-            }),
-            State::Detecting
-        );
+        assert_eq!(life_cycle.advance(&inputs()), State::Detecting);
     }
 
     #[test]
-    fn a_new_scene_lasts_until_the_score_is_quiet_or_a_minute() {
-        let new_scene = LifeCycleInputs {
-            cut: Some(Cut::NewScene),
+    fn a_change_lasts_as_long_as_it_is_seen_but_some_seconds_at_most() {
+        let changing = LifeCycleInputs {
+            changing: true,
             ..inputs()
         };
         let mut life_cycle = LifeCycle::default();
-        life_cycle.advance(&new_scene);
-        for i in 1..10 {
-            assert_eq!(life_cycle.advance(&inputs()), State::Adapting, "{i}");
-        }
+        assert_eq!(life_cycle.advance(&changing), State::Adapting);
         assert_eq!(life_cycle.advance(&inputs()), State::Detecting);
 
-        life_cycle.advance(&new_scene);
-        let over_threshold = LifeCycleInputs {
-            over_threshold: true,
-            ..inputs()
+        let mut life_cycle = LifeCycle::default();
+        let adapting = |life_cycle: &mut LifeCycle| {
+            (0..1000)
+                .filter(|_| life_cycle.advance(&changing) == State::Adapting)
+                .count()
         };
-        let frames = (0..1000)
-            .take_while(|_| life_cycle.advance(&over_threshold) == State::Adapting)
-            .count();
-        assert!((598..=601).contains(&frames), "{frames} frames");
+        let frames = adapting(&mut life_cycle);
+        assert!((49..=51).contains(&frames), "{frames} frames");
+        (0..70).for_each(|_| _ = life_cycle.advance(&inputs()));
+        assert_eq!(adapting(&mut life_cycle), frames, "a later change counts anew");
     }
 
     #[test]
-    fn a_splice_does_not_cut_an_adaptation_short() {
-        let mut life_cycle = LifeCycle::default();
-        let over_threshold = LifeCycleInputs {
-            over_threshold: true,
+    fn a_cut_without_learning_ends_with_its_stream() {
+        let held = LifeCycleInputs {
+            learn: false,
+            held: true,
             ..inputs()
         };
-        life_cycle.advance(&LifeCycleInputs {
-            cut: Some(Cut::NewScene),
-            ..over_threshold
-        });
-        life_cycle.advance(&LifeCycleInputs {
+        let mut life_cycle = LifeCycle::default();
+        let cut = LifeCycleInputs {
             cut: Some(Cut::SameScene),
-            ..over_threshold
-        });
-        assert_eq!(life_cycle.advance(&over_threshold), State::Adapting);
+            ..held
+        };
+        assert_eq!(life_cycle.advance(&cut), State::Adapting);
+        assert_eq!(life_cycle.advance(&held), State::Adapting);
+        life_cycle.resume();
+        assert_eq!(life_cycle.advance(&held), State::Frozen);
     }
 }

@@ -6,7 +6,7 @@ use super::fusion::Fusion;
 use super::lifecycle::{LifeCycle, LifeCycleInputs, State};
 use super::threshold::Threshold;
 use crate::detector::cue::CueSet;
-use crate::detector::frame::{Cut, SceneReport, Step};
+use crate::detector::frame::{SceneReport, Step};
 use crate::detector::store::Visitor;
 use crate::detector::{Result, Tuning};
 
@@ -62,24 +62,22 @@ impl PostProcessor {
         let (raw_score, threshold) = if held || scores.is_empty() {
             (fusion.raw_score(), threshold.current(tuning))
         } else {
-            let raw = fusion.update(&scores, step);
+            let raw = fusion.update(&scores);
             (raw, threshold.update(raw, tuning))
         };
-        let over_threshold = raw_score > threshold;
         let state = life_cycle.advance(&LifeCycleInputs {
             learn: tuning.learn,
             scoring: cues.is_scoring(),
             calibrated: cues.is_calibrated(),
             held,
-            over_threshold,
-            // To the nets the image is another one.
-            cut: scene.cut.or(scene.other_ignored.then_some(Cut::NewScene)),
+            cut: scene.cut,
+            changing: scene.light_changing || scene.other_ignored,
             step,
         });
         Decision {
             raw_score,
             threshold,
-            over_threshold,
+            over_threshold: raw_score > threshold,
             state,
         }
     }

@@ -9,6 +9,8 @@ use crate::detector::{Result, ThresholdMode, Tuning};
 
 /// Observations below which every mode uses [`Tuning::threshold`].
 const LEAST: usize = 50;
+/// No threshold from past scores is below this: a raw score below it is usual for the camera, however still it was before.
+const LEAST_RAW: f64 = 1.0;
 /// Share of the window that the tail is fitted to.
 const TAIL: f64 = 0.1;
 /// The window of the mode `Evt` takes as many flagged scores as twice the false-alarm rate explains. More are an anomaly,
@@ -69,12 +71,13 @@ impl Threshold {
         if !self.has_enough(tuning) {
             return tuning.threshold;
         }
-        match tuning.threshold_mode {
-            ThresholdMode::Calibrated => tuning.threshold,
+        let threshold = match tuning.threshold_mode {
+            ThresholdMode::Calibrated => return tuning.threshold,
             ThresholdMode::Sigma => self.mean_plus_deviations(tuning.sigma),
             ThresholdMode::Quantile => self.quantile(1.0 - tuning.false_alarm_rate),
             ThresholdMode::Evt => self.extreme_value(tuning.false_alarm_rate),
-        }
+        };
+        threshold.max(LEAST_RAW)
     }
 
     fn has_enough(&self, tuning: &Tuning) -> bool {

@@ -3,6 +3,7 @@
 mod clock;
 pub(crate) mod filter;
 mod image;
+mod light;
 mod mask;
 mod scene;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{Learning, ROUNDING, Step, blend};
 use super::filter::{edges, mean, percentile};
+use super::light::LightMeter;
 use super::mask::{BLOCK, Ignored, kept};
 use crate::detector::Result;
 use crate::detector::store::{Array, Visitor, check_len};
@@ -39,6 +40,8 @@ pub(crate) struct SceneReport {
     pub(crate) cut: Option<Cut>,
     /// The image has had next to no edges for a second.
     pub(crate) view_blocked: bool,
+    /// Its light is changing.
+    pub(crate) light_changing: bool,
     /// Other parts of it are ignored than in the previous frame.
     pub(crate) other_ignored: bool,
 }
@@ -73,6 +76,7 @@ pub(crate) struct Scene {
     learnt: SceneLearnt,
     deviation: Vec<f32>,
     blocks: Vec<f32>,
+    light: LightMeter,
     differences: VecDeque<f32>,
     image_edges: Vec<f32>,
     edges: Vec<f32>,
@@ -88,6 +92,7 @@ impl Scene {
             learnt: SceneLearnt::default(),
             deviation: Vec::new(),
             blocks: Vec::new(),
+            light: LightMeter::default(),
             differences: VecDeque::with_capacity(HISTORY),
             image_edges: Vec::new(),
             edges: Vec::new(),
@@ -112,6 +117,9 @@ impl Scene {
         }
         let other_ignored = self.follow_ignored(grey, ignored) && !first;
         let jumped = self.jumped(grey, ignored);
+        let light_changing = self
+            .light
+            .observe(grey, self.size, &self.blocks, ignored, step.seconds);
         let new_light = jumped && self.follow_gain(grey, ignored);
         self.deviation.clear();
         self.deviation
@@ -135,6 +143,7 @@ impl Scene {
         SceneReport {
             cut,
             view_blocked: self.is_blocked(ignored, step, least),
+            light_changing,
             other_ignored,
         }
     }
@@ -172,6 +181,7 @@ impl Scene {
     /// Forgets the previous frames: the next one is no cut.
     pub(crate) fn restart(&mut self) {
         self.blocks.clear();
+        self.light.restart();
         self.differences.clear();
     }
 
@@ -270,7 +280,7 @@ impl Scene {
 }
 
 /// Means of the whole 8x8 blocks, row by row; of the whole image where it is smaller.
-fn block_means(grey: &[f32], (width, height): (usize, usize)) -> Vec<f32> {
+pub(super) fn block_means(grey: &[f32], (width, height): (usize, usize)) -> Vec<f32> {
     let (columns, rows) = (width / BLOCK, height / BLOCK);
     if columns == 0 || rows == 0 {
         return vec![mean(grey)];

@@ -29,6 +29,7 @@ fn track(frames: &[(u64, bool)], policy: &EventPolicy) -> Vec<(Observation, Trac
             anomalous,
             score: 0.5,
             raw_score: 1.0,
+            absorbed: false,
         };
         at += duration;
         (observation, tracker.observe(policy, &observation))

@@ -84,6 +84,7 @@ fn label(frames: &[(u64, bool)], merge_gap: u64) -> Vec<(Span, bool, Option<NonZ
             anomalous,
             score: 0.5,
             raw_score: 1.0,
+            absorbed: false,
         };
         (span, anomalous, tracker.observe(&policy, &observation).event_id)
     };

@@ -80,6 +80,7 @@ fn tuning(u: &mut Unstructured<'_>) -> Result<Tuning> {
         false_alarm_rate: within(u, 1e-6, 0.5, default.false_alarm_rate)?,
         window: u.int_in_range(10..=400)?,
         memory: optional_duration(u)?.unwrap_or_default(),
+        absorb_after: optional_duration(u)?.unwrap_or_default(),
     })
 }
 

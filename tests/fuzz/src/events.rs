@@ -54,6 +54,7 @@ fn track(u: &mut Unstructured<'_>) -> Result<()> {
             anomalous: u.arbitrary()?,
             score: number(u)?,
             raw_score: number(u)?,
+            absorbed: u.arbitrary()?,
         };
         let tracked = tracker.observe(&policy, &observation);
         for change in tracked.changes() {

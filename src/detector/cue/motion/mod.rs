@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use self::features::{FeaturesLearnt, MotionFeatures};
 use self::gain::Gain;
-use super::{Batch, CalibratesOn, Cue, CueKind, CueLearnt, Sample};
+use super::{Batch, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
-use crate::detector::decision::CalibrationConfig;
+use crate::detector::decision::{CalibrationConfig, Prior};
 use crate::detector::engine::{Inputs, TrainingBatch};
 use crate::detector::frame::filter::box_mean;
 use crate::detector::frame::{Learning, Frame, ReducedSizes};
@@ -163,18 +163,15 @@ impl Cue for Motion {
     fn calibration(&self) -> CalibrationConfig {
         CalibrationConfig {
             floor: FLOOR,
-            mean: 2.4f64.ln(),
-            deviation: 0.2,
-            weight: 50.0,
-            skip: 0.0,
-            warm_up: 50.0,
-            warm_up_seconds: 8.0,
-            settled_weight: 400.0,
+            prior: Some(Prior {
+                median: 2.4f64.ln(),
+                deviation: 0.2,
+                weight: 50.0,
+            }),
+            least_spread: 0.1,
+            offset: 0.0,
+            warm_up: 8.0,
         }
-    }
-
-    fn calibrates_on(&self) -> CalibratesOn {
-        CalibratesOn::EveryFrame
     }
 
     fn net(&self) -> Option<VaeConfig> {
