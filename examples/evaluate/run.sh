@@ -3,7 +3,7 @@
 #
 # usage: run.sh [DATA]
 # DATA: a folder with labels.csv and clips. The clips may also be in DATA/test, and normal clips for the warm-up in
-# DATA/train.
+# DATA/train. Or a folder of such folders, one or more cameras each, with the clips in warm/ and eval/: then one table.
 set -eu
 
 programs=${CARGO_TARGET_DIR:-target}/release
@@ -29,7 +29,11 @@ measure() {
 measure street --clips "$scene/*.mp4" --labels "$scene/labels.csv" --skip 300
 
 data=${1:-}
-if [ -n "$data" ]; then
+if [ -n "$data" ] && { [ ! -f "$data/labels.csv" ] || [ -d "$data/eval" ]; }; then
+    echo
+    echo "== cameras of $data: as they are, with the nets frozen, without nets; means of three seeds =="
+    "$programs/evaluate" cameras "$data" --seeds 1,2,3 --ablate | tee "$out/cameras.txt"
+elif [ -n "$data" ]; then
     clips=$data
     [ -d "$data/test" ] && clips=$data/test
     set -- --clips "$clips/*.mp4" --labels "$data/labels.csv"

@@ -319,3 +319,78 @@ fn errors_in_options_name_value_and_range() {
     let error = failure(evaluate(folder.path()).args(["--clips", broken.to_str().unwrap()]));
     assert!(error.contains("broken.mp4"), "{error}");
 }
+
+/// The row of a camera in the table of `evaluate cameras`, without the name.
+fn row<'a>(table: &'a str, camera: &str) -> Vec<&'a str> {
+    let line = table
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some(camera));
+    let line = line.unwrap_or_else(|| panic!("{camera} is missing in\n{table}"));
+    line.split_whitespace().skip(1).collect()
+}
+
+#[test]
+fn a_folder_of_cameras_gives_one_table() {
+    let data = tempfile::tempdir().unwrap();
+    let config = Config {
+        width: 240,
+        height: 136,
+        seed: 3,
+        lead_in: 30.0,
+        events: 2,
+        kinds: vec![Kind::Cyclist],
+        spacing: 5.0,
+        ..Config::default()
+    };
+    // One camera with all its frames; one with two clips that are cameras of their own, of which only some frames count.
+    let street = data.path().join("street");
+    std::fs::create_dir_all(street.join("eval")).unwrap();
+    render(&street, &config);
+    std::fs::rename(street.join("street.mp4"), street.join("eval/street.mp4")).unwrap();
+    let pair = data.path().join("pair");
+    for (part, name) in [("warm", "one"), ("warm", "two"), ("eval", "one"), ("eval", "two")] {
+        std::fs::create_dir_all(pair.join(part)).unwrap();
+        std::fs::copy(
+            short_clip().path().join("street.mp4"),
+            pair.join(part).join(format!("{name}.mp4")),
+        )
+        .unwrap();
+    }
+    std::fs::write(
+        pair.join("labels.csv"),
+        "clip,frame,label\none,3,0\none,4,0\ntwo,19,0\n",
+    )
+    .unwrap();
+
+    let output = run(program().arg("cameras").arg(data.path()).args(["--seeds", "1,2"]));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let frames = std::fs::read_to_string(street.join("labels.csv"))
+        .unwrap()
+        .lines()
+        .count()
+        - 1;
+    let street = row(&table, "street");
+    assert_eq!(street[0], frames.to_string(), "{table}");
+    let auroc: f64 = street[2].parse().unwrap();
+    assert!(auroc > 0.85, "{table}");
+    assert_eq!(row(&table, "pair/one")[..3], ["2", "0", "-"], "{table}");
+    assert_eq!(row(&table, "pair/two")[0], "1", "{table}");
+
+    let cold = run(program()
+        .arg("cameras")
+        .arg(data.path())
+        .args(["--only", "street", "--cold", "300"]));
+    let table = String::from_utf8(cold.stdout).unwrap();
+    assert_eq!(row(&table, "street")[0], (frames - 300).to_string(), "{table}");
+    assert!(!table.contains("pair"), "{table}");
+
+    let error = failure(program().arg("cameras").arg(data.path().join("street/eval")));
+    assert!(error.contains("has no labels.csv"), "{error}");
+    let error = failure(
+        program()
+            .arg("cameras")
+            .arg(data.path())
+            .args(["--only", "cellar"]),
+    );
+    assert!(error.contains("no camera has such a name"), "{error}");
+}
