@@ -155,17 +155,15 @@ impl CalibratedCue {
     pub(super) fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) {
         let mut score = self.cue.score(map, frame, learning);
         self.with_absorbed = None;
-        if let (Some(peak), Some(usual)) = (score, self.calibration.usual()) {
+        if let (Some(_), Some(usual)) = (score, self.calibration.usual()) {
             if !self.accepted.is_empty() {
                 discount(self.cue.map_mut(), &self.accepted, usual as f32);
             }
-            if peak > usual {
-                let before = self.map().peak().1;
-                self.absorption.deduct(self.cue.map_mut(), usual as f32);
-                let deducted = self.map().peak().1 < before;
-                self.with_absorbed = deducted.then(|| self.calibration.standardise(f64::from(before)));
-            }
-            score = Some(f64::from(self.map().peak().1));
+            let before = self.map().peak().1;
+            self.absorption.deduct(self.cue.map_mut(), usual as f32);
+            let after = self.map().peak().1;
+            self.with_absorbed = (after < before).then(|| self.calibration.standardise(f64::from(before)));
+            score = Some(f64::from(after));
         }
         let score = score.filter(|s| s.is_finite());
         self.held = score.is_none();
@@ -203,13 +201,8 @@ impl CalibratedCue {
             self.calibration.usual(),
             tuning.absorb_after(),
         ) {
-            // Where no score of the frame was above the usual one, nothing was deducted.
-            let usual = usual as f32;
-            if self.map().peak().1 <= usual {
-                self.absorption.deduct(self.cue.map_mut(), usual);
-            }
             self.absorption
-                .observe(self.cue.map(), usual, frame.step.seconds, after);
+                .observe(self.cue.map(), usual as f32, frame.step.seconds, after);
         }
         self.calibration
             .observe(frame.step.seconds, tuning.memory_seconds());
