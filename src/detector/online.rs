@@ -282,7 +282,7 @@ impl Detector {
 
     /// Ignores these parts of the frames from now on: nothing in them raises a score, enters the statistics, or counts for
     /// cuts and a blocked view. What they show is removed before anything looks at it, and cells that show some of it have no
-    /// score. After a change the state is `adapting` until the score has been quiet for a second.
+    /// score. After a change the state is `adapting` until every cue has frames to compare with.
     pub fn ignore(&mut self, regions: &IgnoredRegions) {
         if *regions != self.ignored {
             self.preprocessor.ignore(regions, self.frame_size);
@@ -371,6 +371,7 @@ impl Detector {
             self.cues.restart();
         }
         self.cues.score(&small, tuning.learning())?;
+        self.cues.follow_light(scene.light_changing, small.step);
         let decision = self.post_processor.decide(&self.cues, scene, small.step, tuning);
         let strongest = self.cues.strongest();
         let (cue, region) = (strongest.kind(), strongest.map().region_of_peak(self.frame_size));

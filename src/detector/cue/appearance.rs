@@ -151,6 +151,10 @@ impl Cue for Appearance {
         }
     }
 
+    fn depends_on_light(&self) -> bool {
+        true
+    }
+
     fn net(&self) -> Option<VaeConfig> {
         (self.networks != Networks::Off).then(|| self.vae.clone())
     }

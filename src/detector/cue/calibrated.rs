@@ -17,6 +17,10 @@ use crate::detector::{AnomalyMap, Error, Result, Tuning};
 /// Training steps at one per tick before the cadence of [`Tuning::train_interval`] begins.
 const FAST_STEPS: u32 = 1500;
 
+/// Seconds for which a cue must be quiet after a change of light, and after which it counts again anyway.
+const QUIET: f64 = 1.0;
+const LONGEST_UNSETTLED: f64 = 60.0;
+
 /// Deviations above which the score of a cell is accepted with an anomaly.
 const UNUSUAL: f64 = 1.0;
 
@@ -35,6 +39,7 @@ pub(crate) struct CalibratedCue {
     /// The last frame's standardised score without what was deducted, where something was.
     with_absorbed: Option<f64>,
     waited: Waited,
+    unsettled: Option<Unsettled>,
     /// What can be accepted.
     anomalies: AnomalyLog,
     /// Accepted score of every cell; empty where nothing was accepted.
@@ -48,6 +53,14 @@ struct Waited {
     ticks: f64,
 }
 
+/// Since the light changed, until the cue has learnt the new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Unsettled {
+    seconds: f64,
+    /// Seconds at the end without an anomalous score.
+    quiet: f64,
+}
+
 /// All that a cue and its net have learnt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CalibratedCueLearnt {
@@ -57,6 +70,7 @@ pub(crate) struct CalibratedCueLearnt {
     calibration: CalibrationLearnt,
     absorption: Absorption,
     waited: Waited,
+    unsettled: Option<Unsettled>,
     #[serde(skip)]
     accepted: Vec<f32>,
 }
@@ -92,6 +106,7 @@ impl CalibratedCue {
             absorption: Absorption::default(),
             with_absorbed: None,
             waited: Waited::default(),
+            unsettled: None,
             anomalies: AnomalyLog::default(),
             accepted: Vec::new(),
         }
@@ -121,9 +136,34 @@ impl CalibratedCue {
         self.held
     }
 
-    /// The smoothed score against its history; `None` before the first.
+    /// The smoothed score against its history; `None` before the first, and while the cue learns another light.
     pub(crate) fn standardised(&self) -> Option<f64> {
-        self.calibration.standardised()
+        self.calibration.standardised().filter(|_| !self.is_unsettled())
+    }
+
+    /// Whether the cue does not count because the light changed.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
+    /// Takes whether the light is changing in the frame that was just scored.
+    /// A cue that depends on light does not count until it has learnt the new one, if `others_go_on`.
+    pub(super) fn follow_light(&mut self, changing: bool, others_go_on: bool, step: Step) {
+        if changing {
+            self.calibration.relearn();
+            if others_go_on && self.cue.depends_on_light() {
+                self.unsettled = Some(Unsettled::default());
+            }
+        } else if let Some(unsettled) = &mut self.unsettled {
+            unsettled.seconds += step.seconds;
+            unsettled.quiet = match self.calibration.is_anomalous() {
+                true => 0.0,
+                false => unsettled.quiet + step.seconds,
+            };
+            if unsettled.quiet >= QUIET || unsettled.seconds >= LONGEST_UNSETTLED {
+                self.unsettled = None;
+            }
+        }
     }
 
     /// Whether the last frame would be above `threshold` without what was deducted because it stays.
@@ -176,7 +216,7 @@ impl CalibratedCue {
     /// cadence.
     pub(super) fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning, adapting: bool) -> Option<Batch> {
         self.waited.add(frame.step);
-        let due = if adapting || self.cue.steps() < FAST_STEPS {
+        let due = if adapting || self.is_unsettled() || self.cue.steps() < FAST_STEPS {
             self.waited.ticks > 0.99
         } else {
             self.waited.frames >= tuning.train_interval
@@ -248,6 +288,7 @@ impl CalibratedCue {
             calibration: self.calibration.learnt().clone(),
             absorption: self.absorption.clone(),
             waited: self.waited,
+            unsettled: self.unsettled,
             accepted: self.accepted.clone(),
         })
     }
@@ -262,6 +303,7 @@ impl CalibratedCue {
         self.cue.restore(learnt.cue)?;
         self.calibration.restore(learnt.calibration)?;
         self.waited = learnt.waited;
+        self.unsettled = learnt.unsettled;
         if !learnt.accepted.is_empty() {
             check_len("accepted", learnt.accepted.len(), self.map().values.len())?;
         }

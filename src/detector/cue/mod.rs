@@ -93,6 +93,11 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     fn kind(&self) -> CueKind;
     fn calibration(&self) -> CalibrationConfig;
 
+    /// Whether another light makes everything look unusual.
+    fn depends_on_light(&self) -> bool {
+        false
+    }
+
     /// The cue's net; `None` where it works without one.
     fn net(&self) -> Option<VaeConfig>;
 

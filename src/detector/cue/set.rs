@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Batch, CalibratedCue, CalibratedCueLearnt, CueKind, StepReport, make};
 use crate::detector::engine::{Engine, InferenceJob, TrainingJob};
-use crate::detector::frame::{Frame, Learning, ReducedSizes};
+use crate::detector::frame::{Frame, Learning, ReducedSizes, Step};
 use crate::detector::store::Visitor;
 use crate::detector::{AnomalyMap, Config, Error, Result, Tuning};
 
@@ -74,6 +74,14 @@ impl CueSet {
         }
         self.count_warm_up();
         Ok(())
+    }
+
+    /// Takes whether the light is changing in the frame that was just scored.
+    pub(crate) fn follow_light(&mut self, changing: bool, step: Step) {
+        let others_go_on = self.cues.len() > 1;
+        for cue in &mut self.cues {
+            cue.follow_light(changing, others_go_on, step);
+        }
     }
 
     /// Lets every cue that is due learn from the frame that was just scored. `adapting` trains at the fast cadence.
@@ -186,7 +194,7 @@ impl CueSet {
         for value in &mut map.values {
             *value = first.calibration().standardise(f64::from(*value)) as f32;
         }
-        for cue in others {
+        for cue in others.iter().filter(|cue| !cue.is_unsettled()) {
             let other = cue.map();
             for (i, value) in map.values.iter_mut().enumerate() {
                 let x = i % map.width * other.width / map.width;

@@ -50,6 +50,10 @@ const LEAST_BLOCKS: f64 = 60.0;
 const WARM_UP_WEIGHT: f64 = 10.0;
 /// Weight of the whole warm-up, where it was ended early.
 const SHORT_WARM_UP_WEIGHT: f64 = 80.0;
+/// Seconds after other circumstances for which scores enter as in the warm-up, at most.
+const LONGEST_RELEARNING: f64 = 8.0;
+/// Factor of the weights of a history of other circumstances.
+const OUTDATED: f64 = 0.1;
 /// Standardised scores above this are anomalous to the history.
 const GATE: f64 = 1.75;
 /// Weight of a block of which more than half is above the gate.
@@ -93,6 +97,8 @@ pub(crate) struct CalibrationLearnt {
     smoothed: Option<f64>,
     /// Seconds observed so far.
     seconds: f64,
+    /// Seconds left of a further warm-up.
+    relearning: f64,
     /// Whether the warm-up was ended early.
     ended: bool,
 }
@@ -156,6 +162,11 @@ impl Calibration {
         self.learnt.smoothed.map(|log| self.standardise_log(log))
     }
 
+    /// Whether the smoothed score is anomalous to the history.
+    pub(crate) fn is_anomalous(&self) -> bool {
+        self.standardised().is_some_and(|score| score > GATE)
+    }
+
     /// The score in the middle of the history; `None` without one.
     pub(crate) fn usual(&self) -> Option<f64> {
         self.scale.map(|scale| scale.median.exp())
@@ -185,6 +196,17 @@ impl Calibration {
         self.scale = scale(&self.config, &self.learnt);
     }
 
+    /// The history is of other circumstances: it counts less from now on, and what comes next enters as in the warm-up.
+    pub(crate) fn relearn(&mut self) {
+        if self.learnt.relearning <= 0.0 {
+            self.learnt
+                .blocks
+                .iter_mut()
+                .for_each(|(_, weight)| *weight *= OUTDATED);
+        }
+        self.learnt.relearning = self.config.warm_up.min(LONGEST_RELEARNING);
+    }
+
     /// Whether this share of the warm-up is over.
     pub(crate) fn is_past(&self, share: f64) -> bool {
         self.learnt.seconds >= share * self.config.warm_up - ROUNDING
@@ -199,24 +221,26 @@ impl Calibration {
 
     /// Takes the smoothed score, which stands for `seconds`, into the history, which is at most `memory` seconds long.
     pub(crate) fn observe(&mut self, seconds: f64, memory: f64) {
-        let (Some(smoothed), Some(standardised)) = (self.learnt.smoothed, self.standardised()) else {
+        let Some(smoothed) = self.learnt.smoothed else {
             return;
         };
-        let was_ready = self.is_ready();
+        let is_anomalous = self.is_anomalous();
+        let is_warming_up = !self.is_ready() || self.learnt.relearning > 0.0;
+        self.learnt.relearning = (self.learnt.relearning - seconds).max(0.0);
         self.learnt.seconds += seconds;
         let block = &mut self.learnt.current;
         block.max = Some(block.max.map_or(smoothed, |max| max.max(smoothed)));
         block.seconds += seconds;
-        if standardised > GATE {
+        if is_anomalous {
             block.anomalous += seconds;
         }
         if block.seconds < BLOCK - ROUNDING {
             return;
         }
-        let weight = match (was_ready, block.anomalous > 0.5 * block.seconds) {
-            (false, _) => WARM_UP_WEIGHT,
-            (true, true) => LEAK,
-            (true, false) => 1.0,
+        let weight = match (is_warming_up, block.anomalous > 0.5 * block.seconds) {
+            (true, _) => WARM_UP_WEIGHT,
+            (false, true) => LEAK,
+            (false, false) => 1.0,
         };
         let Block { max, .. } = std::mem::take(block);
         let blocks = &mut self.learnt.blocks;
@@ -393,6 +417,19 @@ mod tests {
         assert!(after > 0.9 * before, "{before} -> {after}");
         run(&mut c, 8.0, 400);
         assert!(c.standardise(8.0) < 1.0, "{}", c.standardise(8.0));
+    }
+
+    #[test]
+    fn other_circumstances_are_learnt_within_seconds() {
+        let mut c = settled(without_prior(), 2.0, 300);
+        c.relearn();
+        run(&mut c, 4.0, 6);
+        assert!(c.standardise(4.0) < 1.0, "{}", c.standardise(4.0));
+        assert!(c.standardise(20.0) > 2.0, "{}", c.standardise(20.0));
+        run(&mut c, 4.0, 30);
+        let before = c.standardise(16.0);
+        run(&mut c, 16.0, 10);
+        assert!(c.standardise(16.0) > 0.9 * before, "gated again");
     }
 
     #[test]
