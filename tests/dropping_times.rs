@@ -9,7 +9,11 @@ use common::rig::{self, DROPPING, Item, Rig};
 use common::synthetic::{Happening, SIZE, Scene};
 use gstvaeanomaly::FrameResult;
 
-const ROLLS: [(&str, &str); 2] = [("post-roll", "700000000"), ("merge-gap", "0")];
+const ROLLS: [(&str, &str); 3] = [
+    ("post-roll", "700000000"),
+    ("merge-gap", "0"),
+    ("min-anomaly", "300000000"),
+];
 const KEEP_ALIVE: u64 = 1000;
 const POST_ROLL: u64 = 700;
 const FRAMES: u64 = 180;
