@@ -123,7 +123,7 @@ pub struct Tuning {
     pub dropout: f64,
     /// How the threshold is computed.
     pub threshold_mode: ThresholdMode,
-    /// Mode `Calibrated`: the threshold, in deviations.
+    /// Mode `Calibrated`: the threshold on the raw score.
     pub threshold: f64,
     /// Mode `Sigma`: deviations above the mean.
     pub sigma: f64,

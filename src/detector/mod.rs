@@ -12,7 +12,7 @@
 //!
 //! - *cue*: a way in which a frame can be unusual (motion, appearance), with features, net, score and replay of its own
 //! - *net*: a conditional convolutional VAE, described by `VaeConfig`; *engine*: what runs nets
-//! - *calibration*: a score against its own history, in deviations; *raw score*: all cues fused and smoothed
+//! - *calibration*: a score against its own history, in units of its spread; *raw score*: all cues fused
 //! - *tick*: a tenth of a second, the unit of all rates; *prequential*: scored first, then learnt
 //! - *learnt*: what a struct has learnt, apart from its settings and scratch, serialisable: [`Detector::learnt`]; [`store`]
 //!   makes a file of it

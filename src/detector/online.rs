@@ -43,7 +43,8 @@ pub enum SceneChange {
 pub struct Prediction {
     /// Frame number, from 0.
     pub frame: u64,
-    /// Fused, calibrated, smoothed score in deviations from the camera's own history; unbounded.
+    /// Fused and calibrated score: how far the frame is above the camera's own history, in units of its usual spread;
+    /// unbounded.
     pub raw_score: f64,
     /// What the raw score is compared with.
     pub threshold: f64,

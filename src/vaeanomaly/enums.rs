@@ -15,7 +15,7 @@ pub enum ThresholdMode {
     /// `threshold` on the fused, calibrated score.
     #[default]
     #[enum_value(
-        name = "Calibrated: 'threshold' standard deviations of the camera's own history",
+        name = "Calibrated: 'threshold' units above the camera's own history",
         nick = "calibrated"
     )]
     Calibrated,

@@ -48,9 +48,8 @@
 //! * `reset-model()`: forgets all that was learnt, also what was accepted.
 //! * `accept-event(event-id) -> bool`: what was seen in this event was normal. Its frames join the replay, and scores at the
 //!   same locations count as usual up to 1.5 times what they were; stronger ones, and others elsewhere, count in full. The
-//!   last 64 events since start can be accepted. A large thing hides smaller ones at its locations. On rendered streets, with
-//!   the first event of a kind accepted, 8 instead of 33 of 33 later events of the kind are found, and 194 instead of 210 of 210
-//!   events of other kinds: `evaluate --accept` measures it, see `examples/evaluate/README.md`.
+//!   last 64 events since start can be accepted. A large thing hides smaller ones at its locations. How many later
+//!   events of the kind, and of other kinds, are no longer found: `examples/evaluate/README.md`.
 //!   The custom upstream event [`ACCEPT_NAME`] does the same.
 //!
 //! ## The model file

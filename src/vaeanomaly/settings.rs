@@ -347,7 +347,7 @@ fn threshold(d: &Settings) -> Vec<glib::ParamSpec> {
         double(
             "threshold",
             "Threshold",
-            "Threshold in standard deviations of the camera's own history, mode calibrated (1.6 = sensitive, 2.0 = quiet)",
+            "How far the score must be above the camera's own history, mode calibrated (1.5 = sensitive, 2.0 = quiet)",
             -100.0..=100.0,
             t.threshold,
         ),
