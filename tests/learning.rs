@@ -364,6 +364,24 @@ fn another_light_is_adapted_to() {
 }
 
 #[test]
+fn another_light_changes_nothing_without_learning() {
+    let scene = Scene::quiet().with(30.0..1e9, Happening::Dark);
+    let mut detector = detector(config(BOTH));
+    watch(&mut detector, &scene, 10.0, 0..290, &Tuning::default());
+    let frozen = Tuning {
+        learn: false,
+        ..Tuning::default()
+    };
+    let seen = watch(&mut detector, &scene, 10.0, 290..330, &frozen);
+    assert_eq!(seen[39].state, State::Frozen);
+    let adapting = seen.iter().filter(|p| p.state == State::Adapting).count();
+    assert!(
+        adapting <= 3,
+        "{adapting} frames: only those that motion lacks after the cut"
+    );
+}
+
+#[test]
 fn a_covered_lens_is_reported() {
     let scene = Scene::quiet().with(20.0..25.0, Happening::Covered);
     let seen = learn(tiny(), &scene, 300);

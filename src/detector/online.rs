@@ -372,7 +372,9 @@ impl Detector {
             self.cues.restart();
         }
         self.cues.score(&small, tuning.learning())?;
-        self.cues.follow_light(scene.light_changing, small.step);
+        // Without learning, another light is never learnt and nothing is to change.
+        let light_changing = scene.light_changing && tuning.learn;
+        self.cues.follow_light(light_changing, small.step);
         let decision = self.post_processor.decide(&self.cues, scene, small.step, tuning);
         let strongest = self.cues.strongest();
         let (cue, region) = (strongest.kind(), strongest.map().region_of_peak(self.frame_size));

@@ -71,7 +71,7 @@ impl PostProcessor {
             calibrated: cues.is_calibrated(),
             held,
             cut: scene.cut,
-            changing: scene.light_changing || scene.other_ignored,
+            changing: tuning.learn && (scene.light_changing || scene.other_ignored),
             step,
         });
         Decision {
