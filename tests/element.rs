@@ -9,7 +9,7 @@ use common::synthetic::{Happening, SIZE, Scene};
 use gst::glib;
 use gst::prelude::*;
 use gstvaeanomaly::detector::Label;
-use gstvaeanomaly::{Cues, FrameResult, State};
+use gstvaeanomaly::{Cues, FrameResult, Stabilise, State};
 
 /// Short warm-up and a high threshold: only planted anomalies are found.
 const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];
@@ -67,6 +67,12 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
             second.to_value(),
         ),
         ("absorb-after", playing, (60 * second).to_value(), 0u64.to_value()),
+        (
+            "stabilise",
+            playing,
+            Stabilise::Auto.to_value(),
+            Stabilise::Off.to_value(),
+        ),
         ("model-location", ready, "".to_value(), "model-%s".to_value()),
         (
             "save-interval",

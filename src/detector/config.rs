@@ -104,6 +104,18 @@ names!(ThresholdMode, "threshold-mode":
     Quantile = "quantile",
 );
 
+/// Whether the small images are aligned with the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Stabilise {
+    /// Never.
+    Off,
+    /// While the camera shakes.
+    #[default]
+    Auto,
+}
+
+names!(Stabilise, "stabilise": Off = "off", Auto = "auto");
+
 /// Can be changed between any two frames.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tuning {
@@ -119,6 +131,8 @@ pub struct Tuning {
     pub kl_weight: f64,
     /// How long it takes until a static change counts as normal; 0 = never.
     pub absorb_after: Duration,
+    /// Whether the small images are aligned before anything looks at them.
+    pub stabilise: Stabilise,
     /// Share of the encoder's features that is zeroed in training, 0..=0.9.
     pub dropout: f64,
     /// How the threshold is computed.
@@ -163,6 +177,7 @@ impl Default for Tuning {
             learning_rate: 5e-4,
             train_interval: 5,
             kl_weight: 0.03,
+            stabilise: Stabilise::Auto,
             dropout: 0.0,
             threshold_mode: ThresholdMode::Calibrated,
             threshold: 1.75,

@@ -36,7 +36,7 @@ pub(crate) mod online_tests;
 pub mod store;
 mod vae;
 
-pub use config::{Config, Networks, ThresholdMode, Tuning};
+pub use config::{Config, Networks, Stabilise, ThresholdMode, Tuning};
 pub use cue::{CueKind, StepReport};
 pub use decision::State;
 pub use device::{ComputeDevice, DeviceChoice};

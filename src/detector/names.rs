@@ -38,7 +38,7 @@ pub(crate) use names;
 
 #[cfg(test)]
 mod tests {
-    use crate::detector::{CueKind, Label, State, ThresholdMode};
+    use crate::detector::{CueKind, Label, Stabilise, State, ThresholdMode};
 
     fn round_trip<T>(all: &[T])
     where
@@ -64,5 +64,6 @@ mod tests {
         round_trip(Label::ALL);
         round_trip(CueKind::ALL);
         round_trip(ThresholdMode::ALL);
+        round_trip(Stabilise::ALL);
     }
 }

@@ -15,7 +15,8 @@ use super::frame::CudaImage;
 use super::frame::{Cut, IgnoredRegions, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
 use super::names::names;
 use super::{
-    AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, State, StepReport, Tuning,
+    AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, Stabilise, State,
+    StepReport, Tuning,
 };
 
 /// The decision on a frame.
@@ -367,7 +368,11 @@ impl Detector {
         reduce(&mut self.preprocessor)?;
         let reduced = Instant::now();
 
-        let (small, scene) = self.preprocessor.analyse(time, nominal, tuning.learning());
+        let (small, scene) = {
+            let stabilise = tuning.stabilise == Stabilise::Auto;
+            self.preprocessor
+                .analyse(time, nominal, tuning.learning(), stabilise)
+        };
         if scene.cut.is_some() {
             self.cues.restart();
         }

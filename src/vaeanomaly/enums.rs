@@ -41,6 +41,24 @@ pub enum ThresholdMode {
 
 same_variants!(ThresholdMode, detector::ThresholdMode: Calibrated, Sigma, Evt, Quantile);
 
+/// Whether the small images are aligned with the background before they are compared.
+///
+/// Since: 0.1
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVaeAnomalyStabilise")]
+#[non_exhaustive]
+pub enum Stabilise {
+    /// Never.
+    #[enum_value(name = "Off: never", nick = "off")]
+    Off,
+    /// While the camera shakes.
+    #[default]
+    #[enum_value(name = "Auto: while the camera shakes", nick = "auto")]
+    Auto,
+}
+
+same_variants!(Stabilise, detector::Stabilise: Off, Auto);
+
 /// Life-cycle state.
 ///
 /// Since: 0.1
@@ -156,6 +174,10 @@ mod tests {
         for state in detector::State::ALL.iter().copied() {
             assert_eq!(nick(State::from(state)), state.as_str());
             assert_eq!(detector::State::from(State::from(state)), state);
+        }
+        for choice in detector::Stabilise::ALL.iter().copied() {
+            assert_eq!(nick(Stabilise::from(choice)), choice.as_str());
+            assert_eq!(detector::Stabilise::from(Stabilise::from(choice)), choice);
         }
         for mode in detector::ThresholdMode::ALL.iter().copied() {
             assert_eq!(nick(ThresholdMode::from(mode)), mode.as_str());

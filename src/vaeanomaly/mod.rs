@@ -76,6 +76,9 @@
 //! * `absorb-after`: a thing that was moved, left or taken away is one event, whose end has the `reason` `absorbed` in its
 //!   message (`over` otherwise). Strong changes take up to half as long again, weak ones less. What returns after a longer
 //!   absence is new.
+//! * `stabilise`: while the image moves against the background from frame to frame, by more than a thousandth of its width on
+//!   average, the small images are moved back before anything looks at them. Displacements of up to 4 % of the width are
+//!   corrected; `region` and maps are those of the corrected image.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
 //! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
 //!   share is taken over if it is of that device.
@@ -118,7 +121,7 @@ mod view;
 use gst::glib;
 use gst::prelude::*;
 
-pub use enums::{Cues, PostMessages, State, ThresholdMode};
+pub use enums::{Cues, PostMessages, Stabilise, State, ThresholdMode};
 pub use message::{ACCEPT_NAME, EVENT_NAME, MESSAGE_NAME};
 pub use meta::{FrameResult, META_NAME};
 
@@ -135,6 +138,7 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
     for type_ in [
         State::static_type(),
+        Stabilise::static_type(),
         ThresholdMode::static_type(),
         PostMessages::static_type(),
         Cues::static_type(),

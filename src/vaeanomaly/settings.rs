@@ -7,7 +7,7 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
-use super::{Cues, PostMessages, State, ThresholdMode};
+use super::{Cues, PostMessages, Stabilise, State, ThresholdMode};
 use crate::detector::{ComputeDevice, Config, DeviceChoice, IgnoredRegions, NetArch, Result, Tuning};
 use crate::events::{EventPolicy, RetentionPolicy};
 use crate::gstutil::{
@@ -145,6 +145,7 @@ impl Settings {
             "learning-rate" => self.tuning.learning_rate = get(value),
             "memory" => self.tuning.memory = clock_time(value).into(),
             "absorb-after" => self.tuning.absorb_after = clock_time(value).into(),
+            "stabilise" => self.tuning.stabilise = get::<Stabilise>(value).into(),
             "train-interval" => self.tuning.train_interval = get(value),
             "kl-weight" => self.tuning.kl_weight = get(value),
             "dropout" => self.tuning.dropout = get(value),
@@ -184,6 +185,7 @@ impl Settings {
             "learning-rate" => self.tuning.learning_rate.to_value(),
             "memory" => (self.tuning.memory.as_nanos() as u64).to_value(),
             "absorb-after" => (self.tuning.absorb_after.as_nanos() as u64).to_value(),
+            "stabilise" => Stabilise::from(self.tuning.stabilise).to_value(),
             "train-interval" => self.tuning.train_interval.to_value(),
             "kl-weight" => self.tuning.kl_weight.to_value(),
             "dropout" => self.tuning.dropout.to_value(),
@@ -308,9 +310,14 @@ fn learning(d: &Settings) -> Vec<glib::ParamSpec> {
         time(
             "absorb-after",
             "Absorb after",
-            "Time in ns after which a static change counts as normal (0 = never)",
+            "Time in ns after which a static change counts as normal (0 = never, below 1 s = 1 s)",
             to_clock_time(t.absorb_after),
         ),
+        glib::ParamSpecEnum::builder_with_default("stabilise", Stabilise::from(t.stabilise))
+            .nick("Stabilise")
+            .blurb("Whether frames are aligned with the background while the camera shakes")
+            .mutable_playing()
+            .build(),
         uint(
             "train-interval",
             "Train interval",

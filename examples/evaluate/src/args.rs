@@ -60,7 +60,7 @@ pub struct Args {
     /// its first event is accepted as normal
     #[arg(long, value_name = "CSV")]
     pub accept: Option<PathBuf>,
-    /// Disturb the video: noise:SIGMA, brightness:FACTOR@T, jitter:PIXELS, occlude:SHARE@T, fps:SHARE, jpeg:QUALITY;
+    /// Disturb the video: noise:SIGMA, brightness:FACTOR@T, jitter:PIXELS, occlude:SHARE@T, fps:SHARE@T, jpeg:QUALITY;
     /// T = begin, or BEGIN-END, in seconds after the first evaluated frame, without @T the whole stream; repeatable
     #[arg(long, value_name = "KIND:VALUE")]
     pub perturb: Vec<Perturbation>,

@@ -27,6 +27,7 @@ use crate::args::{Clip, Setting, matching};
 use crate::clips::Frames;
 use crate::core_pass;
 use crate::labels::{Labels, PartialLabels};
+use crate::perturb::Perturbation;
 use crate::stream::{ElementSettings, make_element};
 
 /// Evaluates a folder of cameras with the detector of the element and prints one table.
@@ -47,6 +48,9 @@ pub struct CamerasArgs {
     /// Do not stream the warm-up clips; the first frames are not evaluated instead
     #[arg(long, value_name = "FRAMES")]
     pub cold: Option<usize>,
+    /// Disturb the video, as `--perturb` of the other evaluation; repeatable
+    #[arg(long, value_name = "KIND:VALUE[@BEGIN[-END]]")]
+    pub perturb: Vec<Perturbation>,
     /// Also evaluate with the nets frozen at their random initial weights, and without nets
     #[arg(long)]
     pub ablate: bool,
@@ -264,7 +268,7 @@ fn pass(camera: &Camera, args: &CamerasArgs, networks: Networks, seed: u64) -> R
     let mut tracker = EventTracker::new();
     let (mut rows, mut number, mut frame_rate) = (Vec::new(), 0, 25.0);
     let mut csv = String::from("frame,raw,label,state,cue,truth\n");
-    let frames = Frames::new(&camera.clips, &[]);
+    let frames = Frames::new(&camera.clips, &args.perturb);
     core_pass::run(
         frames,
         (&config, &tuning),
@@ -272,7 +276,7 @@ fn pass(camera: &Camera, args: &CamerasArgs, networks: Networks, seed: u64) -> R
         |frame, prediction, _| {
             frame_rate = frame.frame_rate();
             let flagged = prediction.label == Some(Label::Anomaly);
-            let at = Duration::from_secs_f64(number as f64 / frame_rate);
+            let at = frame.time().unwrap_or_default();
             let tracked = tracker.observe(
                 &policy,
                 &Observation {

@@ -1,5 +1,7 @@
 //! Decodes clips one after the other into one stream with continuous timestamps.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
 
@@ -26,6 +28,12 @@ impl Frame {
     /// Number in the stream, from 0.
     pub fn number(&self) -> u64 {
         self.sample.buffer().map_or(0, gst::BufferRef::offset)
+    }
+
+    /// Time in the stream.
+    pub fn time(&self) -> Option<Duration> {
+        let pts = self.sample.buffer().and_then(gst::BufferRef::pts);
+        pts.map(|time| Duration::from_nanos(time.nseconds()))
     }
 
     /// Frames per second; 25 if the file does not specify it.

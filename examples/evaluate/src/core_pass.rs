@@ -9,7 +9,7 @@ use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use gstvaeanomaly::detector::{
     ColorModel, ColorRange, Config, CueKind, Detector, IgnoredRegions, ImageView, Networks, PixelFormat,
-    Prediction, ThresholdMode, Tuning,
+    Prediction, Stabilise, ThresholdMode, Tuning,
 };
 
 use crate::clips::{Frame, Frames};
@@ -55,6 +55,11 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
         false_alarm_rate: real("false-alarm-rate"),
         window: number("window"),
         memory: Duration::from_nanos(element.property("memory")),
+        stabilise: match element.property("stabilise") {
+            gstvaeanomaly::Stabilise::Off => Stabilise::Off,
+            gstvaeanomaly::Stabilise::Auto => Stabilise::Auto,
+            other => bail!("stabilise {other:?} is not supported"),
+        },
         absorb_after: Duration::from_nanos(element.property("absorb-after")),
     };
     Ok((config, tuning))
@@ -107,9 +112,8 @@ fn process(detector: &mut Detector, frame: &Frame, tuning: &Tuning) -> Result<Pr
     };
     let buffer = frame.sample.buffer();
     let seconds = |time: gst::ClockTime| Duration::from_nanos(time.nseconds());
-    let time = buffer.and_then(gst::BufferRef::pts).map(seconds);
     let nominal = buffer.and_then(gst::BufferRef::duration).map(seconds);
-    Ok(detector.process(&view, time, nominal, tuning)?.0)
+    Ok(detector.process(&view, frame.time(), nominal, tuning)?.0)
 }
 
 /// Colour model of the caps.

@@ -294,11 +294,17 @@ pub(crate) struct Ignored {
     pub(crate) cells_kept: Vec<usize>,
     pub(crate) cells_unscored: Vec<usize>,
     /// Indices of the colour image's pixels that are ignored, and of those that have no score.
-    pixels: Vec<usize>,
+    pub(super) pixels: Vec<usize>,
     pub(crate) pixels_unscored: Vec<usize>,
 }
 
 impl Ignored {
+    /// Indices of the grey image's pixels that are ignored.
+    pub(super) fn grey_pixels(&self) -> impl Iterator<Item = usize> {
+        let pixels = self.grey.iter().enumerate();
+        pixels.filter_map(|(i, &ignored)| (ignored == 1).then_some(i))
+    }
+
     /// For frames of `frame` = (width, height) pixels; `None` where nothing is ignored.
     pub(crate) fn new(regions: &IgnoredRegions, sizes: ReducedSizes, frame: (usize, usize)) -> Option<Self> {
         if regions.masks.is_empty() {

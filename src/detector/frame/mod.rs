@@ -6,6 +6,7 @@ mod image;
 mod light;
 mod mask;
 mod scene;
+mod stabiliser;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(crate) use scene::{Cut, SceneLearnt, SceneReport};
 
 use self::clock::Clock;
 use self::scene::Scene;
+use self::stabiliser::move_back;
 #[cfg(feature = "cuda")]
 use super::engine::cuda::CudaReducer;
 use super::{Config, CueKind, Result};
@@ -57,6 +59,7 @@ pub(crate) struct Preprocessor {
     clock: Clock,
     scene: Scene,
     ignored: Option<Ignored>,
+    scratch: [Vec<f32>; 2],
 }
 
 impl Preprocessor {
@@ -68,6 +71,7 @@ impl Preprocessor {
             clock: Clock::default(),
             scene: Scene::new(sizes.grey.unwrap_or_default()),
             ignored: None,
+            scratch: Default::default(),
         }
     }
 
@@ -113,14 +117,19 @@ impl Preprocessor {
     }
 
     /// Analyses the frame that was reduced last. `time` is its presentation time; `nominal`, the interval between frames,
-    /// is used where times are missing.
+    /// is used where times are missing. With `stabilise`, the small images of a shaking camera are moved back to where the
+    /// background is.
     pub(crate) fn analyse(
         &mut self,
         time: Option<Duration>,
         nominal: Option<Duration>,
         learning: Learning,
+        stabilise: bool,
     ) -> (Frame<'_>, SceneReport) {
         let step = self.clock.step(time, nominal);
+        if stabilise {
+            self.stabilise(step);
+        }
         let report = self
             .scene
             .observe(&self.reduced.grey, self.ignored.as_ref(), step, learning);
@@ -134,6 +143,35 @@ impl Preprocessor {
             step,
         };
         (frame, report)
+    }
+
+    fn stabilise(&mut self, step: Step) {
+        let ReducedFrame { grey, colour } = &mut self.reduced;
+        let ignored = self.ignored.as_ref();
+        let Some(displacement) = self.scene.displacement(grey, ignored, step) else {
+            return;
+        };
+        let [scratch, before] = &mut self.scratch;
+        let (width, height) = self.sizes.grey.unwrap_or_default();
+        let pixels = ignored.into_iter().flat_map(Ignored::grey_pixels);
+        let background = &self.scene.learnt().background;
+        move_back(
+            grey,
+            (width, height, 1),
+            displacement,
+            pixels,
+            background,
+            scratch,
+        );
+        if let Some((columns, rows)) = self.sizes.colour {
+            let [x, y] = displacement;
+            let displacement = [x * columns as f32 / width as f32, y * rows as f32 / height as f32];
+            let pixels = ignored
+                .into_iter()
+                .flat_map(|ignored| ignored.pixels.iter().copied());
+            before.clone_from(colour);
+            move_back(colour, (columns, rows, 3), displacement, pixels, before, scratch);
+        }
     }
 
     /// The next frame does not follow the previous one.
@@ -174,6 +212,68 @@ pub(crate) fn reduced_sizes(config: &Config, (width, height): (usize, usize)) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_images_of_a_shaking_camera_are_moved_back() {
+        const SIZE: (usize, usize) = (360, 200);
+        let sizes = ReducedSizes {
+            grey: Some((180, 100)),
+            colour: Some((64, 40)),
+        };
+        let learning = Learning {
+            on: true,
+            memory: 1e6,
+        };
+        let scene = |shift: usize| -> Vec<u8> {
+            let pixel = |i: usize| {
+                let (x, y) = ((i % SIZE.0 + shift) as f64, (i / SIZE.0) as f64);
+                128.0 + 50.0 * (0.11 * x + 0.03 * y).sin() + 40.0 * (0.07 * y - 0.05 * x).cos()
+            };
+            (0..SIZE.0 * SIZE.1).map(|i| pixel(i) as u8).collect()
+        };
+        // Mean deviation from the background, and mean change of the colour image, in the last of many frames.
+        let last = |stabilise: bool| {
+            let mut preprocessor = Preprocessor::new(sizes);
+            let (mut deviation, mut change, mut colour) = (0.0, 0.0, Vec::new());
+            for i in 0..200 {
+                let pixels = scene(8 + [0, 3, 1, 4, 2][i % 5]);
+                let view = ImageView {
+                    format: PixelFormat::Gray8,
+                    width: SIZE.0,
+                    height: SIZE.1,
+                    planes: &[&pixels],
+                    strides: &[SIZE.0],
+                    color: ColorModel::BT601,
+                };
+                preprocessor.reduce(&view).unwrap();
+                let (frame, _) =
+                    preprocessor.analyse(None, Some(Duration::from_millis(100)), learning, stabilise);
+                let mean =
+                    |values: &mut dyn Iterator<Item = f32>, count: usize| values.sum::<f32>() / count as f32;
+                deviation = mean(
+                    &mut frame.deviation.iter().map(|d| d.abs()),
+                    frame.deviation.len(),
+                );
+                let differences = frame
+                    .colour
+                    .iter()
+                    .zip(&colour)
+                    .map(|(a, b): (&f32, &f32)| (a - b).abs());
+                change = mean(&mut { differences }, frame.colour.len());
+                colour = frame.colour.to_vec();
+            }
+            (deviation, change)
+        };
+        let ((shaken, colours), (steady, steady_colours)) = (last(false), last(true));
+        assert!(
+            steady < 0.1 * shaken,
+            "deviation {shaken}, {steady} when moved back"
+        );
+        assert!(
+            steady_colours < 0.2 * colours,
+            "change of colours {colours}, {steady_colours} when moved back"
+        );
+    }
 
     #[test]
     fn small_images_keep_the_aspect_ratio_in_whole_cells() {

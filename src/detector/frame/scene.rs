@@ -9,6 +9,7 @@ use super::clock::{Learning, ROUNDING, Step, blend};
 use super::filter::{edges, mean, percentile};
 use super::light::LightMeter;
 use super::mask::{BLOCK, Ignored, kept};
+use super::stabiliser::{Shake, Stabiliser};
 use crate::detector::Result;
 use crate::detector::store::{Array, Visitor, check_len};
 
@@ -51,11 +52,13 @@ pub(crate) struct SceneReport {
 pub(crate) struct SceneLearnt {
     /// Running mean of the grey image; empty before the first frame.
     #[serde(skip)]
-    background: Vec<f32>,
+    pub(super) background: Vec<f32>,
     /// Running mean of the image's mean edge strength.
     usual_edges: f32,
     /// Ticks so far.
     ticks: f64,
+    #[serde(default)]
+    shake: Shake,
     /// What was ignored of the grey image, 1 = ignored; empty where nothing was.
     #[serde(skip)]
     ignored: Vec<Arc<[u8]>>,
@@ -77,6 +80,7 @@ pub(crate) struct Scene {
     deviation: Vec<f32>,
     blocks: Vec<f32>,
     light: LightMeter,
+    stabiliser: Stabiliser,
     differences: VecDeque<f32>,
     image_edges: Vec<f32>,
     edges: Vec<f32>,
@@ -93,12 +97,31 @@ impl Scene {
             deviation: Vec::new(),
             blocks: Vec::new(),
             light: LightMeter::default(),
+            stabiliser: Stabiliser::default(),
             differences: VecDeque::with_capacity(HISTORY),
             image_edges: Vec::new(),
             edges: Vec::new(),
             seconds_without_edges: 0.0,
             scratch: Vec::new(),
         }
+    }
+
+    /// How far a frame, as for [`Scene::observe`], is displaced from the background by a shake of the camera, in pixels.
+    /// `None` while it does not shake.
+    pub(crate) fn displacement(
+        &mut self,
+        grey: &[f32],
+        ignored: Option<&Ignored>,
+        step: Step,
+    ) -> Option<[f32; 2]> {
+        let background = &self.learnt.background;
+        if background.is_empty() {
+            return None;
+        }
+        let ignored = ignored.map(|ignored| &*ignored.grey);
+        let images = (grey, &**background);
+        self.stabiliser
+            .observe(&mut self.learnt.shake, images, self.size, ignored, step)
     }
 
     /// Takes a frame, 0..1, that is blank where it is ignored. Without learning the background stays as it is.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use gstvaeanomaly::detector::store::{self, Model};
 use gstvaeanomaly::detector::{
-    ColorModel, Config, CueKind, Detector, IgnoredRegions, ImageView, NetArch, Networks, PixelFormat, Stage,
-    ThresholdMode, Tuning,
+    ColorModel, Config, CueKind, Detector, IgnoredRegions, ImageView, NetArch, Networks, PixelFormat,
+    Stabilise, Stage, ThresholdMode, Tuning,
 };
 
 use crate::values::{number, optional_duration, with_input};
@@ -81,6 +81,7 @@ fn tuning(u: &mut Unstructured<'_>) -> Result<Tuning> {
         window: u.int_in_range(10..=400)?,
         memory: optional_duration(u)?.unwrap_or_default(),
         absorb_after: optional_duration(u)?.unwrap_or_default(),
+        stabilise: *u.choose(Stabilise::ALL)?,
     })
 }
 

@@ -25,8 +25,9 @@ pub enum Perturbation {
     Jitter(u32),
     /// A dark rectangle over this share of the image area, lower left.
     Occlude(f64, Period),
-    /// Share of the frames that is kept, evenly spread; the frame rate is reduced accordingly.
-    Fps(f64),
+    /// Share of the frames that is kept, evenly spread. The frame rate of the caps is reduced accordingly, unless it is for
+    /// a period.
+    Fps(f64, Period),
     /// JPEG round trip at this quality.
     Jpeg(u32),
 }
@@ -58,7 +59,7 @@ pub fn standard_set(half: f64) -> Vec<Perturbation> {
         Perturbation::Brightness(0.6, Some(Span::from(half))),
         Perturbation::Jitter(1),
         Perturbation::Occlude(0.1, Some(Span::from(half))),
-        Perturbation::Fps(0.5),
+        Perturbation::Fps(0.5, None),
         Perturbation::Jpeg(40),
     ]
 }
@@ -79,13 +80,13 @@ impl FromStr for Perturbation {
             "brightness" => Self::Brightness(number(text, value, 0.0, 4.0)?, period),
             "jitter" => Self::Jitter(number(text, value, 0.0, 64.0)? as u32),
             "occlude" => Self::Occlude(number(text, value, 0.0, 1.0)?, period),
-            "fps" => Self::Fps(number(text, value, 0.01, 1.0)?),
+            "fps" => Self::Fps(number(text, value, 0.01, 1.0)?, period),
             "jpeg" => Self::Jpeg(number(text, value, 1.0, 100.0)? as u32),
             _ => bail!(
                 "--perturb must be one of noise, brightness, jitter, occlude, fps and jpeg, got '{kind}'"
             ),
         };
-        let has_begin = matches!(result, Self::Brightness(..) | Self::Occlude(..));
+        let has_begin = matches!(result, Self::Brightness(..) | Self::Occlude(..) | Self::Fps(..));
         ensure!(
             period.is_none() || has_begin,
             "--perturb {kind} has no begin, got '{text}'"
@@ -118,7 +119,6 @@ impl fmt::Display for Perturbation {
         let period = match self {
             Self::Noise(sigma) => return write!(f, "noise:{sigma}"),
             Self::Jitter(pixels) => return write!(f, "jitter:{pixels}"),
-            Self::Fps(share) => return write!(f, "fps:{share}"),
             Self::Jpeg(quality) => return write!(f, "jpeg:{quality}"),
             Self::Brightness(factor, period) => {
                 write!(f, "brightness:{factor}")?;
@@ -126,6 +126,10 @@ impl fmt::Display for Perturbation {
             }
             Self::Occlude(share, period) => {
                 write!(f, "occlude:{share}")?;
+                period
+            }
+            Self::Fps(share, period) => {
+                write!(f, "fps:{share}")?;
                 period
             }
         };
@@ -179,12 +183,17 @@ impl Perturber {
         self.frames += 1;
         for position in 0..self.list.len() {
             let step = self.list[position];
-            if let Perturbation::Fps(share) = step {
+            if !is_active(step, since) {
+                continue;
+            }
+            if let Perturbation::Fps(share, period) = step {
                 if (number as f64 * share).floor() == ((number + 1) as f64 * share).floor() {
                     return Ok(None);
                 }
-                frame = with_frame_rate(frame, share)?;
-            } else if is_active(step, since) {
+                if period.is_none() {
+                    frame = with_frame_rate(frame, share)?;
+                }
+            } else {
                 let mut rng = Xoshiro256PlusPlus::seed_from_u64(number * 64 + position as u64);
                 frame = self.disturb(frame, step, &mut rng)?;
             }
@@ -205,7 +214,7 @@ impl Perturber {
                 planes.displace(rng.random_range(range.clone()), rng.random_range(range));
             }
             Perturbation::Occlude(share, _) => planes.cover(share),
-            Perturbation::Fps(_) | Perturbation::Jpeg(_) => {}
+            Perturbation::Fps(..) | Perturbation::Jpeg(_) => {}
         }
         planes.into_frame(&frame)
     }
@@ -224,7 +233,9 @@ impl Perturber {
 
 fn is_active(step: Perturbation, since: Option<gst::ClockTime>) -> bool {
     match step {
-        Perturbation::Brightness(_, Some(span)) | Perturbation::Occlude(_, Some(span)) => {
+        Perturbation::Brightness(_, Some(span))
+        | Perturbation::Occlude(_, Some(span))
+        | Perturbation::Fps(_, Some(span)) => {
             since.is_some_and(|time| (span.begin..span.end).contains(&(time.nseconds() as f64 * 1e-9)))
         }
         _ => true,

@@ -1,0 +1,479 @@
+//! Camera shake: measures how far each frame is displaced from the background, and moves it back.
+//!
+//! The displacement is found by the method of Lucas and Kanade, from coarse to fine ("An Iterative Image Registration
+//! Technique with an Application to Stereo Vision", IJCAI 1981), with Geman and McClure's weights, so that moving things do
+//! not count, and with a common change of brightness as a third unknown.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::{Step, blend};
+use super::filter::percentile;
+
+/// Mean change of the displacement from frame to frame, in pixels, above which frames are moved back, and below which that
+/// ends.
+const SHAKING: f32 = 0.15;
+const STILL: f32 = 0.08;
+/// Rate of that mean per tick, and the largest change that counts.
+const RATE: f64 = 0.05;
+const LARGEST_CHANGE: f32 = 1.0;
+/// Larger displacements, in pixels, are another view.
+const LARGEST: f32 = 8.0;
+/// How often the image is halved for the coarsest step.
+const HALVINGS: usize = 2;
+/// Steps at each size, and at the full one.
+const STEPS: usize = 2;
+const FINE_STEPS: usize = 4;
+/// Sides of smaller images tell nothing.
+const SMALLEST_SIDE: usize = 8;
+/// Least standard deviation of the errors of pixels that are where they should be.
+const NOISE: f32 = 0.004;
+/// Added to the mean squared gradient: without texture the displacement is 0.
+const TEXTURE: f64 = 1e-6;
+/// The spread of the errors is that of about as many pixels.
+const SAMPLES: usize = 1024;
+/// Parameter of Keys's cubic convolution.
+const KEYS: f32 = -0.5;
+
+/// What was measured so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Shake {
+    /// Of the last frame, in pixels.
+    displacement: [f32; 2],
+    /// Mean change of the displacement from frame to frame, in pixels.
+    change: f32,
+    /// Whether frames are moved back.
+    shaking: bool,
+}
+
+/// Measures the displacement of grey images.
+#[derive(Debug, Default)]
+pub(super) struct Stabiliser {
+    image: Pyramid,
+    background: Pyramid,
+    errors: Vec<f32>,
+    sorted: Vec<f32>,
+}
+
+impl Stabiliser {
+    /// How far the image, of `size` = (width, height), is displaced from the background, in pixels; `None` while the camera is
+    /// still, and where the displacement is not known. Pixels with `ignored` 1 do not count.
+    pub(super) fn observe(
+        &mut self,
+        shake: &mut Shake,
+        (image, background): (&[f32], &[f32]),
+        size: (usize, usize),
+        ignored: Option<&[u8]>,
+        step: Step,
+    ) -> Option<[f32; 2]> {
+        self.image.fill(image, size, ignored);
+        self.background.fill(background, size, ignored);
+        // Half the size is enough to notice that a camera shakes.
+        let finest = usize::from(!shake.shaking);
+        let found = self.displacement(finest);
+        let [dx, dy] = found.unwrap_or_default();
+        let change = (dx - shake.displacement[0]).hypot(dy - shake.displacement[1]);
+        shake.displacement = [dx, dy];
+        shake.change += blend(RATE, step.ticks) as f32 * (change.min(LARGEST_CHANGE) - shake.change);
+        shake.shaking = shake.change > if shake.shaking { STILL } else { SHAKING };
+        found.filter(|_| shake.shaking)
+    }
+
+    /// The displacement in pixels of the full size, from the coarsest size to that of `finest` halvings.
+    fn displacement(&mut self, finest: usize) -> Option<[f32; 2]> {
+        let mut full = [0.0f32; 2];
+        for level in (finest..self.image.0.len()).rev() {
+            let scale = (1 << level) as f32;
+            let steps = if level == 0 { FINE_STEPS } else { STEPS };
+            for _ in 0..steps {
+                let moved = self.step(level, full.map(|d| d / scale))?;
+                full = [full[0] + scale * moved[0], full[1] + scale * moved[1]];
+            }
+            if full[0].hypot(full[1]) > LARGEST {
+                return None;
+            }
+        }
+        Some(full)
+    }
+
+    /// What is to be added to the displacement at one size: a step of Gauss and Newton.
+    fn step(&mut self, level: usize, displacement: [f32; 2]) -> Option<[f32; 2]> {
+        let (image, background) = (&self.image.0[level], &self.background.0[level]);
+        let (width, height) = image.size;
+        if width < SMALLEST_SIDE || height < SMALLEST_SIDE {
+            return Some([0.0; 2]);
+        }
+        let shift = [Shift::new(displacement[0]), Shift::new(displacement[1])];
+        let inside = |shift: Shift, len: usize| {
+            let Range { start, end } = shift.inside(len, 0..2);
+            start.max(1)..end.min(len - 1)
+        };
+        let (columns, rows) = (inside(shift[0], width), inside(shift[1], height));
+        if 2 * columns.len() < width || 2 * rows.len() < height {
+            return None;
+        }
+        // Rows of `columns.len()` errors, NaN where a pixel does not count.
+        self.errors.clear();
+        for y in rows.clone() {
+            let [left, top] = shift.map(|shift| shift.fraction);
+            let above = shift[1].at(y) * width + shift[0].at(columns.start);
+            let pixels = |start: usize| &image.values[start..][..columns.len()];
+            let corners = [above, above + 1, above + width, above + width + 1].map(pixels);
+            let background = &background.values[y * width..][columns.clone()];
+            self.errors.extend((0..columns.len()).map(|x| {
+                let [a, b, c, d] = corners.map(|pixels| pixels[x]);
+                let (above, below) = (a + left * (b - a), c + left * (d - c));
+                above + top * (below - above) - background[x]
+            }));
+        }
+        let every = (self.errors.len() / SAMPLES).max(1) | 1;
+        let samples = self.errors.iter().step_by(every).copied();
+        let mut samples: Vec<f32> = samples.filter(|e| !e.is_nan()).collect();
+        if samples.is_empty() {
+            return None;
+        }
+        let middle = percentile(&samples, 0.5, &mut self.sorted);
+        samples.iter_mut().for_each(|e| *e = (*e - middle).abs());
+        let spread = 1.4826 * percentile(&samples, 0.5, &mut self.sorted) + NOISE;
+
+        let mut sums = [0.0f64; 9];
+        for (y, errors) in rows.zip(self.errors.chunks_exact(columns.len())) {
+            let row = |y: usize| &background.values[y * width + columns.start - 1..][..columns.len() + 2];
+            let (above, here, below) = (row(y - 1), row(y), row(y + 1));
+            let mut row = [0.0f32; 9];
+            for (x, e) in errors.iter().enumerate() {
+                let e = e - middle;
+                let gx = 0.5 * (here[x + 2] - here[x]);
+                let gy = 0.5 * (below[x + 1] - above[x + 1]);
+                if !(e + gx + gy).is_finite() {
+                    continue;
+                }
+                let far = 0.5 * e / spread;
+                let weight = (1.0 / (1.0 + far * far)).powi(2);
+                let (x, y) = (weight * gx, weight * gy);
+                let terms = [x * gx, x * gy, y * gy, x, y, weight, x * e, y * e, weight * e];
+                row.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+            }
+            sums.iter_mut()
+                .zip(row)
+                .for_each(|(sum, row)| *sum += f64::from(row));
+        }
+        let [xx, xy, yy, x, y, n, ex, ey, e] = sums;
+        if n <= 0.0 {
+            return None;
+        }
+        // The common change of brightness is eliminated from the three equations.
+        let (xx, xy, yy) = (
+            xx - x * x / n + TEXTURE * n,
+            xy - x * y / n,
+            yy - y * y / n + TEXTURE * n,
+        );
+        let (ex, ey) = (ex - x * e / n, ey - y * e / n);
+        let determinant = xx * yy - xy * xy;
+        let moved = [xy * ey - yy * ex, xy * ex - xx * ey].map(|d| (d / determinant) as f32);
+        moved.iter().all(|d| d.is_finite()).then_some(moved)
+    }
+}
+
+/// An image and its halves.
+#[derive(Debug, Default)]
+struct Pyramid(Vec<Grey>);
+
+#[derive(Debug, Default)]
+struct Grey {
+    size: (usize, usize),
+    /// NaN where it is ignored.
+    values: Vec<f32>,
+}
+
+impl Pyramid {
+    fn fill(&mut self, image: &[f32], size: (usize, usize), ignored: Option<&[u8]>) {
+        self.0.resize_with(HALVINGS + 1, Grey::default);
+        let full = &mut self.0[0];
+        full.size = size;
+        full.values.clear();
+        full.values.extend_from_slice(image);
+        for (value, &ignored) in full.values.iter_mut().zip(ignored.unwrap_or_default()) {
+            if ignored == 1 {
+                *value = f32::NAN;
+            }
+        }
+        for level in 1..self.0.len() {
+            let (before, half) = self.0.split_at_mut(level);
+            half[0].fill_from(&before[level - 1]);
+        }
+    }
+}
+
+impl Grey {
+    /// Half of another image.
+    fn fill_from(&mut self, image: &Self) {
+        let width = image.size.0;
+        self.size = (width / 2, image.size.1 / 2);
+        self.values.clear();
+        for rows in image.values.chunks_exact(2 * width.max(1)).take(self.size.1) {
+            let (above, below) = rows.split_at(width);
+            let pairs = above.chunks_exact(2).zip(below.chunks_exact(2));
+            self.values
+                .extend(pairs.map(|(a, b)| 0.25 * ((a[0] + a[1]) + (b[0] + b[1]))));
+        }
+    }
+}
+
+/// A displacement along one axis: whole pixels, and the rest, 0..1.
+#[derive(Clone, Copy, Debug)]
+struct Shift {
+    whole: isize,
+    fraction: f32,
+}
+
+impl Shift {
+    fn new(displacement: f32) -> Self {
+        let whole = displacement.floor();
+        Self {
+            whole: whole as isize,
+            fraction: displacement - whole,
+        }
+    }
+
+    fn at(self, i: usize) -> usize {
+        i.saturating_add_signed(self.whole)
+    }
+
+    /// The pixels of `0..len` for which all these neighbours of what is displaced to them are in the image too.
+    fn inside(self, len: usize, neighbours: Range<isize>) -> Range<usize> {
+        let (first, last) = (neighbours.start + self.whole, neighbours.end - 1 + self.whole);
+        let start = (-first).max(0) as usize;
+        let end = len.saturating_add_signed(-last.max(0));
+        start.min(end)..end
+    }
+
+    /// Weights of the neighbours -1, 0, 1, 2 in cubic convolution (R. Keys, "Cubic convolution interpolation for digital image
+    /// processing", IEEE Transactions on Acoustics, Speech, and Signal Processing 29, 1981).
+    fn weights(self) -> [f32; 4] {
+        let near = |t: f32| ((KEYS + 2.0) * t - (KEYS + 3.0)) * t * t + 1.0;
+        let far = |t: f32| ((KEYS * t - 5.0 * KEYS) * t + 8.0 * KEYS) * t - 4.0 * KEYS;
+        let t = self.fraction;
+        [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
+    }
+}
+
+/// The neighbours that cubic convolution takes.
+const NEIGHBOURS: Range<isize> = -1..3;
+
+/// Moves an image, `[height, width, channels]`, back by a displacement in its pixels. Where it shows nothing, or what is
+/// ignored, it becomes `instead`.
+pub(super) fn move_back(
+    image: &mut Vec<f32>,
+    (width, height, channels): (usize, usize, usize),
+    displacement: [f32; 2],
+    ignored: impl Iterator<Item = usize>,
+    instead: &[f32],
+    scratch: &mut Vec<f32>,
+) {
+    let [horizontal, vertical] = displacement.map(Shift::new);
+    let columns = horizontal.inside(width, NEIGHBOURS);
+    let rows = vertical.inside(height, NEIGHBOURS);
+    let row = width * channels;
+    // Along the columns into the scratch, then along the rows.
+    scratch.clear();
+    scratch.resize(rows.len() * row, 0.0);
+    for (y, out) in rows.clone().zip(scratch.chunks_exact_mut(row.max(1))) {
+        let start = (vertical.at(y) - 1) * row;
+        convolve(out, &image[start..], row, vertical.weights());
+    }
+    image.copy_from_slice(instead);
+    for (y, moved) in rows.zip(scratch.chunks_exact(row.max(1))) {
+        let out = &mut image[y * row..][columns.start * channels..columns.end * channels];
+        if !out.is_empty() {
+            let start = (horizontal.at(columns.start) - 1) * channels;
+            convolve(out, &moved[start..], channels, horizontal.weights());
+        }
+    }
+    for i in ignored {
+        let (x, y) = ((i % width) as isize, (i / width) as isize);
+        for (dy, dx) in NEIGHBOURS.flat_map(|dy| NEIGHBOURS.map(move |dx| (dy, dx))) {
+            let (x, y) = (x - horizontal.whole - dx, y - vertical.whole - dy);
+            if (0..width as isize).contains(&x) && (0..height as isize).contains(&y) {
+                let at = (y as usize * width + x as usize) * channels;
+                image[at..at + channels].copy_from_slice(&instead[at..at + channels]);
+            }
+        }
+    }
+}
+
+/// Sums of four values each, `apart` from one another.
+fn convolve(out: &mut [f32], values: &[f32], apart: usize, weights: [f32; 4]) {
+    let n = out.len();
+    let taps = [0, 1, 2, 3].map(|tap| &values[tap * apart..][..n]);
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = (weights[0] * taps[0][i] + weights[1] * taps[1][i])
+            + (weights[2] * taps[2][i] + weights[3] * taps[3][i]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: (usize, usize) = (90, 60);
+    const TENTH: Step = Step {
+        seconds: 0.1,
+        ticks: 1.0,
+    };
+
+    /// A scene that is displaced by `d`; a dark thing covers a part of it.
+    fn scene(d: [f32; 2], thing: Option<usize>) -> Vec<f32> {
+        let mut image: Vec<f32> = (0..SIZE.0 * SIZE.1)
+            .map(|i| {
+                let (x, y) = ((i % SIZE.0) as f32 - d[0], (i / SIZE.0) as f32 - d[1]);
+                0.5 + 0.15 * (0.31 * x + 0.11 * y).sin()
+                    + 0.1 * (0.23 * y - 0.17 * x).cos()
+                    + 0.1 * (0.5 * x).sin()
+            })
+            .collect();
+        for y in 20..40 {
+            if let Some(x) = thing {
+                image[y * SIZE.0 + x..][..20].fill(0.0);
+            }
+        }
+        image
+    }
+
+    fn shaking() -> Shake {
+        Shake {
+            shaking: true,
+            change: 0.5,
+            ..Shake::default()
+        }
+    }
+
+    #[test]
+    fn finds_the_displacement_behind_a_moving_thing_and_in_another_light() {
+        let background = scene([0.0; 2], None);
+        for d in [[0.0, 0.0], [0.4, -0.3], [-1.6, 2.3], [5.2, -4.1]] {
+            let image: Vec<f32> = scene(d, Some(30)).iter().map(|v| v + 0.04).collect();
+            let mut stabiliser = Stabiliser::default();
+            let found = stabiliser.observe(&mut shaking(), (&image, &background), SIZE, None, TENTH);
+            let [x, y] = found.expect("it is known");
+            assert!(
+                (x - d[0]).abs() < 0.05 && (y - d[1]).abs() < 0.05,
+                "{d:?}: {x}, {y}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_ignored_does_not_count() {
+        let background = scene([0.0; 2], None);
+        let mut image = scene([1.0, 0.5], None);
+        let mut ignored = vec![0; image.len()];
+        // Most of the image stands still, and is ignored.
+        for y in 0..SIZE.1 {
+            for x in 25..SIZE.0 {
+                ignored[y * SIZE.0 + x] = 1;
+                image[y * SIZE.0 + x] = background[y * SIZE.0 + x];
+            }
+        }
+        let mut stabiliser = Stabiliser::default();
+        let found = stabiliser.observe(&mut shaking(), (&image, &background), SIZE, Some(&ignored), TENTH);
+        let [x, y] = found.expect("it is known");
+        assert!((x - 1.0).abs() < 0.05 && (y - 0.5).abs() < 0.05, "{x}, {y}");
+    }
+
+    #[test]
+    fn a_plain_image_or_another_view_has_no_displacement() {
+        let plain = vec![0.5; SIZE.0 * SIZE.1];
+        let mut stabiliser = Stabiliser::default();
+        let found = stabiliser.observe(&mut shaking(), (&plain, &plain), SIZE, None, TENTH);
+        assert_eq!(found, Some([0.0; 2]));
+        let tiny = [0.1, 0.2, 0.3, 0.4];
+        let found = stabiliser.observe(&mut shaking(), (&tiny, &tiny), (2, 2), None, TENTH);
+        assert_eq!(found, Some([0.0; 2]));
+        let (here, there) = (scene([0.0; 2], None), scene([25.0, 10.0], None));
+        let found = stabiliser.observe(&mut shaking(), (&there, &here), SIZE, None, TENTH);
+        assert!(found.is_none_or(|[x, y]| x.hypot(y) <= LARGEST), "{found:?}");
+    }
+
+    #[test]
+    fn only_a_shaking_camera_is_moved_back() {
+        let background = scene([0.0; 2], None);
+        let mut stabiliser = Stabiliser::default();
+        let mut shake = Shake::default();
+        let mut observe = |d: [f32; 2], thing: usize| {
+            let image = scene(d, Some(thing));
+            stabiliser.observe(&mut shake, (&image, &background), SIZE, None, TENTH)
+        };
+        for i in 0..100 {
+            assert_eq!(
+                observe([0.7, 0.0], i % 60),
+                None,
+                "a camera that stands still, frame {i}"
+            );
+        }
+        let swing = |i: usize| [if i % 2 == 0 { 0.6 } else { -0.6 }, 0.0];
+        let found: Vec<_> = (0..40).map(|i| observe(swing(i), i)).collect();
+        let begin = found.iter().position(Option::is_some).expect("it shakes");
+        assert!((1..20).contains(&begin), "from frame {begin} on");
+        for (i, d) in found.iter().enumerate().skip(begin + 1) {
+            let [x, _] = d.expect("it still shakes");
+            assert!((x - swing(i)[0]).abs() < 0.05, "frame {i}: {x}");
+        }
+        let still = (0..100).filter(|&i| observe([0.0; 2], i % 60).is_some()).count();
+        assert!(
+            (10..70).contains(&still),
+            "moved back for {still} frames after the shake"
+        );
+    }
+
+    #[test]
+    fn a_frame_that_is_moved_back_is_the_scene_but_for_its_border() {
+        let background = scene([0.0; 2], None);
+        let mut scratch = Vec::new();
+        for d in [[0.5, 0.25], [-2.3, 1.0], [3.0, -3.6]] {
+            let mut image = scene(d, None);
+            let size = (SIZE.0, SIZE.1, 1);
+            move_back(&mut image, size, d, std::iter::empty(), &background, &mut scratch);
+            let worst = image.iter().zip(&background).map(|(a, b)| (a - b).abs());
+            let worst = worst.fold(0.0, f32::max);
+            assert!(worst < 0.004, "{d:?}: off by {worst}");
+        }
+    }
+
+    #[test]
+    fn channels_move_alike_and_ignored_pixels_do_not_leak() {
+        let (width, height) = (12, 10);
+        let values = |x: usize, y: usize| [x as f32, y as f32, 100.0];
+        let mut image: Vec<f32> = (0..width * height)
+            .flat_map(|i| values(i % width, i / width))
+            .collect();
+        let ignored = 5 * width + 6;
+        image[3 * ignored..][..3].fill(1e9);
+        let instead = vec![-1.0; image.len()];
+        let (mut scratch, d) = (Vec::new(), [1.5, -0.25]);
+        move_back(
+            &mut image,
+            (width, height, 3),
+            d,
+            [ignored].into_iter(),
+            &instead,
+            &mut scratch,
+        );
+        let mut kept = 0;
+        for (i, pixel) in image.chunks_exact(3).enumerate() {
+            let (x, y) = ((i % width) as f32 + 1.5, (i / width) as f32 - 0.25);
+            if pixel != [-1.0; 3] {
+                let expected = [x, y, 100.0];
+                let off = pixel.iter().zip(expected).map(|(a, b)| (a - b).abs());
+                assert!(
+                    off.fold(0.0, f32::max) < 1e-3,
+                    "pixel {i}: {pixel:?}, not {expected:?}"
+                );
+                kept += 1;
+            }
+        }
+        // 12 - 3 columns and 10 - 3 rows have all neighbours, 16 pixels have the ignored one as a neighbour.
+        assert_eq!(kept, 9 * 7 - 16);
+    }
+}
