@@ -42,6 +42,9 @@ pub(crate) struct Prior {
 const SMOOTHING: f64 = 0.25;
 /// Seconds in a block.
 const BLOCK: f64 = 1.0;
+/// A block's maximum is that of at least as many scores: at low frame rates, of some before the block too. Maxima of fewer
+/// scores are lower.
+const LEAST_SCORES: usize = 10;
 /// Blocks in a full history.
 const BLOCKS: usize = 300;
 /// Fewest blocks in a full history, whatever the memory: shorter ones are noise.
@@ -93,6 +96,9 @@ pub(crate) struct CalibrationLearnt {
     blocks: VecDeque<(f64, f64)>,
     /// The block that is not complete yet.
     current: Block,
+    /// The last scores, at most [`LEAST_SCORES`].
+    #[serde(default)]
+    recent: VecDeque<f64>,
     /// The logarithm of the score, smoothed; `None` before the first.
     smoothed: Option<f64>,
     /// Seconds observed so far.
@@ -228,6 +234,10 @@ impl Calibration {
         let is_warming_up = !self.is_ready() || self.learnt.relearning > 0.0;
         self.learnt.relearning = (self.learnt.relearning - seconds).max(0.0);
         self.learnt.seconds += seconds;
+        self.learnt.recent.push_back(smoothed);
+        if self.learnt.recent.len() > LEAST_SCORES {
+            self.learnt.recent.pop_front();
+        }
         let block = &mut self.learnt.current;
         block.max = Some(block.max.map_or(smoothed, |max| max.max(smoothed)));
         block.seconds += seconds;
@@ -243,6 +253,7 @@ impl Calibration {
             (false, false) => 1.0,
         };
         let Block { max, .. } = std::mem::take(block);
+        let max = self.learnt.recent.iter().copied().chain(max).reduce(f64::max);
         let blocks = &mut self.learnt.blocks;
         blocks.extend(max.map(|max| (max, weight)));
         let most = (memory / BLOCK).clamp(LEAST_BLOCKS, BLOCKS as f64) as usize;
@@ -364,10 +375,13 @@ mod tests {
 
     #[test]
     fn ready_after_the_seconds_of_the_warm_up_at_any_rate() {
-        for (rate, ticks) in [(1.0, 1.0), (10.0, 1.0), (30.0, 1.0 / 3.0)] {
+        for rate in [1.0, 10.0, 30.0] {
             let mut c = Calibration::new(config());
             let seconds = 1.0 / rate;
-            let step = Step { seconds, ticks };
+            let step = Step {
+                seconds,
+                ticks: 10.0 * seconds,
+            };
             let frames = (1..).find(|_| {
                 c.smooth(5.0, step);
                 c.observe(seconds, WEEK);
@@ -375,6 +389,23 @@ mod tests {
             });
             assert_eq!(frames, Some((8.0 * rate) as usize), "{rate} frames/s");
         }
+    }
+
+    #[test]
+    fn maxima_do_not_depend_on_the_frame_rate() {
+        // Scores without any order, the same at both rates.
+        let score = |i: usize| USUAL * (1.0 + 0.01 * ((i * 7919) % 101) as f64);
+        let median = |seconds: f64| {
+            let mut c = Calibration::new(without_prior());
+            for i in 0..600 {
+                // One tick: the smoothing is the same.
+                c.smooth(score(i), Step { seconds, ticks: 1.0 });
+                c.observe(seconds, WEEK);
+            }
+            c.usual().unwrap()
+        };
+        let (fast, slow) = (median(0.1), median(0.5));
+        assert!((slow / fast - 1.0).abs() < 0.03, "{fast} and {slow}");
     }
 
     #[test]

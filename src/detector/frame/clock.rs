@@ -1,5 +1,4 @@
-//! Time between frames. Rates of running means are per tick: a tenth of a second, or a whole frame where frames are
-//! further apart.
+//! Time between frames. Rates of running means are per tick, a tenth of a second.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ const LONGEST: f64 = 1.0;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) seconds: f64,
-    /// Ticks, at most 1.
+    /// The same in ticks.
     pub(crate) ticks: f64,
 }
 
@@ -61,7 +60,7 @@ impl Clock {
         self.now += seconds;
         Step {
             seconds,
-            ticks: (seconds / TICK).min(1.0),
+            ticks: seconds / TICK,
         }
     }
 
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_is_a_tenth_of_a_second_but_never_less_than_a_frame() {
+    fn a_tick_is_a_tenth_of_a_second() {
         let mut clock = Clock::default();
         let nominal = ms(40);
         assert!((clock.step(ms(5000), nominal).ticks - 0.4).abs() < 1e-9);
@@ -94,7 +93,7 @@ mod tests {
             clock.step(ms(5300), nominal),
             Step {
                 seconds: 0.2,
-                ticks: 1.0
+                ticks: 2.0
             }
         );
         assert_eq!(clock.step(ms(5325), nominal).ticks, 0.25);

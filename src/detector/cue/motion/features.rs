@@ -48,6 +48,41 @@ impl Standard {
     }
 }
 
+/// How differences grow with the time between the images: with its power, 1 for small displacements, less beyond the width of
+/// an edge, 0 for noise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Growth {
+    /// Running means of the exponent times the difference, and of the difference.
+    weighted: f32,
+    weight: f32,
+    /// The shortest lag at which it was measured, in seconds; 0 before the first.
+    lag: f32,
+}
+
+impl Growth {
+    /// Before it was measured.
+    const EXPECTED: f32 = 0.5;
+
+    /// Takes the sizes of the differences at two lags. Those at much longer lags than before say less about short ones and do not
+    /// count.
+    fn observe(&mut self, differences: [f32; 2], lags: [f64; 2], rate: f32) {
+        let exponent = (differences[1] / differences[0]).ln() / (lags[1] / lags[0]).ln() as f32;
+        let lag = lags[0] as f32;
+        if exponent.is_finite() && (self.lag == 0.0 || lag < 1.5 * self.lag) {
+            self.lag = if self.lag == 0.0 { lag } else { lag.min(self.lag) };
+            self.weighted += rate * (exponent.clamp(0.0, 1.0) * differences[0] - self.weighted);
+            self.weight += rate * (differences[0] - self.weight);
+        }
+    }
+
+    fn exponent(self) -> f32 {
+        match self.weight > 0.0 {
+            true => self.weighted / self.weight,
+            false => Self::EXPECTED,
+        }
+    }
+}
+
 /// The running scales.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct FeaturesLearnt {
@@ -55,6 +90,8 @@ pub(super) struct FeaturesLearnt {
     ticks: f64,
     edge_scale: f32,
     change_scale: f32,
+    #[serde(default)]
+    growth: Growth,
     standards: [Standard; 2],
 }
 
@@ -253,7 +290,15 @@ impl MotionFeatures {
         let (edge_scale, change_scale) = (self.learnt.edge_scale, self.learnt.change_scale.max(1e-4));
 
         self.targets.clear();
-        let gains = [0, 1].map(|i| lag_gain(frame, frame.now - self.history[past[i]].0, LAGS[i]));
+        let lags = past.map(|i| frame.now - self.history[i].0);
+        // Root mean squares: what moves fills a small part of the image, and the rest is noise.
+        let mut size = |values: &[f32]| {
+            let values = kept(values, cells, part);
+            (values.iter().map(|v| v * v).sum::<f32>() / values.len().max(1) as f32).sqrt()
+        };
+        let differences = [size(d1), size(d2)];
+        self.learnt.growth.observe(differences, lags, rate);
+        let gains = [0, 1].map(|i| lag_gain(frame, lags[i], LAGS[i], self.learnt.growth));
         for ((d1, d2), e) in d1.iter().zip(d2).zip(e) {
             for ((d, gain), (typical, spread)) in [d1, d2].into_iter().zip(gains).zip(TYPICAL) {
                 let speed = gain * d / (e + edge_scale);
@@ -277,11 +322,13 @@ fn cells<'a>(frame: &Frame<'a>) -> Option<&'a [usize]> {
     cells.filter(|cells| !cells.is_empty())
 }
 
-/// At high frame rates no frame may lie exactly at the lag: small displacements grow with time, so the difference is scaled
-/// to the lag.
-fn lag_gain(frame: &Frame<'_>, lag: f64, wanted: f64) -> f32 {
+/// Scales a difference over `lag` seconds to the lag that is wanted, where no frame is exactly that old. At high frame rates
+/// displacements are small, and differences grow with them.
+fn lag_gain(frame: &Frame<'_>, lag: f64, wanted: f64, growth: Growth) -> f32 {
     if frame.step.seconds < 0.95 * TICK && lag > 0.0 {
         (wanted / lag) as f32
+    } else if lag > wanted {
+        ((wanted / lag) as f32).powf(growth.exponent())
     } else {
         1.0
     }
@@ -314,7 +361,7 @@ mod tests {
             crate::detector::frame::filter::edges(&grey, SIZE, &mut edges);
             let step = Step {
                 seconds: interval,
-                ticks: (interval / TICK).min(1.0),
+                ticks: interval / TICK,
             };
             let frame = Frame {
                 grey: &grey,
