@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstring>
 
 #include "kernels.cu"
@@ -34,23 +35,27 @@ template <class Block> static void run_block(bool reverse, Block block) {
 #endif
 }
 
-static inline void run_job(bool train, bool reverse, const Job* job, float* shared, float* work) {
+// With TEAM, each of its blocks has shared memory of its own, `pitch` floats apart.
+static inline void run_job(bool train, bool reverse, const Job* job, float* shared, size_t pitch, float* work) {
     run_block(reverse, [=] {
-        if (train) training_job(*job->net, *job, shared, work);
-        else scoring_job(*job->net, *job, shared, work);
+#if TEAM > 1
+        float* own = shared + TEAM_RANK * pitch;
+#else
+        float* own = shared;
+        (void)pitch;
+#endif
+        if (train) training_job(*job->net, *job, own, work);
+        else scoring_job(*job->net, *job, own, work);
     });
 }
 
 // Shared memory has arbitrary values at first.
 static inline void run_reduction(bool reverse, int blocks, const Reduction& reduction) {
-    static thread_local unsigned partial_values[3 * ROWS * TILE];
-    static thread_local unsigned long long sum_values[3 * TILE];
-    unsigned* partial = partial_values;
-    unsigned long long* sums = sum_values;
+    static thread_local ReductionBlock values;
+    ReductionBlock* shared = &values;
     const Reduction* argument = &reduction;
     for (int block = 0; block < blocks; block++) {
-        std::memset(partial_values, 0xff, sizeof partial_values);
-        std::memset(sum_values, 0xff, sizeof sum_values);
-        run_block(reverse, [=] { reduce_block(*argument, block, partial, sums); });
+        std::memset(static_cast<void*>(shared), 0xff, sizeof *shared);
+        run_block(reverse, [=] { reduce_block(*argument, block, *shared); });
     }
 }

@@ -4,7 +4,11 @@
 //! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
 //! device, and some multiprocessors are reserved for scores: a score never waits for steps.
 //!
-//! Waking a client takes microseconds. So that launching goes on, the clients of a large launch are woken by other threads.
+//! A launch of few scores on a device that has little else to do is made in teams of blocks, where the device can: four
+//! multiprocessors work on each job. So does nothing that others would wait for.
+//!
+//! Waking a client takes microseconds. So that launching goes on, the sleeping clients of a large launch are woken by other
+//! threads.
 //!
 //! Inputs and results are in mapped host memory, which the kernels read and write themselves: a launch needs no copies.
 
@@ -47,7 +51,11 @@ const LATE: Duration = Duration::from_micros(300);
 const EARLY: Duration = Duration::from_micros(120);
 /// How often a sleeping thread looks for the end of a launch that is late.
 const INTERVAL: Duration = Duration::from_micros(100);
-/// Calls of a launch that its lane's own thread completes, and those that a waker takes at a time.
+/// The blocks of teams are at most this part of all, and those of steps beside them that: a team needs multiprocessors that
+/// are near each other.
+const TEAMS_PART: usize = 8;
+const STEPS_PART: usize = 4;
+/// Sleeping calls of a launch that its lane's own thread completes, and those that a waker takes at a time.
 const FEW_CALLS: usize = 6;
 const WAKER_CALLS: usize = 12;
 /// Threads that wake clients: one for so many processors, and at most.
@@ -85,6 +93,8 @@ struct Shared<D: Device> {
     plans: Mutex<Vec<CachedPlan<D>>>,
     lanes: [Lane<D>; 2],
     wakers: Wakers<D>,
+    /// Blocks of a team, 1 for none.
+    team: AtomicUsize,
     failure: OnceLock<String>,
     patience: Duration,
     /// Threads do not survive a fork.
@@ -134,6 +144,11 @@ impl<D: Device> Entry<D> {
         }
     }
 
+    /// Whether a thread sleeps until it is done.
+    fn is_awaited(&self) -> bool {
+        self.jobs().iter().any(|job| job.ticket.is_awaited())
+    }
+
     fn complete(self, result: Result<(), &str>) {
         match self {
             Self::Reserve(_, ticket) => ticket.complete(result),
@@ -161,6 +176,8 @@ struct Lane<D: Device> {
     /// Blocks of a launch, and jobs at most.
     blocks: usize,
     most_jobs: usize,
+    /// Blocks of the launches in flight.
+    running: AtomicUsize,
     /// Bytes of the workspaces.
     workspaces: AtomicUsize,
 }
@@ -203,24 +220,25 @@ impl<D: Device> Default for Wakers<D> {
 }
 
 impl<D: Device> Wakers<D> {
-    /// Completes entries, here or in other threads.
-    fn complete(&self, mut entries: Vec<Entry<D>>) {
-        if entries.len() > FEW_CALLS {
+    /// Completes entries; those that threads sleep for here or in other threads.
+    fn complete(&self, entries: Vec<Entry<D>>) {
+        let (mut asleep, awake): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_awaited);
+        if asleep.len() > FEW_CALLS {
             let mut queue = lock(&self.queue);
             if queue.threads > 0 && !queue.closing {
                 let mut parts = 0;
-                while !entries.is_empty() {
-                    let rest = entries.split_off(entries.len().min(WAKER_CALLS));
-                    queue.parts.push_back(std::mem::replace(&mut entries, rest));
+                while !asleep.is_empty() {
+                    let rest = asleep.split_off(asleep.len().min(WAKER_CALLS));
+                    queue.parts.push_back(std::mem::replace(&mut asleep, rest));
                     parts += 1;
                 }
                 let wake = parts.min(queue.sleeping);
                 drop(queue);
                 (0..wake).for_each(|_| self.arrived.notify_one());
-                return;
             }
         }
-        entries.into_iter().for_each(|entry| entry.complete(Ok(())));
+        let all = awake.into_iter().chain(asleep);
+        all.for_each(|entry| entry.complete(Ok(())));
     }
 
     fn run(&self) {
@@ -272,18 +290,20 @@ impl<D: Device> ServerHandle<D> {
         ];
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let limits = device.limits();
+        let step_blocks = limits.blocks - limits.blocks / 8;
         let shared = Arc::new(Shared {
             slots,
             queues,
             staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB, STAGING_KEPT),
             device,
             plans: Mutex::default(),
-            // An eighth of the multiprocessors is reserved for scores. A launch has few steps, because the first of them
-            // are reported together with the last.
+            // An eighth of the multiprocessors is reserved for scores. A launch has no more steps than blocks: every
+            // multiprocessor that ends a step is free for the scores that wait, before further steps begin.
             lanes: [
                 Lane::new(limits.blocks, SCORES),
-                Lane::new(limits.blocks - limits.blocks / 8, 2 * limits.blocks),
+                Lane::new(step_blocks, step_blocks.max(2)),
             ],
+            team: AtomicUsize::new(limits.team),
             wakers: Wakers::default(),
             failure: OnceLock::new(),
             patience,
@@ -353,9 +373,16 @@ impl<D: Device> ServerHandle<D> {
         &self.0.shared.staging
     }
 
+    /// Whether few scores are launched in teams, where the device can.
+    #[cfg(any(feature = "cuda", test))]
+    pub(super) fn allow_teams(&self, allow: bool) {
+        let team = if allow { self.device().limits().team } else { 1 };
+        self.0.shared.team.store(team, Ordering::Relaxed);
+    }
+
     /// Launches of both kernels so far.
     pub(super) fn launches(&self) -> usize {
-        self.0.shared.launches.load(Ordering::Relaxed)
+        self.0.shared.launches.load(Ordering::Acquire)
     }
 
     /// Bytes of device memory: of all slabs, and of them in workspaces.
@@ -578,6 +605,7 @@ impl<D: Device> Lane<D> {
             typical: AtomicU64::new(0),
             blocks,
             most_jobs,
+            running: AtomicUsize::new(0),
             workspaces: AtomicUsize::new(0),
         }
     }
@@ -665,6 +693,7 @@ struct Flight<D: Device> {
     /// Index of its table.
     index: usize,
     launched: Instant,
+    blocks: usize,
     entries: Vec<Entry<D>>,
 }
 
@@ -859,29 +888,47 @@ impl<D: Device> Runner<D> {
                 kind.next += 1;
             }
         }
+        let blocks = workspaces.blocks.min(count);
+        let team = if blocks == count { self.team(count) } else { 1 };
         let launch = Launch {
             kernel: self.kernel,
             jobs: self.tables[flight].address(),
             count,
             workspaces: workspaces.memory.address(),
             pitch: workspaces.pitch,
-            blocks: workspaces.blocks.min(count),
+            blocks,
+            team,
             shared,
             queue: self.shared.queues[self.kernel as usize].address(),
             flight,
         };
-        self.shared.launches.fetch_add(1, Ordering::Relaxed);
+        let lane = &self.shared.lanes[self.kernel as usize];
+        lane.running.fetch_add(blocks, Ordering::Relaxed);
+        self.shared.launches.fetch_add(1, Ordering::Release);
         let launched = Instant::now();
         // SAFETY: the entries hold all that the jobs point to, and are dropped after the launch has been waited for.
         let result = unsafe { self.shared.device.launch(&launch) };
         self.flights.push_back(Flight {
             index: flight,
             launched,
+            blocks,
             entries,
         });
         if let Err(error) = result {
             self.fail(&error);
         }
+    }
+
+    /// Blocks for each of `count` jobs of a launch that has not been made yet.
+    fn team(&self, count: usize) -> usize {
+        let team = self.shared.team.load(Ordering::Relaxed);
+        let blocks = self.shared.device.limits().blocks;
+        let steps = self.shared.lanes[Kernel::Step as usize]
+            .running
+            .load(Ordering::Relaxed);
+        let idle = self.kernel == Kernel::Score && self.flights.is_empty();
+        let fits = count * team <= blocks / TEAMS_PART && steps <= blocks / STEPS_PART;
+        if idle && fits { team } else { 1 }
     }
 
     /// Waits for the oldest launch, and completes its jobs.
@@ -895,6 +942,7 @@ impl<D: Device> Runner<D> {
         let lane = &self.shared.lanes[self.kernel as usize];
         lane.finished.fetch_add(1, Ordering::Relaxed);
         lane.took(oldest.launched.max(self.ended).elapsed());
+        lane.running.fetch_sub(oldest.blocks, Ordering::Relaxed);
         self.ended = Instant::now();
         if let Some(flight) = self.flights.pop_front() {
             self.shared.wakers.complete(flight.entries);
