@@ -3,12 +3,12 @@
 #![cfg(feature = "cuda")]
 
 // Not all of `common`: these tests run where there is no GStreamer.
-#[path = "common/synthetic.rs"]
-#[allow(dead_code, reason = "these tests use their part")]
-mod synthetic;
 #[path = "bench/support/images.rs"]
 #[allow(dead_code, reason = "views of the images only")]
 mod images;
+#[path = "common/synthetic.rs"]
+#[allow(dead_code, reason = "these tests use their part")]
+mod synthetic;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -159,7 +159,12 @@ fn frames_in_cuda_memory_get_the_bits_of_downloaded_ones_while_learning() {
             let (want, report) = want.unwrap();
             let (got, _) = reader.process(&mut on_gpu, i, time, &tuning).unwrap();
             assert_eq!(report.device_failure, None);
-            assert_eq!(got.raw_score, want.raw_score, "frame {i} on {}", downloaded.device());
+            assert_eq!(
+                got.raw_score,
+                want.raw_score,
+                "frame {i} on {}",
+                downloaded.device()
+            );
             assert_eq!(got.score, want.score, "frame {i} on {}", downloaded.device());
             (low, high) = (low.min(want.raw_score), high.max(want.raw_score));
         }

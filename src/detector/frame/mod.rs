@@ -11,9 +11,9 @@ mod stabiliser;
 use std::time::Duration;
 
 pub(crate) use clock::{Learning, ROUNDING, Step, TICK, blend};
-pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) use image::OwnedFrame;
+pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
 #[cfg(feature = "cuda")]
 pub(crate) use image::{CudaImage, Reduction};
 pub(crate) use image::{ReducedFrame, ReducedSizes, Reducer};

@@ -42,7 +42,9 @@ impl Clients {
             Self::Sleeping { each } => cameras.div_ceil(each),
             Self::Polling => {
                 let processors = thread::available_parallelism().map_or(1, usize::from);
-                u32::try_from(processors * 3 / 4).unwrap_or(u32::MAX).clamp(1, cameras)
+                u32::try_from(processors * 3 / 4)
+                    .unwrap_or(u32::MAX)
+                    .clamp(1, cameras)
             }
         }
     }
@@ -160,7 +162,12 @@ fn polling(mut pairs: Vec<(u32, PolledPair)>, cameras: u32, start: Instant) -> R
     while next.is_some() || !asked.is_empty() {
         if let Some(Asked { index, .. }) = asked.front()
             && pairs[*index].1.is_done()
-            && let Some(Asked { index, frame, called, due }) = asked.pop_front()
+            && let Some(Asked {
+                index,
+                frame,
+                called,
+                due,
+            }) = asked.pop_front()
         {
             let (number, pair) = &mut pairs[index];
             times.observe(frame, called, due);
@@ -182,7 +189,12 @@ fn polling(mut pairs: Vec<(u32, PolledPair)>, cameras: u32, start: Instant) -> R
                 let (number, pair) = &mut pairs[index];
                 let (called, due) = (Instant::now(), due(start, frame, *number, cameras));
                 pair.submit()?;
-                asked.push_back(Asked { index, frame, called, due });
+                asked.push_back(Asked {
+                    index,
+                    frame,
+                    called,
+                    due,
+                });
                 next = frames.next();
             }
             _ => spin_loop(),

@@ -426,7 +426,16 @@ impl Device for Gpu {
         let mut start = |function, blocks: usize| {
             let grid = (blocks as u32, 1, 1);
             // SAFETY: the arguments are the kernel's, in its order and types; what they point to is the caller's.
-            unsafe { result::launch_kernel(function, grid, block, shared, self.streams[kernel], &mut arguments) }
+            unsafe {
+                result::launch_kernel(
+                    function,
+                    grid,
+                    block,
+                    shared,
+                    self.streams[kernel],
+                    &mut arguments,
+                )
+            }
         };
         let team = self.team.as_ref().filter(|_| launch.team > 1);
         self.with_context("a launch", 0, || {

@@ -1,8 +1,10 @@
 //! Runs the jobs of all cameras of a process on one device, those of many cameras in one launch.
 //!
 //! Each kernel has a *lane*: a queue, and a thread that takes what is queued, launches it, and waits. An idle lane launches
-//! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
-//! device, and some multiprocessors are reserved for scores: a score never waits for steps.
+//! at once; while a launch is in flight, jobs collect for the next one. That is made when the first one ends, or before if
+//! it fills the device: launches of a kernel run one after the other, and a job in a small one would keep those behind it
+//! waiting. Scores and steps run beside each other on the device, and some multiprocessors are reserved for scores: a score
+//! never waits for steps.
 //!
 //! A launch of few scores on a device that has little else to do is made in teams of blocks, where the device can: four
 //! multiprocessors work on each job. So does nothing that others would wait for.
@@ -167,8 +169,9 @@ impl<D: Device> Entry<D> {
 struct Lane<D: Device> {
     queue: Mutex<Queue<D>>,
     arrived: Condvar,
-    /// Entries in the queue, for a thread that looks without the lock.
+    /// Entries in the queue, and their jobs, for a thread that looks without the lock.
     queued: AtomicUsize,
+    queued_jobs: AtomicUsize,
     /// Launches and reservations that have ended.
     finished: AtomicUsize,
     /// Nanoseconds of a launch, of the short ones among the last.
@@ -185,6 +188,8 @@ struct Lane<D: Device> {
 #[derive(Debug)]
 struct Queue<D: Device> {
     entries: VecDeque<Entry<D>>,
+    /// Their jobs.
+    jobs: usize,
     /// Whether the lane's thread sleeps until something is queued.
     sleeping: bool,
     closing: bool,
@@ -374,7 +379,6 @@ impl<D: Device> ServerHandle<D> {
     }
 
     /// Whether few scores are launched in teams, where the device can.
-    #[cfg(any(feature = "cuda", test))]
     pub(super) fn allow_teams(&self, allow: bool) {
         let team = if allow { self.device().limits().team } else { 1 };
         self.0.shared.team.store(team, Ordering::Relaxed);
@@ -492,8 +496,11 @@ impl<D: Device> ServerHandle<D> {
             self.check()?;
             return Err("the GPU's server is closing".to_owned());
         }
-        queue.entries.extend(entries);
-        lane.queued.store(queue.entries.len(), Ordering::Release);
+        for entry in entries {
+            queue.jobs += entry.jobs().len();
+            queue.entries.push_back(entry);
+        }
+        lane.count(&queue);
         let wake = std::mem::take(&mut queue.sleeping);
         drop(queue);
         if wake {
@@ -596,11 +603,13 @@ impl<D: Device> Lane<D> {
         Self {
             queue: Mutex::new(Queue {
                 entries: VecDeque::new(),
+                jobs: 0,
                 sleeping: false,
                 closing: false,
             }),
             arrived: Condvar::new(),
             queued: AtomicUsize::new(0),
+            queued_jobs: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             typical: AtomicU64::new(0),
             blocks,
@@ -608,6 +617,12 @@ impl<D: Device> Lane<D> {
             running: AtomicUsize::new(0),
             workspaces: AtomicUsize::new(0),
         }
+    }
+
+    /// Publishes the length of the queue.
+    fn count(&self, queue: &Queue<D>) {
+        self.queued_jobs.store(queue.jobs, Ordering::Relaxed);
+        self.queued.store(queue.entries.len(), Ordering::Release);
     }
 
     fn typical(&self) -> Duration {
@@ -641,6 +656,7 @@ impl<D: Device> Lane<D> {
     fn close(&self) -> VecDeque<Entry<D>> {
         let mut queue = lock(&self.queue);
         queue.closing = true;
+        queue.jobs = 0;
         self.queued.store(0, Ordering::Release);
         self.arrived.notify_all();
         std::mem::take(&mut queue.entries)
@@ -762,7 +778,10 @@ impl<D: Device> Runner<D> {
         let lane = &shared.lanes[self.kernel as usize];
         let idle = Instant::now();
         loop {
-            let room = self.flights.len() < FLIGHTS;
+            let room = match self.flights.len() {
+                0 => true,
+                flights => flights < FLIGHTS && lane.queued_jobs.load(Ordering::Relaxed) >= lane.blocks,
+            };
             if room
                 && lane.queued.load(Ordering::Acquire) > 0
                 && let Some(next) = self.take()
@@ -799,8 +818,25 @@ impl<D: Device> Runner<D> {
         }
     }
 
-    /// Takes entries for a launch.
+    /// Takes entries for a launch, or one that reserves memory.
     fn take(&mut self) -> Option<Next<D>> {
+        let entries = self.take_jobs();
+        if !entries.is_empty() {
+            return Some(Next::Start(entries));
+        }
+        let lane = &self.shared.lanes[self.kernel as usize];
+        let mut queue = lock(&lane.queue);
+        let entry = queue.entries.pop_front()?;
+        queue.jobs -= entry.jobs().len();
+        lane.count(&queue);
+        Some(match entry {
+            Entry::Reserve(pitch, ticket) => Next::Reserve(pitch, ticket),
+            entry => Next::Start(vec![entry]),
+        })
+    }
+
+    /// Takes the jobs at the head of the queue, as many as fit into a launch.
+    fn take_jobs(&mut self) -> Vec<Entry<D>> {
         let lane = &self.shared.lanes[self.kernel as usize];
         let mut queue = lock(&lane.queue);
         let (mut jobs, mut taken) = (0, 0);
@@ -810,18 +846,14 @@ impl<D: Device> Runner<D> {
             }
             (jobs, taken) = (jobs + entry.jobs().len(), taken + 1);
         }
-        let next = if taken > 0 {
-            let rest = queue.entries.split_off(taken);
-            Some(Next::Start(std::mem::replace(&mut queue.entries, rest).into()))
-        } else {
-            match queue.entries.pop_front() {
-                Some(Entry::Reserve(pitch, ticket)) => Some(Next::Reserve(pitch, ticket)),
-                Some(entry) => Some(Next::Start(vec![entry])),
-                None => None,
-            }
-        };
-        lane.queued.store(queue.entries.len(), Ordering::Release);
-        next
+        if taken == 0 {
+            return Vec::new();
+        }
+        let rest = queue.entries.split_off(taken);
+        let entries = std::mem::replace(&mut queue.entries, rest);
+        queue.jobs -= jobs;
+        lane.count(&queue);
+        entries.into()
     }
 
     /// Launches jobs, the costliest first: the others then fill the gaps.
@@ -931,22 +963,35 @@ impl<D: Device> Runner<D> {
         if idle && fits { team } else { 1 }
     }
 
-    /// Waits for the oldest launch, and completes its jobs.
-    fn finish_oldest(&mut self) {
+    /// Waits for the oldest launch; its entries, which are to be completed.
+    fn await_oldest(&mut self) -> Vec<Entry<D>> {
         let Some(oldest) = self.flights.front() else {
-            return;
+            return Vec::new();
         };
         if let Err(error) = self.shared.device.wait(self.kernel, oldest.index) {
-            return self.fail(&error);
+            self.fail(&error);
+            return Vec::new();
         }
         let lane = &self.shared.lanes[self.kernel as usize];
         lane.finished.fetch_add(1, Ordering::Relaxed);
         lane.took(oldest.launched.max(self.ended).elapsed());
         lane.running.fetch_sub(oldest.blocks, Ordering::Relaxed);
         self.ended = Instant::now();
-        if let Some(flight) = self.flights.pop_front() {
-            self.shared.wakers.complete(flight.entries);
+        self.flights
+            .pop_front()
+            .map_or_else(Vec::new, |flight| flight.entries)
+    }
+
+    /// Waits for the oldest launch, makes the next one if the device would be idle, and completes the jobs.
+    fn finish_oldest(&mut self) {
+        let done = self.await_oldest();
+        if self.flights.is_empty() {
+            let entries = self.take_jobs();
+            if !entries.is_empty() {
+                self.start(entries);
+            }
         }
+        self.shared.wakers.complete(done);
     }
 
     fn fail(&mut self, error: &DeviceError) {
@@ -968,7 +1013,8 @@ impl<D: Device> Runner<D> {
             return Ok(());
         }
         while !self.flights.is_empty() {
-            self.finish_oldest();
+            let done = self.await_oldest();
+            self.shared.wakers.complete(done);
         }
         if longer {
             // Those before and the new ones do not fit at a time where memory is short.

@@ -127,7 +127,9 @@ impl Emulated {
         let pitch = launch.shared.next_multiple_of(4);
         let mut shared = Floats::new(launch.team * pitch + 4);
         if launch.team > 1 {
-            assert!(launch.kernel == Kernel::Score && launch.team == self.team && launch.blocks == launch.count);
+            assert!(
+                launch.kernel == Kernel::Score && launch.team == self.team && launch.blocks == launch.count
+            );
             self.controls.in_teams.fetch_add(launch.count, Ordering::Relaxed);
         }
         for (i, job) in jobs.iter().enumerate() {
@@ -229,6 +231,8 @@ impl Device for Emulated {
         Controls::count_down(&self.controls.launches, "a launch")?;
         // SAFETY: the server keeps the counters of the kernel.
         assert_eq!(unsafe { *(launch.queue as *const [f32; 4]) }, [0.0; 4]);
+        // Scores that wait get a multiprocessor with every step that ends.
+        assert!(launch.kernel == Kernel::Score || launch.count <= self.blocks);
         let flight = &mut lock(&self.flights[launch.kernel as usize])[launch.flight];
         assert!(flight.is_none(), "two launches of one flight");
         *flight = Some(Flight(*launch));

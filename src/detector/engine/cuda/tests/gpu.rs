@@ -209,7 +209,10 @@ fn frames_of_every_format_are_reduced_to_the_bits_of_the_cpu() {
                 let mut frames = DeviceFrames::new().unwrap();
                 owned.view(|view| {
                     frames.push(view).unwrap();
-                    Reducer::new(view, sizes).unwrap().reduce(view, &mut want).unwrap();
+                    Reducer::new(view, sizes)
+                        .unwrap()
+                        .reduce(view, &mut want)
+                        .unwrap();
                 });
                 let mut reader = DeviceReader::new(&Arc::new(frames)).unwrap();
                 reader.reduce(0, sizes, &mut got).unwrap();

@@ -138,6 +138,31 @@ fn a_team_of_blocks_gives_the_same_bits_and_has_few_jobs_alone() {
 }
 
 #[test]
+fn while_a_launch_is_in_flight_jobs_collect_for_the_next_one() {
+    let (server, controls) = start();
+    let mut camera = Camera::new(&configs()[..1], 1);
+    let mut engines: Vec<_> = (0..3).map(|_| server.engine()).collect();
+    let nets: Vec<_> = engines.iter_mut().map(|engine| camera.nets(engine)).collect();
+    camera.next(2, 0.0);
+    controls.set_hang(Kernel::Score, true);
+    let before = server.launches();
+    engines[0].submit(&camera.scores(&nets[0])).unwrap();
+    while server.launches() == before {
+        thread::yield_now();
+    }
+    for (engine, nets) in engines.iter_mut().zip(&nets).skip(1) {
+        engine.submit(&camera.scores(nets)).unwrap();
+    }
+    controls.set_hang(Kernel::Score, false);
+    let maps: Vec<_> = engines
+        .iter_mut()
+        .map(|engine| engine.collect().unwrap())
+        .collect();
+    assert_eq!(server.launches() - before, 2);
+    assert!(maps[0] == maps[1] && maps[0] == maps[2]);
+}
+
+#[test]
 fn scores_may_be_collected_later_and_until_then_nothing_else_is_done_with_the_nets() {
     let (server, controls) = start();
     let (mut engine, mut other) = (server.engine(), server.engine());
@@ -353,10 +378,10 @@ fn a_device_that_does_not_answer_is_given_up() {
 fn a_long_queue_is_no_failure() {
     let (device, controls) = Emulated::new();
     controls.delay.store(100_000, Ordering::Relaxed);
-    let server = ServerHandle::start_with(device, Duration::from_millis(1500)).unwrap();
-    // Steps of twenty cameras, two jobs a launch: far more than a second and a half.
-    let cameras = crowd(20, |seed| watch(&mut server.engine(), seed, 2).len());
-    assert_eq!(cameras, [5; 20]);
+    let server = ServerHandle::start_with(device, Duration::from_millis(2500)).unwrap();
+    // Steps of thirty cameras, two jobs a launch: far more than two and a half seconds.
+    let cameras = crowd(30, |seed| watch(&mut server.engine(), seed, 2).len());
+    assert_eq!(cameras, [5; 30]);
 }
 
 #[test]
