@@ -50,7 +50,8 @@ rm -f "$logs"/*.txt
 step nets machine 10 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,clocks.max.sm,pcie.link.gen.max,pcie.link.width.max --format=csv
 bench nets 30
 bench live 55
-step tests same-bits 40 ./tests-parts frames_of_every_format a_team_of_blocks a_camera_gets_the_same_bits_alone_and_among_hundreds --nocapture --test-threads 1
+step tests same-images 20 ./tests-parts frames_of_every_format a_team_of_blocks_gives --nocapture --test-threads 1
+step tests same-bits 30 ./tests-parts a_camera_gets_the_same_bits_alone_and_among_hundreds --nocapture
 step tests same-scores 30 ./tests-whole frames_in_cuda_memory --nocapture
 if [ -d gstreamer ]; then
     step gstreamer gstreamer 50 env OUT="$PWD/gstreamer/logs" LIMIT=35 BRANCHES="${BRANCHES:-64 1}" sh gstreamer/run.sh
