@@ -3,12 +3,18 @@
 #![cfg(feature = "cuda")]
 
 // Not all of `common`: these tests run where there is no GStreamer.
+#[path = "bench/support/images.rs"]
+#[allow(dead_code, reason = "views of the images only")]
+mod images;
 #[path = "common/synthetic.rs"]
 #[allow(dead_code, reason = "these tests use their part")]
 mod synthetic;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
+use gstvaeanomaly::detector::bench_support::{DeviceFrames, DeviceReader};
 use gstvaeanomaly::detector::{ComputeDevice, Config, Detector, DeviceChoice, NetArch, Tuning};
 use synthetic::{Happening, Processed, SIZE, Scene, see};
 
@@ -129,6 +135,46 @@ fn nets_of_other_shapes_and_with_dropout_agree_too() {
         ..Tuning::default()
     };
     agree_with(&config, 100, &tuning, MORE);
+}
+
+#[test]
+fn frames_in_cuda_memory_get_the_bits_of_downloaded_ones_while_learning() {
+    let Some(gpu) = gpu() else { return };
+    const SIZE: (usize, usize) = (636, 478);
+    const FRAMES: usize = 150;
+    let images = images::Images::new(SIZE.0, SIZE.1, 3);
+    let mut frames = DeviceFrames::new().unwrap();
+    for i in 0..images::LOOP {
+        images.with_view(i, |view| frames.push(view)).unwrap();
+    }
+    let frames = Arc::new(frames);
+    for device in [gpu, ComputeDevice::cpu()] {
+        let on = || Detector::on(device.clone(), seeded(), SIZE).unwrap();
+        let (mut downloaded, mut on_gpu) = (on(), on());
+        let mut reader = DeviceReader::new(&frames).unwrap();
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for i in 0..FRAMES {
+            let (time, tuning) = (Some(i as u32 * Duration::from_millis(100)), Tuning::default());
+            let want = images.with_view(i, |view| downloaded.process(view, time, None, &tuning));
+            let (want, report) = want.unwrap();
+            let (got, _) = reader.process(&mut on_gpu, i, time, &tuning).unwrap();
+            assert_eq!(report.device_failure, None);
+            assert_eq!(
+                got.raw_score,
+                want.raw_score,
+                "frame {i} on {}",
+                downloaded.device()
+            );
+            assert_eq!(got.score, want.score, "frame {i} on {}", downloaded.device());
+            (low, high) = (low.min(want.raw_score), high.max(want.raw_score));
+        }
+        let _ = writeln!(
+            std::io::stderr(),
+            "{FRAMES} frames in CUDA memory, nets on {}: raw scores {low:.3} .. {high:.3} equal to the last bit",
+            downloaded.device()
+        );
+        assert!(high > low);
+    }
 }
 
 #[test]

@@ -9,6 +9,10 @@ use std::process::Command;
 const KERNELS: &str = "src/detector/engine/cuda/kernels";
 /// Training and scoring; the reduction of frames, which runs in the contexts of their producers.
 const SOURCES: [&str; 2] = ["kernels", "reduce"];
+/// Scoring in clusters of blocks.
+const TEAM: &str = "team";
+/// The compute capability from which there are clusters.
+const CLUSTERS: &str = "90";
 /// PTX for this compute capability runs from there upwards, on GPUs to come as well, once the driver has compiled it.
 const PTX: &str = "75";
 /// Machine code for those that most users have: it needs no compiling at the first start.
@@ -19,20 +23,21 @@ pub fn build() {
     println!("cargo:rerun-if-changed={KERNELS}");
     println!("cargo:rerun-if-env-changed=VAEANOMALY_NVCC");
     for source in SOURCES {
-        compile(source, &out);
+        compile(source, PTX, &MACHINE_CODE, &out);
     }
+    compile(TEAM, CLUSTERS, &[CLUSTERS], &out);
     libraries(&out.join("cuda_link"));
 }
 
-/// `kernels/NAME.cu` to `NAME.fatbin`.
-fn compile(name: &str, out: &Path) {
+/// `kernels/NAME.cu` to `NAME.fatbin`: PTX for a compute capability, machine code for others.
+fn compile(name: &str, ptx: &str, machine_code: &[&str], out: &Path) {
     let Ok(nvcc) = env::var("VAEANOMALY_NVCC") else {
         panic!("feature `cuda` is built by `make cuda`, or by `sh src/cuda_link/toolkit.sh cargo ...`");
     };
     let mut command = Command::new(&nvcc);
     command.args(["--fatbin", "-std=c++17", "-O3", "--threads", "2"]);
-    command.args(["-gencode", &format!("arch=compute_{PTX},code=compute_{PTX}")]);
-    for capability in MACHINE_CODE {
+    command.args(["-gencode", &format!("arch=compute_{ptx},code=compute_{ptx}")]);
+    for capability in machine_code {
         command.args([
             "-gencode",
             &format!("arch=compute_{capability},code=sm_{capability}"),

@@ -10,7 +10,9 @@ use super::vae::{Checkpoint, VaeConfig};
 use super::{ComputeDevice, ImageView, NetArch, Result, Tuning};
 
 #[cfg(feature = "cuda")]
-pub use super::engine::cuda::bench::{Counters, DeviceFrames, DeviceReader, NetPair, Sample, counters};
+pub use super::engine::cuda::bench::{
+    Counters, DeviceFrames, DeviceReader, NetPair, PolledPair, Sample, allow_teams, counters,
+};
 
 /// The first stage: from a frame to its two small images.
 #[derive(Debug)]

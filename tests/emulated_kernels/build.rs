@@ -10,6 +10,7 @@ fn main() {
         .std("c++17")
         .include(KERNELS)
         .file("src/emulated.cpp")
+        .file("src/team.cpp")
         .opt_level(2)
         .warnings(true)
         .extra_warnings(true)

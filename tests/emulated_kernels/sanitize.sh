@@ -1,6 +1,6 @@
 #!/bin/sh
 # What `make sanitize-cuda` does: the kernels' C++ build under AddressSanitizer with UndefinedBehaviorSanitizer, and, on
-# three threads a block, under ThreadSanitizer. They are in a `libcuda.so.1` (src/driver.cpp) below the tests of a GPU.
+# three threads a block and on teams of four blocks, under ThreadSanitizer. They are in a `libcuda.so.1` (src/driver.cpp) below the tests of a GPU.
 # Needs GCC's sanitizer libraries.
 #
 #     sh tests/emulated_kernels/sanitize.sh [PROGRAM]     # PROGRAM: the crate's unit tests, built with feature cuda
@@ -38,3 +38,4 @@ check() {
 
 check memory "-fsanitize=address,undefined" "libasan.so libubsan.so" engine::cuda::tests::gpu::nets_of_any_shape
 check threads "-fsanitize=thread -DEMULATED_THREADS=3" libtsan.so engine::cuda::tests::gpu::nets_of_any_shape
+check teams "-fsanitize=thread -DTEAM=4 -DEMULATED_THREADS=8" libtsan.so engine::cuda::tests::gpu::small_nets

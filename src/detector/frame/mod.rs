@@ -11,6 +11,8 @@ mod stabiliser;
 use std::time::Duration;
 
 pub(crate) use clock::{Learning, ROUNDING, Step, TICK, blend};
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use image::OwnedFrame;
 pub use image::{ColorModel, ColorRange, ImageView, PixelFormat};
 #[cfg(feature = "cuda")]
 pub(crate) use image::{CudaImage, Reduction};

@@ -7,8 +7,7 @@
 #     sh run.sh               everything; eight files of logs go to the folder that OUT names, or to logs/
 #     sh run.sh soak 10       ten minutes of one camera, and the GPU's memory
 #
-# LIMIT: seconds in all; what has not begun by then is left out. CAMERAS=256 limits the cameras of a process, each of which
-# is a thread. TORCH_PYTHON names a Python that has PyTorch with CUDA.
+# LIMIT: seconds in all; what has not begun by then is left out. CAMERAS=256 limits the cameras of a process. TORCH_PYTHON names a Python that has PyTorch with CUDA.
 set -u
 cd "$(dirname "$0")" || exit
 logs=${OUT:-$PWD/logs}
@@ -46,28 +45,34 @@ bench() {
     step "$1" "$1" "$2" ./vaeanomaly-bench-cuda "$1"
 }
 
+# What is asked of a GPU first: one camera, thousands of them, the same bits everywhere.
 rm -f "$logs"/*.txt
 step nets machine 10 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,clocks.max.sm,pcie.link.gen.max,pcie.link.width.max --format=csv
-step nets memory 25 ./vaeanomaly-bench-cuda memory
-bench nets 25
-bench live 60
-bench crowd 45
-bench camera 50
+bench nets 30
+bench live 55
+step tests same-images 20 ./tests-parts frames_of_every_format a_team_of_blocks_gives --nocapture --test-threads 1
+step tests same-bits 30 ./tests-parts a_camera_gets_the_same_bits_alone_and_among_hundreds --nocapture
+step tests same-scores 30 ./tests-whole frames_in_cuda_memory --nocapture
 if [ -d gstreamer ]; then
-    step gstreamer gstreamer 65 env OUT="$PWD/gstreamer/logs" LIMIT=60 sh gstreamer/run.sh
-fi
-step tests gpu-tests 45 ./tests-parts engine::cuda::tests::gpu --nocapture --test-threads 1
-if step nets torch 45 sh -c "'${TORCH_PYTHON:-python3}' torch_cuda.py --seconds 0.4 >'$logs/torch.json' && cat '$logs/torch.json'"; then
-    step nets ratios 25 ./vaeanomaly-bench-cuda nets "$logs/torch.json"
+    step gstreamer gstreamer 50 env OUT="$PWD/gstreamer/logs" LIMIT=35 BRANCHES="${BRANCHES:-64 1}" sh gstreamer/run.sh
 fi
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+sanitize() {
+    step sanitizers "$1" 30 "$sanitizer" --tool "$1" --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
+}
 if [ -n "$sanitizer" ]; then
-    for tool in memcheck racecheck; do
-        step sanitizers $tool 30 "$sanitizer" --tool $tool --error-exitcode 9 ./tests-parts small_nets_on_a_gpu --test-threads 1
-    done
+    sanitize memcheck
 else
     echo "compute-sanitizer is not installed: no memcheck, no racecheck."
 fi
+step nets memory 20 ./vaeanomaly-bench-cuda memory
+bench crowd 40
+step tests gpu-tests 45 ./tests-parts engine::cuda::tests::gpu --nocapture --test-threads 1
+bench camera 50
+if step nets torch 45 sh -c "'${TORCH_PYTHON:-python3}' torch_cuda.py --seconds 0.4 >'$logs/torch.json' && cat '$logs/torch.json'"; then
+    step nets ratios 30 ./vaeanomaly-bench-cuda nets "$logs/torch.json"
+fi
+if [ -n "$sanitizer" ]; then sanitize racecheck; fi
 step nets gpu 15 ./vaeanomaly-bench-cuda gpu
 step tests faulting-kernel 20 ./tests-parts a_faulting_kernel --ignored --nocapture
 step tests full-memory 30 ./tests-parts a_full_gpu --ignored --nocapture

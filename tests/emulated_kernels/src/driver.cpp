@@ -4,8 +4,8 @@
 // GStreamer's elements for CUDA memory run on it as well, see `tests/cuda_memory.rs`. They want to see a libnvcuvid.so.1,
 // which it can be too: it decodes nothing.
 //
-// VAEANOMALY_EMULATE names what fails: `module`, contexts besides the primary one take no kernels; `reduce`, the launch of
-// that kernel.
+// VAEANOMALY_EMULATE names what fails: `module`, contexts besides the primary one take no kernels; `reduce` and `teams`, the
+// launches of these kernels.
 //
 // A stream runs its work at once, in the calling thread, one launch at a time.
 
@@ -30,7 +30,8 @@ static bool faulted;
 static thread_local Handle contexts[16];
 static thread_local int depth;
 static int primary, references;
-static int functions[4];
+static int functions[5];
+constexpr unsigned MULTIPROCESSORS = 64, BLOCKS_OF_A_TEAM = 4;
 
 static Handle current() { return depth ? contexts[depth - 1] : nullptr; }
 static bool fails(const char* what) {
@@ -63,11 +64,11 @@ CALL cuDeviceGetName(char* name, int length, int) { return snprintf(name, length
 CALL cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = MEMORY, SUCCESS; }
 CALL cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
-    case 16: *value = 4; break;             // multiprocessors
+    case 16: *value = MULTIPROCESSORS; break;
     case 81: *value = 100 << 10; break;     // shared memory of a multiprocessor
     case 97: *value = 99 << 10; break;      // shared memory of a block at most
-    case 75: *value = 8; break;             // compute capability
-    case 76: *value = 6; break;
+    case 75: *value = 9; break;             // compute capability
+    case 76: *value = 0; break;
     default: *value = 1;
     }
     return SUCCESS;
@@ -109,8 +110,8 @@ CALL cuModuleLoadData(Handle* module, const void* image) {
 CALL cuModuleUnload(Handle) { return SUCCESS; }
 CALL cuModuleGetFunction(Handle* function, Handle, const char* name) {
     NEEDS_CONTEXT;
-    const char* names[] = {"score", "step", "nothing", "reduce"};
-    for (int i = 0; i < 4; i++)
+    const char* names[] = {"score", "step", "nothing", "reduce", "score_in_teams"};
+    for (int i = 0; i < 5; i++)
         if (!strcmp(name, names[i])) return *function = &functions[i], SUCCESS;
     return NOT_FOUND;
 }
@@ -241,8 +242,14 @@ CALL cuLaunchKernel(Handle function, unsigned blocks, unsigned, unsigned, unsign
     const auto workspaces = *static_cast<float**>(arguments[2]);
     const auto pitch = *static_cast<long long*>(arguments[3]);
     const auto busy = *static_cast<unsigned long long**>(arguments[4]) + 1;
-    if (threads != THREADS || blocks < 1 || blocks > 4 || shared_bytes > (99 << 10) - 2000) return INVALID_VALUE;
-    auto shared = static_cast<float*>(aligned_alloc(16, shared_bytes + 16));
+    if (threads != THREADS || blocks < 1 || blocks > MULTIPROCESSORS || shared_bytes > (99 << 10) - 2000) return INVALID_VALUE;
+    if (function == &functions[4]) {
+        // Every team has one job. Its blocks are emulated as one, or, with TEAM, as they are.
+        if (blocks != BLOCKS_OF_A_TEAM * count || fails("teams")) return INVALID_VALUE;
+        blocks = count;
+    }
+    const size_t pitch_of_shared = shared_bytes / 16 * 4 + 4;
+    auto shared = static_cast<float*>(aligned_alloc(16, TEAM * 4 * pitch_of_shared));
     const auto start = nanoseconds();
     for (int i = 0; i < count; i++) {
         if (jobs[i].weights < reinterpret_cast<float*>(4096)) {
@@ -250,7 +257,7 @@ CALL cuLaunchKernel(Handle function, unsigned blocks, unsigned, unsigned, unsign
             break;
         }
         float* work = workspaces + i % blocks * pitch;
-        run_job(function == &functions[1], false, jobs + i, shared, work);
+        run_job(function == &functions[1], false, jobs + i, shared, pitch_of_shared, work);
     }
     *busy += nanoseconds() - start;
     free(shared);

@@ -1,11 +1,9 @@
 // The kernels' jobs as C functions, and the layout of the structures that they read.
 
-#include <cstddef>
-
 #include "run.h"
 
 extern "C" void emulated_run(int train, int reverse, const Job* job, float* shared, float* work) {
-    run_job(train != 0, reverse != 0, job, shared, work);
+    run_job(train != 0, reverse != 0, job, shared, 0, work);
 }
 
 extern "C" void emulated_reduce(int reverse, int blocks, const Reduction* reduction) {
@@ -24,10 +22,11 @@ extern "C" const size_t emulated_layout[] = {
     sizeof(Report), FIELD(Report, reconstruction), FIELD(Report, kl), FIELD(Report, grad_norm), FIELD(Report, accepted),
 };
 extern "C" const size_t emulated_reduction_layout[] = {
-    sizeof(Component), FIELD(Component, stride), FIELD(Component, step), FIELD(Component, bytes), FIELD(Component, shared_x), FIELD(Component, shared_y),
-    sizeof(Grid), FIELD(Grid, width), FIELD(Grid, height), FIELD(Grid, tiles), FIELD(Grid, blocks),
-    sizeof(Reduction), FIELD(Reduction, grey), FIELD(Reduction, colour), FIELD(Reduction, width), FIELD(Reduction, height), FIELD(Reduction, family), FIELD(Reduction, components),
-    FIELD(Reduction, black), FIELD(Reduction, luma_span), FIELD(Reduction, zero), FIELD(Reduction, chroma_span), FIELD(Reduction, kr), FIELD(Reduction, kb), (size_t)TILE,
+    sizeof(Component), FIELD(Component, stride), FIELD(Component, step), FIELD(Component, offset), FIELD(Component, shared_x), FIELD(Component, shared_y),
+    FIELD(Component, other_rows), FIELD(Component, divisor), FIELD(Component, factor),
+    sizeof(Grid), FIELD(Grid, width), FIELD(Grid, height), FIELD(Grid, channels), FIELD(Grid, tiles), FIELD(Grid, blocks), FIELD(Grid, components), FIELD(Grid, taps),
+    FIELD(Grid, component),
+    sizeof(Reduction), FIELD(Reduction, grey), FIELD(Reduction, colour), FIELD(Reduction, width), FIELD(Reduction, height), (size_t)TILE, (size_t)MAX_ROWS,
 };
 extern "C" const size_t emulated_reduction_layout_len = sizeof emulated_reduction_layout / sizeof *emulated_reduction_layout;
 extern "C" const size_t emulated_layout_len = sizeof emulated_layout / sizeof *emulated_layout;

@@ -8,11 +8,14 @@ use candle_core::cuda::cudarc::driver::{CudaContext, CudaSlice, DevicePtr as _};
 use rand::{Rng as _, SeedableRng as _};
 
 use super::device::Kernel;
-use super::driver::open;
+use super::driver::{Gpu, open};
+use super::engine::CudaEngine;
 use super::reduce::CudaReducer;
 use crate::detector::cue::{appearance, motion};
 use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
 use crate::detector::frame::{CudaImage, GREY_CELL};
+#[cfg(test)]
+use crate::detector::frame::{ReducedFrame, ReducedSizes};
 use crate::detector::nn::Rng;
 use crate::detector::vae::{Checkpoint, VaeConfig};
 use crate::detector::{
@@ -114,6 +117,92 @@ impl Sample {
             nets: [net(motion, 1)?, net(appearance, 3)?],
         }))
     }
+
+    /// Adds both nets to an engine.
+    fn create(&self, engine: &mut dyn Engine) -> Result<[NetId; 2]> {
+        let [motion, appearance] = &self.nets;
+        Ok([
+            engine.create(&motion.config, &motion.checkpoint)?,
+            engine.create(&appearance.config, &appearance.checkpoint)?,
+        ])
+    }
+
+    fn scores(&self, ids: [NetId; 2]) -> [InferenceJob<'_>; 2] {
+        [0, 1].map(|i| InferenceJob {
+            net: ids[i],
+            inputs: self.nets[i].inputs(),
+        })
+    }
+
+    fn steps(&self, ids: [NetId; 2]) -> [TrainingJob<'_>; 2] {
+        [0, 1].map(|i| TrainingJob {
+            net: ids[i],
+            inputs: self.nets[i].inputs(),
+            batch: &self.nets[i].batch,
+        })
+    }
+}
+
+/// Whether few scores are computed by several multiprocessors each, where the first GPU can.
+///
+/// # Errors
+/// There is no usable GPU.
+pub fn allow_teams(allow: bool) -> Result<()> {
+    open(Some(0)).map_err(Error::msg)?.1.allow_teams(allow);
+    Ok(())
+}
+
+/// A camera without its video on the first GPU, for a thread with many cameras: it asks for scores, and looks later.
+#[derive(Debug)]
+pub struct PolledPair {
+    engine: CudaEngine<Gpu>,
+    nets: [NetId; 2],
+    sample: Arc<Sample>,
+}
+
+impl PolledPair {
+    /// # Errors
+    /// There is no usable GPU, or no room for the nets.
+    pub fn new(sample: &Arc<Sample>) -> Result<Self> {
+        let mut engine = open(Some(0)).map_err(Error::msg)?.1.engine();
+        Ok(Self {
+            nets: sample.create(&mut engine)?,
+            engine,
+            sample: sample.clone(),
+        })
+    }
+
+    /// Asks for the score of a frame with both nets.
+    ///
+    /// # Errors
+    /// The device failed, or the score before has not been collected.
+    pub fn submit(&mut self) -> Result<()> {
+        Ok(self.engine.submit(&self.sample.scores(self.nets))?)
+    }
+
+    /// Whether the score is there.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.engine.is_done()
+    }
+
+    /// Takes the score.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn collect(&mut self) -> Result<()> {
+        self.engine.collect()?;
+        Ok(())
+    }
+
+    /// Makes a training step of both nets; nothing waits for it.
+    ///
+    /// # Errors
+    /// The device failed, or the score before has not been collected.
+    pub fn train(&mut self) -> Result<()> {
+        self.engine.train(&self.sample.steps(self.nets))?;
+        Ok(())
+    }
 }
 
 /// A camera without its video: both nets on a device.
@@ -129,14 +218,9 @@ impl NetPair {
     /// The device has no room for the nets.
     pub fn new(device: &ComputeDevice, sample: &Arc<Sample>) -> Result<Self> {
         let mut engine = device.engine();
-        let [motion, appearance] = &sample.nets;
-        let nets = [
-            engine.create(&motion.config, &motion.checkpoint)?,
-            engine.create(&appearance.config, &appearance.checkpoint)?,
-        ];
         let mut pair = Self {
+            nets: sample.create(engine.as_mut())?,
             engine,
-            nets,
             sample: sample.clone(),
         };
         pair.check_device()?;
@@ -148,12 +232,7 @@ impl NetPair {
     /// # Errors
     /// The device failed.
     pub fn score(&mut self) -> Result<()> {
-        let sample = self.sample.clone();
-        let jobs = [0, 1].map(|i| InferenceJob {
-            net: self.nets[i],
-            inputs: sample.nets[i].inputs(),
-        });
-        self.engine.infer(&jobs)?;
+        self.engine.infer(&self.sample.scores(self.nets))?;
         self.check_device()
     }
 
@@ -162,13 +241,7 @@ impl NetPair {
     /// # Errors
     /// The device failed.
     pub fn train(&mut self) -> Result<()> {
-        let sample = self.sample.clone();
-        let jobs = [0, 1].map(|i| TrainingJob {
-            net: self.nets[i],
-            inputs: sample.nets[i].inputs(),
-            batch: &sample.nets[i].batch,
-        });
-        self.engine.train(&jobs)?;
+        self.engine.train(&self.sample.steps(self.nets))?;
         self.check_device()
     }
 
@@ -198,6 +271,19 @@ struct DeviceFrame {
     strides: Vec<usize>,
     /// All planes, one behind the other.
     _memory: CudaSlice<u8>,
+}
+
+impl DeviceFrame {
+    fn image(&self) -> CudaImage<'_> {
+        CudaImage {
+            format: self.format,
+            width: self.size.0,
+            height: self.size.1,
+            planes: &self.planes,
+            strides: &self.strides,
+            color: self.color,
+        }
+    }
 }
 
 impl DeviceFrames {
@@ -257,6 +343,14 @@ impl DeviceReader {
         })
     }
 
+    /// Reduces frame `i` alone.
+    #[cfg(test)]
+    pub(super) fn reduce(&mut self, i: usize, sizes: ReducedSizes, out: &mut ReducedFrame) -> Result<()> {
+        let frame = &self.frames.frames[i];
+        // SAFETY: the planes are in the reducer's context, and the copy that wrote them has ended.
+        unsafe { self.reducer.reduce(&frame.image(), sizes, out) }
+    }
+
     /// Processes frame `i` of an endless loop.
     ///
     /// # Errors
@@ -269,15 +363,7 @@ impl DeviceReader {
         tuning: &Tuning,
     ) -> Result<(Prediction, FrameReport)> {
         let frame = &self.frames.frames[i % self.frames.frames.len()];
-        let image = CudaImage {
-            format: frame.format,
-            width: frame.size.0,
-            height: frame.size.1,
-            planes: &frame.planes,
-            strides: &frame.strides,
-            color: frame.color,
-        };
         // SAFETY: the planes are in the reducer's context, and the copy that wrote them has ended.
-        unsafe { detector.process_on_device(&image, &mut self.reducer, time, None, tuning) }
+        unsafe { detector.process_on_device(&frame.image(), &mut self.reducer, time, None, tuning) }
     }
 }

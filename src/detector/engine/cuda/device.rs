@@ -45,6 +45,8 @@ pub(crate) struct Limits {
     pub(crate) shared: usize,
     /// Blocks of each kernel that run at a time.
     pub(crate) blocks: usize,
+    /// Blocks that can work on one score together; 1 where they cannot.
+    pub(crate) team: usize,
     /// Bytes of device memory.
     pub(crate) memory: usize,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Launch {
     pub(crate) workspaces: u64,
     pub(crate) pitch: usize,
     pub(crate) blocks: usize,
+    /// In place of each block [`Limits::team`] of them, for a launch of scores with no more jobs than blocks; or 1.
+    pub(crate) team: usize,
     /// Floats of shared memory of a block.
     pub(crate) shared: usize,
     /// Device memory: the kernel's `Queue`, four words that were zero at first.

@@ -22,6 +22,10 @@ use crate::cuda_link;
 
 /// Made by the build script: machine code for some compute capabilities, and PTX for every one from 7.5 on.
 static KERNELS: &Image<[u8]> = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
+/// The kernel of scores in teams, from compute capability 9.0 on.
+static TEAM_KERNEL: &Image<[u8]> = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/team.fatbin")));
+/// Blocks of a team; `team.cu` has the same number.
+const TEAM: usize = 4;
 /// Aligned as the driver expects.
 #[repr(C, align(64))]
 pub(super) struct Image<T: ?Sized>(pub(super) T);
@@ -132,6 +136,7 @@ pub(crate) struct Gpu {
     context: ManuallyDrop<Arc<CudaContext>>,
     module: sys::CUmodule,
     functions: [sys::CUfunction; 2],
+    team: Option<Team>,
     /// One for each kernel, that of scores with priority.
     streams: [sys::CUstream; 2],
     copies: sys::CUstream,
@@ -139,6 +144,14 @@ pub(crate) struct Gpu {
     limits: Limits,
     lost: AtomicBool,
     process: u32,
+}
+
+/// The kernel of scores in teams.
+struct Team {
+    module: sys::CUmodule,
+    function: sys::CUfunction,
+    /// The device has refused a launch: a part of a GPU may have no multiprocessors for a team.
+    refused: AtomicBool,
 }
 
 // SAFETY: the driver's handles may be used from any thread.
@@ -183,6 +196,21 @@ fn reserve_stack(bytes: usize) {
     }
 }
 
+impl Team {
+    /// `None` where the device does not take the kernel.
+    fn load() -> Option<Self> {
+        // SAFETY: the image is a whole fat binary.
+        let module = unsafe { module::load_data(TEAM_KERNEL.0.as_ptr().cast()) }.ok()?;
+        // SAFETY: the module is loaded.
+        let function = unsafe { module::get_function(module, CString::from(c"score_in_teams")) }.ok()?;
+        Some(Self {
+            module,
+            function,
+            refused: AtomicBool::new(false),
+        })
+    }
+}
+
 impl Gpu {
     fn open(number: usize) -> Result<Self, String> {
         let setup = |e| format!("cannot be set up: {}", name(e));
@@ -213,6 +241,7 @@ impl Gpu {
         let mut limits = Limits {
             shared: STAGED,
             blocks: multiprocessors.max(1),
+            team: 1,
             // SAFETY: the device is the context's.
             memory: unsafe { device::total_mem(device) }?,
         };
@@ -220,9 +249,20 @@ impl Gpu {
         for (to, name) in functions.iter_mut().zip([c"score", c"step"]) {
             // SAFETY: the module is loaded.
             *to = unsafe { module::get_function(module, CString::from(name)) }?;
+        }
+        let team = match attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? >= 9 {
+            true => Team::load(),
+            false => None,
+        };
+        if team.is_some() {
+            limits.team = TEAM;
+        }
+        let all = functions.iter().copied();
+        let all: Vec<sys::CUfunction> = all.chain(team.as_ref().map(|team| team.function)).collect();
+        for &function in &all {
             let attribute = |attribute| -> Result<usize, DriverError> {
-                // SAFETY: the function is the module's.
-                let value = unsafe { function::get_function_attribute(*to, attribute) }?;
+                // SAFETY: the function is its module's.
+                let value = unsafe { function::get_function_attribute(function, attribute) }?;
                 Ok(usize::try_from(value).unwrap_or(0))
             };
             let fixed = attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
@@ -231,7 +271,7 @@ impl Gpu {
         }
         reserve_stack(stack);
         let shared = 4 * limits.shared;
-        for (i, &function) in functions.iter().enumerate() {
+        for (i, &function) in all.iter().enumerate() {
             let percent = 100 * (shared + 6144) / a_multiprocessor.max(1) + 1;
             let attributes = [
                 (
@@ -244,7 +284,7 @@ impl Gpu {
                 ),
             ];
             for (attribute, value) in attributes {
-                // SAFETY: the function is the module's.
+                // SAFETY: likewise.
                 unsafe {
                     function::set_function_attribute(
                         function,
@@ -253,10 +293,11 @@ impl Gpu {
                     )
                 }?;
             }
-            // SAFETY: likewise.
-            let fit =
-                unsafe { occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared) }?;
             if i == Kernel::Step as usize {
+                // SAFETY: likewise.
+                let fit = unsafe {
+                    occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared)
+                }?;
                 limits.blocks = multiprocessors * usize::try_from(fit).unwrap_or(1).max(1);
             }
         }
@@ -284,6 +325,7 @@ impl Gpu {
         Ok(Self {
             module,
             functions,
+            team,
             streams,
             copies: make_stream(greatest)?,
             events: [[make_event()?, make_event()?], [make_event()?, make_event()?]],
@@ -380,21 +422,36 @@ impl Device for Gpu {
             (&raw mut pitch).cast(),
             (&raw mut queue).cast(),
         ];
-        let (grid, block) = ((launch.blocks as u32, 1, 1), (THREADS as u32, 1, 1));
-        let shared = 4 * launch.shared as u32;
-        self.with_context("a launch", 0, || {
+        let (block, shared) = ((THREADS as u32, 1, 1), 4 * launch.shared as u32);
+        let mut start = |function, blocks: usize| {
+            let grid = (blocks as u32, 1, 1);
             // SAFETY: the arguments are the kernel's, in its order and types; what they point to is the caller's.
             unsafe {
                 result::launch_kernel(
-                    self.functions[kernel],
+                    function,
                     grid,
                     block,
                     shared,
                     self.streams[kernel],
                     &mut arguments,
-                )?;
-                event::record(self.events[kernel][flight], self.streams[kernel])
+                )
             }
+        };
+        let team = self.team.as_ref().filter(|_| launch.team > 1);
+        self.with_context("a launch", 0, || {
+            let in_teams = team.is_some_and(|team| {
+                if team.refused.load(Ordering::Relaxed) {
+                    return false;
+                }
+                let started = start(team.function, launch.team * launch.blocks).is_ok();
+                team.refused.store(!started, Ordering::Relaxed);
+                started
+            });
+            if !in_teams {
+                start(self.functions[kernel], launch.blocks)?;
+            }
+            // SAFETY: both are this device's.
+            unsafe { event::record(self.events[kernel][flight], self.streams[kernel]) }
         })
     }
 
@@ -430,6 +487,9 @@ impl Drop for Gpu {
                 let _ = stream::destroy(stream);
             }
             let _ = module::unload(self.module);
+            if let Some(team) = &self.team {
+                let _ = module::unload(team.module);
+            }
             // Releasing it makes it current once more.
             ManuallyDrop::drop(&mut self.context);
         }

@@ -1,5 +1,6 @@
 //! The nets of one detector on a server's device.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Error, Result, bail};
@@ -24,6 +25,7 @@ pub(crate) struct CudaEngine<D: Device> {
     nets: Vec<Net<D>>,
     /// Host memory of the last call for scores, to be used again.
     staged: Option<Arc<Block<D>>>,
+    submitted: Option<Submitted<D>>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,15 @@ struct Net<D: Device> {
     pending: Option<Ticket>,
     last: StepReport,
     inferred: bool,
+}
+
+/// Scores that were asked for.
+#[derive(Debug)]
+struct Submitted<D: Device> {
+    ticket: Ticket,
+    block: Arc<Block<D>>,
+    /// Where each job's map is.
+    maps: Vec<Range<usize>>,
 }
 
 /// Offsets of the arrays in a slot.
@@ -95,6 +106,7 @@ impl<D: Device> CudaEngine<D> {
             server,
             nets: Vec::new(),
             staged: None,
+            submitted: None,
         }
     }
 
@@ -105,8 +117,17 @@ impl<D: Device> CudaEngine<D> {
         }
     }
 
+    /// Fails before [`Self::collect`]: until then the nets may be in use.
+    fn check_collected(&self) -> Result<()> {
+        match self.submitted {
+            None => Ok(()),
+            Some(_) => bail!("scores have not been collected"),
+        }
+    }
+
     /// Waits for the net's step in flight, and takes its report.
     fn settle(&mut self, NetId(index): NetId) -> Result<&mut Net<D>> {
+        self.check_collected()?;
         let Some(net) = self.nets.get_mut(index) else {
             bail!("there is no net {index}");
         };
@@ -126,6 +147,96 @@ impl<D: Device> CudaEngine<D> {
             };
         }
         Ok(net)
+    }
+
+    /// Asks for scores, and does not wait for them. Until they are collected, all other calls fail.
+    ///
+    /// # Errors
+    /// Inputs of wrong sizes, no memory, or a lost device.
+    pub(super) fn submit(&mut self, jobs: &[InferenceJob<'_>]) -> Result<()> {
+        self.server.check().map_err(Error::msg)?;
+        self.check_collected()?;
+        let mut staging = Staging::default();
+        let mut parts = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            // A score sees all that was learnt before.
+            let net = self.settle(job.net)?;
+            net.check_inputs(job.inputs)?;
+            let pixels = net.config.size.iter().product();
+            parts.push(
+                [job.inputs.target.len(), job.inputs.condition.len(), pixels]
+                    .map(|floats| staging.part(floats)),
+            );
+        }
+        let mut block = match self.staged.take() {
+            Some(block) if block.floats() >= staging.0 && Arc::strong_count(&block) == 1 => block,
+            _ => {
+                let block = self.server.staging().allocate(staging.0);
+                Arc::new(block.map_err(|e| self.failed(&e))?)
+            }
+        };
+        let Some(staged) = Arc::get_mut(&mut block) else {
+            bail!("the memory of a call for scores is in use");
+        };
+        // SAFETY: no job has the block, so nothing in flight uses it.
+        let values = unsafe { staged.values_mut() };
+        for (job, [target, condition, _]) in jobs.iter().zip(&parts) {
+            copy(values, *target, &[job.inputs.target]);
+            copy(values, *condition, &[job.inputs.condition]);
+        }
+        let ticket = Ticket::new(jobs.len());
+        let mut queued = Vec::with_capacity(jobs.len());
+        let mut maps = Vec::with_capacity(jobs.len());
+        for (i, (job, &[target, condition, map])) in jobs.iter().zip(&parts).enumerate() {
+            let last = jobs[i + 1..].iter().all(|other| other.net != job.net);
+            let net = self.net(job.net)?;
+            net.inferred = true;
+            maps.push(map..map + net.config.size.iter().product::<usize>());
+            let shared = net.job();
+            queued.push(QueuedJob {
+                job: Job {
+                    net: net.scoring.address(),
+                    target: block.at(target),
+                    condition: block.at(condition),
+                    output: block.at(map),
+                    // Of several images of a net, the last one's prediction is stored.
+                    prediction: if last { shared.prediction } else { 0 },
+                    batch: 1,
+                    ..shared
+                },
+                plan: net.scoring.clone(),
+                blocks: [net.slot.clone(), block.clone(), block.clone()],
+                ticket: ticket.clone(),
+            });
+        }
+        // SAFETY: all addresses are in the slots and the block; no step of these nets is in flight, and none can be queued
+        // before the jobs are done.
+        unsafe { self.server.submit(Kernel::Score, queued) }.map_err(Error::msg)?;
+        self.submitted = Some(Submitted { ticket, block, maps });
+        Ok(())
+    }
+
+    /// Whether [`Self::collect`] returns at once.
+    pub(super) fn is_done(&self) -> bool {
+        self.submitted
+            .as_ref()
+            .is_none_or(|submitted| submitted.ticket.is_done())
+    }
+
+    /// Waits for the scores that were submitted; the map of each job.
+    ///
+    /// # Errors
+    /// The device failed, or nothing was submitted.
+    pub(super) fn collect(&mut self) -> Result<Vec<Vec<f32>>> {
+        let Some(Submitted { ticket, block, maps }) = self.submitted.take() else {
+            bail!("no scores have been submitted");
+        };
+        self.server.wait(Kernel::Score, &ticket).map_err(Error::msg)?;
+        // SAFETY: the jobs are done.
+        let values = unsafe { block.values() };
+        let maps = maps.into_iter().map(|map| values[map].to_vec()).collect();
+        self.staged = Some(block);
+        Ok(maps)
     }
 
     /// A message of a failed call; a lost device ends the server.
@@ -276,71 +387,8 @@ impl<D: Device> Engine for CudaEngine<D> {
     }
 
     fn infer(&mut self, jobs: &[InferenceJob<'_>]) -> Result<Vec<Vec<f32>>> {
-        self.server.check().map_err(Error::msg)?;
-        let mut staging = Staging::default();
-        let mut parts = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            // A score sees all that was learnt before.
-            let net = self.settle(job.net)?;
-            net.check_inputs(job.inputs)?;
-            let pixels = net.config.size.iter().product();
-            parts.push(
-                [job.inputs.target.len(), job.inputs.condition.len(), pixels]
-                    .map(|floats| staging.part(floats)),
-            );
-        }
-        let mut block = match self.staged.take() {
-            Some(block) if block.floats() >= staging.0 && Arc::strong_count(&block) == 1 => block,
-            _ => {
-                let block = self.server.staging().allocate(staging.0);
-                Arc::new(block.map_err(|e| self.failed(&e))?)
-            }
-        };
-        let Some(staged) = Arc::get_mut(&mut block) else {
-            bail!("the memory of a call for scores is in use");
-        };
-        // SAFETY: no job has the block, so nothing in flight uses it.
-        let values = unsafe { staged.values_mut() };
-        for (job, [target, condition, _]) in jobs.iter().zip(&parts) {
-            copy(values, *target, &[job.inputs.target]);
-            copy(values, *condition, &[job.inputs.condition]);
-        }
-        let ticket = Ticket::new(jobs.len());
-        let mut queued = Vec::with_capacity(jobs.len());
-        for (i, (job, &[target, condition, map])) in jobs.iter().zip(&parts).enumerate() {
-            let last = jobs[i + 1..].iter().all(|other| other.net != job.net);
-            let net = self.net(job.net)?;
-            net.inferred = true;
-            let shared = net.job();
-            queued.push(QueuedJob {
-                job: Job {
-                    net: net.scoring.address(),
-                    target: block.at(target),
-                    condition: block.at(condition),
-                    output: block.at(map),
-                    // Of several images of a net, the last one's prediction is stored.
-                    prediction: if last { shared.prediction } else { 0 },
-                    batch: 1,
-                    ..shared
-                },
-                plan: net.scoring.clone(),
-                blocks: [net.slot.clone(), block.clone(), block.clone()],
-                ticket: ticket.clone(),
-            });
-        }
-        // SAFETY: all addresses are in the slots and the block; no step of these nets is in flight, and none can be queued
-        // before the jobs are done.
-        unsafe { self.server.submit(Kernel::Score, queued) }.map_err(Error::msg)?;
-        self.server.wait(Kernel::Score, &ticket).map_err(Error::msg)?;
-        // SAFETY: the jobs are done.
-        let values = unsafe { block.values() };
-        let mut maps = Vec::with_capacity(jobs.len());
-        for (job, &[_, _, map]) in jobs.iter().zip(&parts) {
-            let pixels: usize = self.net(job.net)?.config.size.iter().product();
-            maps.push(values[map..map + pixels].to_vec());
-        }
-        self.staged = Some(block);
-        Ok(maps)
+        self.submit(jobs)?;
+        self.collect()
     }
 
     fn train(&mut self, jobs: &[TrainingJob<'_>]) -> Result<Vec<StepReport>> {
@@ -396,6 +444,7 @@ impl<D: Device> Engine for CudaEngine<D> {
 
     fn reconstruction(&mut self, net: NetId) -> Result<Option<Vec<f32>>> {
         self.server.check().map_err(Error::msg)?;
+        self.check_collected()?;
         let (device, net) = (self.server.clone(), self.net(net)?);
         if !net.inferred {
             return Ok(None);

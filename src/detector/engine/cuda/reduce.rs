@@ -128,12 +128,12 @@ impl CudaReducer {
         let values = Reduction::values(sizes);
         let made = self.make_room(values);
         self.checked("an allocation", made)?;
-        let mut reduction = Reduction::new(image, sizes, self.output as u64)?;
-        let ran = self.run(&mut reduction);
+        let reduction = Reduction::new(image, sizes, self.output as u64)?;
+        let ran = self.run(&reduction);
         self.checked("the reduction of a frame", ran)?;
         // SAFETY: there is room for so many values, and the kernel has written them.
         let written = unsafe { std::slice::from_raw_parts(self.output, values) };
-        Reduction::read(sizes, written, out);
+        reduction.read(written, out);
         Ok(())
     }
 
@@ -160,10 +160,11 @@ impl CudaReducer {
         (self.output, self.capacity) = (ptr::null_mut(), 0);
     }
 
-    fn run(&self, reduction: &mut Reduction) -> std::result::Result<(), DriverError> {
+    fn run(&self, reduction: &Reduction) -> std::result::Result<(), DriverError> {
         let _current = self.current()?;
         let (blocks, threads) = (reduction.blocks() as u32, THREADS as u32);
-        let mut arguments = [ptr::from_mut(reduction).cast()];
+        // The driver takes pointers for writing, and only reads.
+        let mut arguments = [reduction.argument().cast_mut()];
         // SAFETY: the argument is the kernel's; what it points to is the caller's.
         unsafe {
             result::launch_kernel(

@@ -1,10 +1,16 @@
 //! Runs the jobs of all cameras of a process on one device, those of many cameras in one launch.
 //!
 //! Each kernel has a *lane*: a queue, and a thread that takes what is queued, launches it, and waits. An idle lane launches
-//! at once; while two launches are in flight, jobs collect for the next one. Scores and steps run beside each other on the
-//! device, and some multiprocessors are reserved for scores: a score never waits for steps.
+//! at once; while a launch is in flight, jobs collect for the next one. That is made when the first one ends, or before if
+//! it fills the device: launches of a kernel run one after the other, and a job in a small one would keep those behind it
+//! waiting. Scores and steps run beside each other on the device, and some multiprocessors are reserved for scores: a score
+//! never waits for steps.
 //!
-//! Waking a client takes microseconds. So that launching goes on, the clients of a large launch are woken by other threads.
+//! A launch of few scores on a device that has little else to do is made in teams of blocks, where the device can: four
+//! multiprocessors work on each job. So does nothing that others would wait for.
+//!
+//! Waking a client takes microseconds. So that launching goes on, the sleeping clients of a large launch are woken by other
+//! threads.
 //!
 //! Inputs and results are in mapped host memory, which the kernels read and write themselves: a launch needs no copies.
 
@@ -47,7 +53,11 @@ const LATE: Duration = Duration::from_micros(300);
 const EARLY: Duration = Duration::from_micros(120);
 /// How often a sleeping thread looks for the end of a launch that is late.
 const INTERVAL: Duration = Duration::from_micros(100);
-/// Calls of a launch that its lane's own thread completes, and those that a waker takes at a time.
+/// The blocks of teams are at most this part of all, and those of steps beside them that: a team needs multiprocessors that
+/// are near each other.
+const TEAMS_PART: usize = 8;
+const STEPS_PART: usize = 4;
+/// Sleeping calls of a launch that its lane's own thread completes, and those that a waker takes at a time.
 const FEW_CALLS: usize = 6;
 const WAKER_CALLS: usize = 12;
 /// Threads that wake clients: one for so many processors, and at most.
@@ -85,6 +95,8 @@ struct Shared<D: Device> {
     plans: Mutex<Vec<CachedPlan<D>>>,
     lanes: [Lane<D>; 2],
     wakers: Wakers<D>,
+    /// Blocks of a team, 1 for none.
+    team: AtomicUsize,
     failure: OnceLock<String>,
     patience: Duration,
     /// Threads do not survive a fork.
@@ -134,6 +146,11 @@ impl<D: Device> Entry<D> {
         }
     }
 
+    /// Whether a thread sleeps until it is done.
+    fn is_awaited(&self) -> bool {
+        self.jobs().iter().any(|job| job.ticket.is_awaited())
+    }
+
     fn complete(self, result: Result<(), &str>) {
         match self {
             Self::Reserve(_, ticket) => ticket.complete(result),
@@ -152,8 +169,9 @@ impl<D: Device> Entry<D> {
 struct Lane<D: Device> {
     queue: Mutex<Queue<D>>,
     arrived: Condvar,
-    /// Entries in the queue, for a thread that looks without the lock.
+    /// Entries in the queue, and their jobs, for a thread that looks without the lock.
     queued: AtomicUsize,
+    queued_jobs: AtomicUsize,
     /// Launches and reservations that have ended.
     finished: AtomicUsize,
     /// Nanoseconds of a launch, of the short ones among the last.
@@ -161,6 +179,8 @@ struct Lane<D: Device> {
     /// Blocks of a launch, and jobs at most.
     blocks: usize,
     most_jobs: usize,
+    /// Blocks of the launches in flight.
+    running: AtomicUsize,
     /// Bytes of the workspaces.
     workspaces: AtomicUsize,
 }
@@ -168,6 +188,8 @@ struct Lane<D: Device> {
 #[derive(Debug)]
 struct Queue<D: Device> {
     entries: VecDeque<Entry<D>>,
+    /// Their jobs.
+    jobs: usize,
     /// Whether the lane's thread sleeps until something is queued.
     sleeping: bool,
     closing: bool,
@@ -203,24 +225,25 @@ impl<D: Device> Default for Wakers<D> {
 }
 
 impl<D: Device> Wakers<D> {
-    /// Completes entries, here or in other threads.
-    fn complete(&self, mut entries: Vec<Entry<D>>) {
-        if entries.len() > FEW_CALLS {
+    /// Completes entries; those that threads sleep for here or in other threads.
+    fn complete(&self, entries: Vec<Entry<D>>) {
+        let (mut asleep, awake): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_awaited);
+        if asleep.len() > FEW_CALLS {
             let mut queue = lock(&self.queue);
             if queue.threads > 0 && !queue.closing {
                 let mut parts = 0;
-                while !entries.is_empty() {
-                    let rest = entries.split_off(entries.len().min(WAKER_CALLS));
-                    queue.parts.push_back(std::mem::replace(&mut entries, rest));
+                while !asleep.is_empty() {
+                    let rest = asleep.split_off(asleep.len().min(WAKER_CALLS));
+                    queue.parts.push_back(std::mem::replace(&mut asleep, rest));
                     parts += 1;
                 }
                 let wake = parts.min(queue.sleeping);
                 drop(queue);
                 (0..wake).for_each(|_| self.arrived.notify_one());
-                return;
             }
         }
-        entries.into_iter().for_each(|entry| entry.complete(Ok(())));
+        let all = awake.into_iter().chain(asleep);
+        all.for_each(|entry| entry.complete(Ok(())));
     }
 
     fn run(&self) {
@@ -272,18 +295,20 @@ impl<D: Device> ServerHandle<D> {
         ];
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let limits = device.limits();
+        let step_blocks = limits.blocks - limits.blocks / 8;
         let shared = Arc::new(Shared {
             slots,
             queues,
             staging: Arena::new(device.clone(), Memory::Host, STAGING_SLAB, STAGING_KEPT),
             device,
             plans: Mutex::default(),
-            // An eighth of the multiprocessors is reserved for scores. A launch has few steps, because the first of them
-            // are reported together with the last.
+            // An eighth of the multiprocessors is reserved for scores. A launch has no more steps than blocks: every
+            // multiprocessor that ends a step is free for the scores that wait, before further steps begin.
             lanes: [
                 Lane::new(limits.blocks, SCORES),
-                Lane::new(limits.blocks - limits.blocks / 8, 2 * limits.blocks),
+                Lane::new(step_blocks, step_blocks.max(2)),
             ],
+            team: AtomicUsize::new(limits.team),
             wakers: Wakers::default(),
             failure: OnceLock::new(),
             patience,
@@ -353,9 +378,15 @@ impl<D: Device> ServerHandle<D> {
         &self.0.shared.staging
     }
 
+    /// Whether few scores are launched in teams, where the device can.
+    pub(super) fn allow_teams(&self, allow: bool) {
+        let team = if allow { self.device().limits().team } else { 1 };
+        self.0.shared.team.store(team, Ordering::Relaxed);
+    }
+
     /// Launches of both kernels so far.
     pub(super) fn launches(&self) -> usize {
-        self.0.shared.launches.load(Ordering::Relaxed)
+        self.0.shared.launches.load(Ordering::Acquire)
     }
 
     /// Bytes of device memory: of all slabs, and of them in workspaces.
@@ -465,8 +496,11 @@ impl<D: Device> ServerHandle<D> {
             self.check()?;
             return Err("the GPU's server is closing".to_owned());
         }
-        queue.entries.extend(entries);
-        lane.queued.store(queue.entries.len(), Ordering::Release);
+        for entry in entries {
+            queue.jobs += entry.jobs().len();
+            queue.entries.push_back(entry);
+        }
+        lane.count(&queue);
         let wake = std::mem::take(&mut queue.sleeping);
         drop(queue);
         if wake {
@@ -569,17 +603,26 @@ impl<D: Device> Lane<D> {
         Self {
             queue: Mutex::new(Queue {
                 entries: VecDeque::new(),
+                jobs: 0,
                 sleeping: false,
                 closing: false,
             }),
             arrived: Condvar::new(),
             queued: AtomicUsize::new(0),
+            queued_jobs: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             typical: AtomicU64::new(0),
             blocks,
             most_jobs,
+            running: AtomicUsize::new(0),
             workspaces: AtomicUsize::new(0),
         }
+    }
+
+    /// Publishes the length of the queue.
+    fn count(&self, queue: &Queue<D>) {
+        self.queued_jobs.store(queue.jobs, Ordering::Relaxed);
+        self.queued.store(queue.entries.len(), Ordering::Release);
     }
 
     fn typical(&self) -> Duration {
@@ -613,6 +656,7 @@ impl<D: Device> Lane<D> {
     fn close(&self) -> VecDeque<Entry<D>> {
         let mut queue = lock(&self.queue);
         queue.closing = true;
+        queue.jobs = 0;
         self.queued.store(0, Ordering::Release);
         self.arrived.notify_all();
         std::mem::take(&mut queue.entries)
@@ -665,6 +709,7 @@ struct Flight<D: Device> {
     /// Index of its table.
     index: usize,
     launched: Instant,
+    blocks: usize,
     entries: Vec<Entry<D>>,
 }
 
@@ -733,7 +778,10 @@ impl<D: Device> Runner<D> {
         let lane = &shared.lanes[self.kernel as usize];
         let idle = Instant::now();
         loop {
-            let room = self.flights.len() < FLIGHTS;
+            let room = match self.flights.len() {
+                0 => true,
+                flights => flights < FLIGHTS && lane.queued_jobs.load(Ordering::Relaxed) >= lane.blocks,
+            };
             if room
                 && lane.queued.load(Ordering::Acquire) > 0
                 && let Some(next) = self.take()
@@ -770,8 +818,25 @@ impl<D: Device> Runner<D> {
         }
     }
 
-    /// Takes entries for a launch.
+    /// Takes entries for a launch, or one that reserves memory.
     fn take(&mut self) -> Option<Next<D>> {
+        let entries = self.take_jobs();
+        if !entries.is_empty() {
+            return Some(Next::Start(entries));
+        }
+        let lane = &self.shared.lanes[self.kernel as usize];
+        let mut queue = lock(&lane.queue);
+        let entry = queue.entries.pop_front()?;
+        queue.jobs -= entry.jobs().len();
+        lane.count(&queue);
+        Some(match entry {
+            Entry::Reserve(pitch, ticket) => Next::Reserve(pitch, ticket),
+            entry => Next::Start(vec![entry]),
+        })
+    }
+
+    /// Takes the jobs at the head of the queue, as many as fit into a launch.
+    fn take_jobs(&mut self) -> Vec<Entry<D>> {
         let lane = &self.shared.lanes[self.kernel as usize];
         let mut queue = lock(&lane.queue);
         let (mut jobs, mut taken) = (0, 0);
@@ -781,18 +846,14 @@ impl<D: Device> Runner<D> {
             }
             (jobs, taken) = (jobs + entry.jobs().len(), taken + 1);
         }
-        let next = if taken > 0 {
-            let rest = queue.entries.split_off(taken);
-            Some(Next::Start(std::mem::replace(&mut queue.entries, rest).into()))
-        } else {
-            match queue.entries.pop_front() {
-                Some(Entry::Reserve(pitch, ticket)) => Some(Next::Reserve(pitch, ticket)),
-                Some(entry) => Some(Next::Start(vec![entry])),
-                None => None,
-            }
-        };
-        lane.queued.store(queue.entries.len(), Ordering::Release);
-        next
+        if taken == 0 {
+            return Vec::new();
+        }
+        let rest = queue.entries.split_off(taken);
+        let entries = std::mem::replace(&mut queue.entries, rest);
+        queue.jobs -= jobs;
+        lane.count(&queue);
+        entries.into()
     }
 
     /// Launches jobs, the costliest first: the others then fill the gaps.
@@ -859,24 +920,30 @@ impl<D: Device> Runner<D> {
                 kind.next += 1;
             }
         }
+        let blocks = workspaces.blocks.min(count);
+        let team = if blocks == count { self.team(count) } else { 1 };
         let launch = Launch {
             kernel: self.kernel,
             jobs: self.tables[flight].address(),
             count,
             workspaces: workspaces.memory.address(),
             pitch: workspaces.pitch,
-            blocks: workspaces.blocks.min(count),
+            blocks,
+            team,
             shared,
             queue: self.shared.queues[self.kernel as usize].address(),
             flight,
         };
-        self.shared.launches.fetch_add(1, Ordering::Relaxed);
+        let lane = &self.shared.lanes[self.kernel as usize];
+        lane.running.fetch_add(blocks, Ordering::Relaxed);
+        self.shared.launches.fetch_add(1, Ordering::Release);
         let launched = Instant::now();
         // SAFETY: the entries hold all that the jobs point to, and are dropped after the launch has been waited for.
         let result = unsafe { self.shared.device.launch(&launch) };
         self.flights.push_back(Flight {
             index: flight,
             launched,
+            blocks,
             entries,
         });
         if let Err(error) = result {
@@ -884,21 +951,47 @@ impl<D: Device> Runner<D> {
         }
     }
 
-    /// Waits for the oldest launch, and completes its jobs.
-    fn finish_oldest(&mut self) {
+    /// Blocks for each of `count` jobs of a launch that has not been made yet.
+    fn team(&self, count: usize) -> usize {
+        let team = self.shared.team.load(Ordering::Relaxed);
+        let blocks = self.shared.device.limits().blocks;
+        let steps = self.shared.lanes[Kernel::Step as usize]
+            .running
+            .load(Ordering::Relaxed);
+        let idle = self.kernel == Kernel::Score && self.flights.is_empty();
+        let fits = count * team <= blocks / TEAMS_PART && steps <= blocks / STEPS_PART;
+        if idle && fits { team } else { 1 }
+    }
+
+    /// Waits for the oldest launch; its entries, which are to be completed.
+    fn await_oldest(&mut self) -> Vec<Entry<D>> {
         let Some(oldest) = self.flights.front() else {
-            return;
+            return Vec::new();
         };
         if let Err(error) = self.shared.device.wait(self.kernel, oldest.index) {
-            return self.fail(&error);
+            self.fail(&error);
+            return Vec::new();
         }
         let lane = &self.shared.lanes[self.kernel as usize];
         lane.finished.fetch_add(1, Ordering::Relaxed);
         lane.took(oldest.launched.max(self.ended).elapsed());
+        lane.running.fetch_sub(oldest.blocks, Ordering::Relaxed);
         self.ended = Instant::now();
-        if let Some(flight) = self.flights.pop_front() {
-            self.shared.wakers.complete(flight.entries);
+        self.flights
+            .pop_front()
+            .map_or_else(Vec::new, |flight| flight.entries)
+    }
+
+    /// Waits for the oldest launch, makes the next one if the device would be idle, and completes the jobs.
+    fn finish_oldest(&mut self) {
+        let done = self.await_oldest();
+        if self.flights.is_empty() {
+            let entries = self.take_jobs();
+            if !entries.is_empty() {
+                self.start(entries);
+            }
         }
+        self.shared.wakers.complete(done);
     }
 
     fn fail(&mut self, error: &DeviceError) {
@@ -920,7 +1013,8 @@ impl<D: Device> Runner<D> {
             return Ok(());
         }
         while !self.flights.is_empty() {
-            self.finish_oldest();
+            let done = self.await_oldest();
+            self.shared.wakers.complete(done);
         }
         if longer {
             // Those before and the new ones do not fit at a time where memory is short.

@@ -50,7 +50,13 @@ impl Ticket {
         self.0.created
     }
 
-    fn is_done(&self) -> bool {
+    /// Whether a thread sleeps until all jobs are done.
+    pub(super) fn is_awaited(&self) -> bool {
+        lock(&self.0.waiter).is_some()
+    }
+
+    /// Whether all jobs are done, or have failed.
+    pub(super) fn is_done(&self) -> bool {
         self.0.open.load(Ordering::Acquire) == 0
     }
 

@@ -22,6 +22,16 @@ impl Axis {
         self.cells * self.shared
     }
 
+    /// What divides the parts that cells have of samples.
+    pub(super) fn divisor(self) -> usize {
+        greatest_common_divisor(self.extent, self.parts())
+    }
+
+    /// One over the sum of a cell's weights along a row, see [`RowCells`].
+    pub(super) fn scale(self) -> f32 {
+        self.divisor() as f32 / self.extent as f32
+    }
+
     /// Positions between samples next to the borders, before and after.
     pub(super) fn stops(self) -> impl Iterator<Item = usize> {
         (0..=self.cells).flat_map(move |k| {
@@ -76,7 +86,7 @@ const PIECE: usize = 16;
 impl RowCells {
     /// Cells of samples `step` sums apart.
     pub(super) fn new(axis: Axis, step: usize) -> Self {
-        let divisor = greatest_common_divisor(axis.extent, axis.parts());
+        let divisor = axis.divisor();
         let extent = |cell| (axis.touched(cell).count() - 1) * step + 1;
         let longest = (0..axis.cells).map(extent).max().unwrap_or(1);
         let pieces = longest.div_ceil(PIECE);
@@ -93,7 +103,7 @@ impl RowCells {
             starts,
             weights,
             pieces,
-            scale: divisor as f32 / axis.extent as f32,
+            scale: axis.scale(),
         }
     }
 

@@ -1,7 +1,10 @@
 //! Frames in the memory of a CUDA device: what the host describes to the kernel that reduces them.
 
+use std::ffi::c_void;
+
+use super::cells::Axis;
 use super::colour::Expansion;
-use super::layout::{Family, Layout};
+use super::layout::{self, Layout};
 use super::reduce::{ReducedFrame, ReducedSizes, check_sizes};
 use super::{ColorModel, ImageView, PixelFormat};
 use crate::detector::Result;
@@ -25,17 +28,22 @@ pub(crate) struct CudaImage<'a> {
 
 /// Cells of a row that a block of the kernel computes; `reduce.cuh` has the same number.
 const TILE: usize = 32;
+/// Bytes of a sample that count, as in `reduce.cuh`.
+const MAX_TAPS: usize = 3;
 
-/// A stored component of the pixels, as in `reduce.cuh`.
+/// A stored component of the pixels on one grid, as in `reduce.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 struct Component {
     first: u64,
     stride: i64,
     step: i32,
-    bytes: i32,
+    offset: [i32; MAX_TAPS],
     shared_x: i32,
     shared_y: i32,
+    other_rows: i32,
+    divisor: i32,
+    factor: [f32; MAX_TAPS],
 }
 
 /// A small image, as in `reduce.cuh`.
@@ -45,27 +53,31 @@ struct Grid {
     out: u64,
     width: i32,
     height: i32,
+    channels: i32,
     tiles: i32,
     blocks: i32,
+    components: i32,
+    taps: i32,
+    component: [Component; 3],
 }
 
 /// The kernel's argument, as in `reduce.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reduction {
-    component: [Component; 3],
+struct Argument {
     grey: Grid,
     colour: Grid,
     width: i32,
     height: i32,
-    family: i32,
-    components: i32,
-    black: f32,
-    luma_span: f32,
-    zero: f32,
-    chroma_span: f32,
-    kr: f32,
-    kb: f32,
+}
+
+/// The reduction of a frame: the kernel averages its stored components as [`Reducer`](super::Reducer) does, and what is
+/// made of the averages is computed here.
+#[derive(Debug)]
+pub(crate) struct Reduction {
+    argument: Argument,
+    sizes: ReducedSizes,
+    expansion: Expansion,
 }
 
 impl Reduction {
@@ -84,44 +96,57 @@ impl Reduction {
         )?;
         check_sizes(sizes)?;
         let Layout { family, planes } = Layout::of(image.format);
-        let Expansion {
-            luma, chroma, kr, kb, ..
-        } = Expansion::new(image.format, family, image.color);
-        let mut reduction = Self {
-            grey: Grid::new(sizes.grey, out),
-            colour: Grid::new(sizes.colour, out + 4 * values(sizes.grey) as u64),
+        let mut argument = Argument {
+            grey: Grid::new(sizes.grey, 1, out),
+            colour: Grid::new(sizes.colour, 3, out + 4 * values(sizes.grey) as u64),
             width: int(image.width),
             height: int(image.height),
-            family: match family {
-                Family::Grey => 0,
-                Family::Yuv => 1,
-                Family::Rgb => 2,
-            },
-            black: luma.0,
-            luma_span: luma.1,
-            zero: chroma.0,
-            chroma_span: chroma.1,
-            kr,
-            kb,
-            ..Self::default()
         };
         for ((plane, &(address, _)), &stride) in planes.iter().zip(image.planes).zip(image.strides) {
+            // Rows of cells that cut the plane.
+            let cut = |size: Option<(usize, usize)>, by: fn(&layout::Component) -> bool| {
+                size.filter(|_| plane.components.iter().any(by))
+                    .map_or(0, |(_, rows)| rows)
+            };
+            let grey_rows = cut(sizes.grey, |component| component.grey);
+            let colour_rows = cut(sizes.colour, |component| component.colour.is_some());
             for component in &plane.components {
-                let (Some(channel), [first, ..]) = (component.colour, &component.taps[..]) else {
-                    continue;
+                let on_grid = |width, other_rows| {
+                    let axis = Axis {
+                        extent: image.width,
+                        cells: width,
+                        shared: component.shared,
+                    };
+                    let mut described = Component {
+                        first: address,
+                        stride: stride as i64,
+                        step: int(component.step),
+                        shared_x: int(component.shared),
+                        shared_y: int(plane.shared),
+                        other_rows: int(other_rows),
+                        divisor: int(axis.divisor()),
+                        ..Component::default()
+                    };
+                    for (i, tap) in component.taps.iter().enumerate() {
+                        described.offset[i] = int(tap.offset);
+                        described.factor[i] = axis.scale() * tap.factor;
+                    }
+                    described
                 };
-                reduction.components += 1;
-                reduction.component[channel] = Component {
-                    first: address + first.offset as u64,
-                    stride: stride as i64,
-                    step: int(component.step),
-                    bytes: int(component.taps.len()),
-                    shared_x: int(component.shared),
-                    shared_y: int(plane.shared),
-                };
+                let taps = component.taps.len();
+                if let Some((width, _)) = sizes.grey.filter(|_| component.grey) {
+                    argument.grey.put(0, on_grid(width, colour_rows), taps);
+                }
+                if let Some((channel, (width, _))) = component.colour.zip(sizes.colour) {
+                    argument.colour.put(channel, on_grid(width, grey_rows), taps);
+                }
             }
         }
-        Ok(reduction)
+        Ok(Self {
+            argument,
+            sizes,
+            expansion: Expansion::new(image.format, family, image.color),
+        })
     }
 
     /// Values of both images.
@@ -131,30 +156,45 @@ impl Reduction {
 
     /// Blocks of the launch.
     pub(crate) fn blocks(&self) -> i32 {
-        self.grey.blocks + self.colour.blocks
+        self.argument.grey.blocks + self.argument.colour.blocks
+    }
+
+    /// The kernel's argument.
+    pub(crate) fn argument(&self) -> *const c_void {
+        (&raw const self.argument).cast()
     }
 
     /// Fills `frame` from what the kernel wrote.
-    pub(crate) fn read(sizes: ReducedSizes, written: &[f32], frame: &mut ReducedFrame) {
-        let (grey, colour) = written.split_at(values(sizes.grey));
+    pub(crate) fn read(&self, written: &[f32], frame: &mut ReducedFrame) {
+        let (grey, colour) = written.split_at(values(self.sizes.grey));
         for (image, values) in [(&mut frame.grey, grey), (&mut frame.colour, colour)] {
             image.clear();
             image.extend_from_slice(values);
         }
+        self.expansion.grey(&mut frame.grey);
+        self.expansion.colour(&mut frame.colour);
     }
 }
 
 impl Grid {
-    fn new(size: Option<(usize, usize)>, out: u64) -> Self {
+    fn new(size: Option<(usize, usize)>, channels: usize, out: u64) -> Self {
         let (width, height) = size.unwrap_or_default();
         let tiles = width.div_ceil(TILE);
         Self {
             out,
             width: int(width),
             height: int(height),
+            channels: int(channels),
             tiles: int(tiles),
             blocks: int(tiles * height),
+            ..Self::default()
         }
+    }
+
+    fn put(&mut self, channel: usize, component: Component, taps: usize) {
+        self.component[channel] = component;
+        self.components += 1;
+        self.taps = int(taps);
     }
 }
 
@@ -203,10 +243,10 @@ mod tests {
         #[allow(unsafe_code, reason = "the kernel takes addresses")]
         // SAFETY: the planes are as large as was checked, and there is room for both images.
         unsafe {
-            emulated_kernels::reduce(reverse, reduction.blocks(), (&raw const reduction).cast());
+            emulated_kernels::reduce(reverse, reduction.blocks(), reduction.argument());
         }
         let mut out = ReducedFrame::default();
-        Reduction::read(sizes, &written, &mut out);
+        reduction.read(&written, &mut out);
         out
     }
 
@@ -216,13 +256,14 @@ mod tests {
         out
     }
 
+    /// Asserts that both sides agree to the last bit.
     fn assert_as_cpu(frame: &Frame, sizes: ReducedSizes) {
         let (got, want) = (on_device(frame, sizes, false), on_cpu(frame, sizes));
         let what = format!("{} {}x{} {sizes:?}", frame.format, frame.width, frame.height);
-        for (got, want, tolerance) in [(&got.grey, &want.grey, 3e-6), (&got.colour, &want.colour, 5e-4)] {
+        for (got, want) in [(&got.grey, &want.grey), (&got.colour, &want.colour)] {
             assert_eq!(got.len(), want.len(), "{what}");
             for (i, (a, b)) in got.iter().zip(want).enumerate() {
-                assert!((a - b).abs() <= tolerance, "{what}: value {i} is {a}, not {b}");
+                assert_eq!(a.to_bits(), b.to_bits(), "{what}: value {i} is {a}, not {b}");
             }
         }
     }
@@ -315,28 +356,28 @@ mod tests {
             size_of::<Component>(),
             offset_of!(Component, stride),
             offset_of!(Component, step),
-            offset_of!(Component, bytes),
+            offset_of!(Component, offset),
             offset_of!(Component, shared_x),
             offset_of!(Component, shared_y),
+            offset_of!(Component, other_rows),
+            offset_of!(Component, divisor),
+            offset_of!(Component, factor),
             size_of::<Grid>(),
             offset_of!(Grid, width),
             offset_of!(Grid, height),
+            offset_of!(Grid, channels),
             offset_of!(Grid, tiles),
             offset_of!(Grid, blocks),
-            size_of::<Reduction>(),
-            offset_of!(Reduction, grey),
-            offset_of!(Reduction, colour),
-            offset_of!(Reduction, width),
-            offset_of!(Reduction, height),
-            offset_of!(Reduction, family),
-            offset_of!(Reduction, components),
-            offset_of!(Reduction, black),
-            offset_of!(Reduction, luma_span),
-            offset_of!(Reduction, zero),
-            offset_of!(Reduction, chroma_span),
-            offset_of!(Reduction, kr),
-            offset_of!(Reduction, kb),
+            offset_of!(Grid, components),
+            offset_of!(Grid, taps),
+            offset_of!(Grid, component),
+            size_of::<Argument>(),
+            offset_of!(Argument, grey),
+            offset_of!(Argument, colour),
+            offset_of!(Argument, width),
+            offset_of!(Argument, height),
             TILE,
+            super::super::columns::MAX_ROWS,
         ];
         assert_eq!(emulated_kernels::reduction_layout(), layout);
     }

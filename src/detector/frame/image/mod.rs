@@ -19,5 +19,7 @@ pub(crate) use reduce::{ReducedFrame, ReducedSizes, Reducer};
 
 #[cfg(test)]
 mod testing;
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use testing::Frame as OwnedFrame;
 #[cfg(test)]
 mod tests;

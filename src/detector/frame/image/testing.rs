@@ -5,13 +5,13 @@ use PixelFormat as F;
 
 /// A frame that owns its bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub(super) format: PixelFormat,
-    pub(super) width: usize,
-    pub(super) height: usize,
-    pub(super) planes: Vec<Vec<u8>>,
-    pub(super) strides: Vec<usize>,
-    pub(super) color: ColorModel,
+pub(crate) struct Frame {
+    pub(crate) format: PixelFormat,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) planes: Vec<Vec<u8>>,
+    pub(crate) strides: Vec<usize>,
+    pub(crate) color: ColorModel,
 }
 
 /// SplitMix64.
@@ -24,7 +24,7 @@ fn noise(seed: u64) -> u64 {
 
 impl Frame {
     /// All bytes `filler`, rows `padding` bytes longer than needed except for the last.
-    pub(super) fn new(format: PixelFormat, size: (usize, usize), padding: usize, filler: u8) -> Self {
+    pub(crate) fn new(format: PixelFormat, size: (usize, usize), padding: usize, filler: u8) -> Self {
         let (width, height) = size;
         let strides: Vec<usize> = (0..format.plane_count())
             .map(|plane| format.row_bytes(plane, width) + padding)
@@ -45,7 +45,7 @@ impl Frame {
     }
 
     /// Every pixel of its own random colour; the same whatever the padding.
-    pub(super) fn random(format: PixelFormat, size: (usize, usize), padding: usize, seed: u64) -> Self {
+    pub(crate) fn random(format: PixelFormat, size: (usize, usize), padding: usize, seed: u64) -> Self {
         let mut frame = Self::new(format, size, padding, padding as u8);
         for y in 0..size.1 {
             for x in 0..size.0 {
@@ -81,7 +81,7 @@ impl Frame {
         matches!(self.format, F::Gray8 | F::Gray16Le)
     }
 
-    pub(super) fn view<R>(&self, then: impl FnOnce(&ImageView<'_>) -> R) -> R {
+    pub(crate) fn view<R>(&self, then: impl FnOnce(&ImageView<'_>) -> R) -> R {
         let planes: Vec<&[u8]> = self.planes.iter().map(Vec::as_slice).collect();
         then(&ImageView {
             format: self.format,

@@ -1,4 +1,5 @@
-// A block of threads that goes through phases together: on a GPU, or in plain C++ on one thread or several.
+// A block of threads, or a team of blocks, that goes through phases together: on a GPU, or in plain C++ on one thread or
+// several.
 //
 // A phase is a FOR_EACH over independent tasks; BARRIER separates phases. In C++ the tasks of a phase run in either order,
 // or, with EMULATED_THREADS, on that many threads: a race between tasks, or a missing barrier, changes results or is
@@ -13,6 +14,15 @@
 
 // Threads of a block; `descriptor.rs` has the same number.
 constexpr int THREADS = 512;
+// Blocks that work on a job together, each on an equal share of a phase's neighbouring tasks: see `team.cu`.
+#ifndef TEAM
+#define TEAM 1
+#endif
+constexpr int JOB_THREADS = TEAM * THREADS;
+
+// Bounds of a share of `count` tasks.
+#define SHARE_FROM(count, rank, shares) (((count) + (shares) - 1) / (shares) * (rank))
+#define SHARE_TO(count, rank, shares) (SHARE_FROM(count, (rank) + 1, shares) < (count) ? SHARE_FROM(count, (rank) + 1, shares) : (count))
 
 #ifdef __CUDACC__
 
@@ -22,9 +32,21 @@ constexpr int THREADS = 512;
 #define PHASE __device__ __noinline__
 #define GLOBAL(p) __builtin_assume(__isGlobal(p))
 #define SHARED(p) __builtin_assume(__isShared(p))
+// Over all tasks in every block: what it writes is the block's own.
+#define FOR_EACH_OF_BLOCK(i, n) for (int i = threadIdx.x, i##_count = (n); i < i##_count; i += THREADS)
+#if TEAM == 1
 #define BARRIER() __syncthreads()
-#define FOR_EACH(i, n) for (int i = threadIdx.x, i##_count = (n); i < i##_count; i += THREADS)
+#define FOR_EACH(i, n) FOR_EACH_OF_BLOCK(i, n)
 #define FIRST_THREAD (threadIdx.x == 0)
+#else
+// The blocks of a team are a cluster: the device runs them at the same time.
+#define TEAM_RANK ((int)(blockIdx.x % TEAM))
+#define BARRIER() team_barrier()
+#define FOR_EACH(i, n)                                                                                       \
+    for (int i##_all = (n), i##_count = SHARE_TO(i##_all, TEAM_RANK, TEAM), i = SHARE_FROM(i##_all, TEAM_RANK, TEAM) + threadIdx.x; \
+         i < i##_count; i += THREADS)
+#define FIRST_THREAD (threadIdx.x == 0 && TEAM_RANK == 0)
+#endif
 #define UNROLL _Pragma("unroll")
 #define UNROLL2 _Pragma("unroll 2")
 #define UNROLL3 _Pragma("unroll 3")
@@ -48,11 +70,19 @@ struct alignas(16) float4 {
 #define UNROLL8
 #define ROLLED
 #ifdef EMULATED_THREADS
+// Of all blocks of a team.
 #include <pthread.h>
 static pthread_barrier_t emulated_barrier;
 static thread_local int emulated_thread;
+constexpr int EMULATED_BLOCK = EMULATED_THREADS / TEAM;
+static_assert(EMULATED_BLOCK * TEAM == EMULATED_THREADS, "every block has as many threads");
 #define BARRIER() pthread_barrier_wait(&emulated_barrier)
-#define FOR_EACH(i, n) for (int i = emulated_thread, i##_count = (n); i < i##_count; i += EMULATED_THREADS)
+#define TEAM_RANK (emulated_thread / EMULATED_BLOCK)
+#define FOR_EACH_OF_BLOCK(i, n) for (int i = emulated_thread % EMULATED_BLOCK, i##_count = (n); i < i##_count; i += EMULATED_BLOCK)
+#define FOR_EACH(i, n)                                                                                       \
+    for (int i##_all = (n), i##_count = SHARE_TO(i##_all, TEAM_RANK, TEAM),                                   \
+             i = SHARE_FROM(i##_all, TEAM_RANK, TEAM) + emulated_thread % EMULATED_BLOCK;                      \
+         i < i##_count; i += EMULATED_BLOCK)
 #define FIRST_THREAD (emulated_thread == 0)
 #else
 static thread_local bool emulated_reverse = false;
@@ -60,9 +90,19 @@ static thread_local bool emulated_reverse = false;
 #define FOR_EACH(i, n)                                                                                       \
     for (int i##_count = (n), i##_at = 0, i = emulated_reverse ? i##_count - 1 : 0; i##_at < i##_count;      \
          i##_at++, i += emulated_reverse ? -1 : 1)
+#define FOR_EACH_OF_BLOCK(i, n) FOR_EACH(i, n)
 #define FIRST_THREAD true
 #endif
 
+#endif
+
+#if defined __CUDACC__ && TEAM > 1
+// What the team's blocks wrote before is seen behind it by all of them.
+DEVICE void team_barrier() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
 #endif
 
 // ---- small helpers -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 // of its positions.
 template <int P> DEVICE int tiled_time(int rows, int width) {
     const int tasks = rows * ((width + P - 1) / P);
-    return (tasks + THREADS - 1) / THREADS * (2 * P + 3);
+    return (tasks + JOB_THREADS - 1) / JOB_THREADS * (2 * P + 3);
 }
 
 template <int P> DEVICE void fill(float* acc, float4 value) {
@@ -143,14 +143,14 @@ DEVICE void stage_upsample2(const Layer& L, const float* w, float* shared) {
     const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, outputs = 4 * L.output_quads, rows = inputs + extras;
     const int quads = inputs * L.output_quads, extra_quads = extras * L.output_quads;
     float* to = shared + L.staged;
-    UNROLL2 FOR_EACH(t, 12 * quads) {
+    UNROLL2 FOR_EACH_OF_BLOCK(t, 12 * quads) {
         int r = t, at = split_off(r, quads), kx = r % 3, j = r / 3 % 2, parity = r / 6;
         int first = parity ? 2 * j : j, second = parity ? (j ? 2 : 1) : (j ? 2 : 0);
         float4 sum = load4(w + (first * 3 + kx) * rows * outputs + 4 * at);
         if (second > first) add4(sum, load4(w + (second * 3 + kx) * rows * outputs + 4 * at));
         store4(to + 4 * t, sum.x, sum.y, sum.z, sum.w);
     }
-    FOR_EACH(t, 9 * extra_quads) {
+    FOR_EACH_OF_BLOCK(t, 9 * extra_quads) {
         float4 a = load4(w + (t / extra_quads * rows + inputs) * outputs + 4 * (t % extra_quads));
         store4(to + 4 * (12 * quads + t), a.x, a.y, a.z, a.w);
     }
@@ -249,7 +249,31 @@ PHASE void dense_forward(const Layer& L, const float* w, const float* bias, floa
 }
 
 // Whether tiles of four positions make enough for half of them.
-DEVICE bool fills_four(int tasks, int width) { return tasks * ((width + 3) / 4) * 2 >= THREADS; }
+DEVICE bool fills_four(int tasks, int width) { return tasks * ((width + 3) / 4) * 2 >= JOB_THREADS; }
+
+#if TEAM > 1
+// A team has so many threads that most of them have work with few positions a task only. Whether it is such a layer.
+DEVICE bool forward_in_team(const Layer& L, const float* staged, const float* w, const float* bias, float* work, int batch, int tasks) {
+    const int two = tiled_time<2>(tasks, L.output_width), three = tiled_time<3>(tasks, L.output_width), four = tiled_time<4>(tasks, L.output_width);
+    if (is_upsample2(L)) {
+        if (two < four) conv_upsample2<2>(L, staged, w, bias, work, batch);
+        else conv_upsample2<4>(L, staged, w, bias, work, batch);
+        return true;
+    }
+    if (L.kernel != 3 || L.upsample != 1 || L.extra_quads != 0 || L.stride > 2) return false;
+    if (L.stride == 2) {
+        if (two < four) conv_window<3, 2, 2>(L, staged, bias, work, batch);
+        else conv_window<3, 2, 4>(L, staged, bias, work, batch);
+    } else if (two <= three && two < four) {
+        conv_window<3, 1, 2>(L, staged, bias, work, batch);
+    } else if (three < four) {
+        conv_window<3, 1, 3>(L, staged, bias, work, batch);
+    } else {
+        conv_window<3, 1, 4>(L, staged, bias, work, batch);
+    }
+    return true;
+}
+#endif
 
 // One layer on `batch` images; `weights` are those of the slot, `shared` the staged ones.
 DEVICE void forward(const Net& n, const Layer& L, const float* weights, float* shared, float* work, int batch) {
@@ -262,6 +286,9 @@ DEVICE void forward(const Net& n, const Layer& L, const float* weights, float* s
     if (L.staged >= 0) {
         const float* staged = shared + L.staged;
         const bool plain = L.kernel == 3 && L.upsample == 1 && L.extra_quads == 0;
+#if TEAM > 1
+        if (forward_in_team(L, staged, w, bias, work, batch, tasks)) return;
+#endif
         if (is_upsample2(L)) {
             if (tiled_time<6>(tasks, L.output_width) < tiled_time<4>(tasks, L.output_width)) conv_upsample2<6>(L, staged, w, bias, work, batch);
             else conv_upsample2<4>(L, staged, w, bias, work, batch);
@@ -297,7 +324,7 @@ PHASE void stage_weights(const Net& n, const float* weights, float* shared) {
             stage_upsample2(L, weights + L.weight, shared);
             continue;
         }
-        UNROLL4 FOR_EACH(i, L.kernel * L.kernel * (L.input_quads + L.extra_quads) * 4 * L.output_quads) {
+        UNROLL4 FOR_EACH_OF_BLOCK(i, L.kernel * L.kernel * (L.input_quads + L.extra_quads) * 4 * L.output_quads) {
             *reinterpret_cast<float4*>(shared + L.staged + 4 * i) = load4(weights + L.weight + 4 * i);
         }
     }
@@ -313,7 +340,7 @@ PHASE void stage_transposed(const Net& n, const float* weights, float* shared) {
         if (L.staged < 0) continue;
         const int inputs = 4 * L.input_quads, rows = inputs + 4 * L.extra_quads, outputs = 4 * L.output_quads;
         const float* w = weights + L.weight;
-        UNROLL2 FOR_EACH(t, L.kernel * L.kernel * L.input_quads * outputs) {
+        UNROLL2 FOR_EACH_OF_BLOCK(t, L.kernel * L.kernel * L.input_quads * outputs) {
             int q = t, o = split_off(q, outputs), tap = q;
             q = split_off(tap, L.input_quads);
             const float* from = w + (tap * rows + 4 * q) * outputs + o;

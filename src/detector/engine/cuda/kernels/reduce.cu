@@ -3,7 +3,6 @@
 #include "reduce.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS) reduce(const __grid_constant__ Reduction reduction) {
-    __shared__ unsigned partial[3 * ROWS * TILE];
-    __shared__ unsigned long long sums[3 * TILE];
-    reduce_block(reduction, blockIdx.x, partial, sums);
+    __shared__ ReductionBlock shared;
+    reduce_block(reduction, blockIdx.x, shared);
 }

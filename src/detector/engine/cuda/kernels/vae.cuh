@@ -76,7 +76,7 @@ PHASE void load_random(const Net& n, const Job& job, float* work, int batch) {
 
 DEVICE float clamp_log_var(const Net& n, float x) { return x < n.log_var_min ? n.log_var_min : (x > n.log_var_max ? n.log_var_max : x); }
 // KL(q || N(0, 1)) of one latent value, twice: mean^2 + variance - 1 - log_var (Kingma & Welling 2014, appendix B).
-DEVICE float twice_kl(float mean, float log_var) { return mean * mean + expf(log_var) - 1.0f - log_var; }
+DEVICE float twice_kl(float mean, float log_var) { return fmaf(mean, mean, expf(log_var)) - 1.0f - log_var; }
 
 // ---- training ------------------------------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
     BARRIER();
 }
 
-// ---- scoring -------------------------------------------------------------------------------------------------------
+// ---- scoring (the kernel of a team has the same contractions: they are written out where there is a choice) -------------------------------------------------------------------------------------------------------
 
 // Index `i` mirrored at the edges of 0..n, which are not repeated.
 DEVICE int reflect(int i, int n) {
@@ -280,7 +280,7 @@ PHASE void score_map(const Net& n, const float* weights, float* work, float* pre
             // A cell of the latent map has two rows and columns of the image.
             int y = p, x = split_off(y, n.width), cell = y / 2 * heads.output_width + x / 2;
             const float share = 1.0f / (float)n.channels;
-            value = share * targets + (share * predictions + n.kl_share * work[heads.output + 2 * dims * cell]);
+            value = fmaf(share, targets, fmaf(share, predictions, n.kl_share * work[heads.output + 2 * dims * cell]));
         }
         work[n.map + p] = value;
     }
@@ -304,7 +304,7 @@ DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work
         FOR_EACH(cell, n.cells) {
             float* mean = heads + 2 * dims * cell;
             float sum = 0.0f;
-            for (int k = 0; k < n.latent_dim; k++) sum += 0.5f * twice_kl(mean[k], clamp_log_var(n, mean[dims + k]));
+            for (int k = 0; k < n.latent_dim; k++) sum = fmaf(0.5f, twice_kl(mean[k], clamp_log_var(n, mean[dims + k])), sum);
             mean[0] = sum;
         }
         BARRIER();

@@ -12,8 +12,9 @@ use super::super::arena::lock;
 use super::super::descriptor::{Job, Net};
 use super::super::device::{Device, DeviceError, Kernel, Launch, Limits, Memory};
 
-/// Multiprocessors: few, so that launches have more jobs than blocks.
+/// Multiprocessors: few, so that launches have more jobs than blocks; and enough for teams on a camera's jobs.
 const BLOCKS: usize = 3;
+const MANY_BLOCKS: usize = 64;
 const BYTES: usize = 256;
 
 /// What a test sees and changes of a device that a server owns.
@@ -32,6 +33,8 @@ pub(super) struct Controls {
     /// Jobs run so far, and the most of one launch.
     pub(super) jobs: AtomicUsize,
     pub(super) largest: AtomicUsize,
+    /// Jobs that teams have run.
+    pub(super) in_teams: AtomicUsize,
     /// For each kernel, whether waits do not return.
     hang: (Mutex<[bool; 2]>, Condvar),
     allocated: Mutex<BTreeMap<u64, usize>>,
@@ -47,6 +50,7 @@ impl Default for Controls {
             delay: AtomicUsize::new(0),
             jobs: AtomicUsize::new(0),
             largest: AtomicUsize::new(0),
+            in_teams: AtomicUsize::new(0),
             hang: Default::default(),
             allocated: Mutex::default(),
         }
@@ -79,6 +83,8 @@ impl Controls {
 pub(super) struct Emulated {
     controls: Arc<Controls>,
     shared: usize,
+    blocks: usize,
+    team: usize,
     flights: [Mutex<[Option<Flight>; 2]>; 2],
 }
 
@@ -90,12 +96,25 @@ impl Emulated {
         Self::with_shared(28_000)
     }
 
+    /// With many multiprocessors, and teams of blocks.
+    pub(super) fn with_teams() -> (Self, Arc<Controls>) {
+        let (device, controls) = Self::new();
+        let device = Self {
+            blocks: MANY_BLOCKS,
+            team: emulated_kernels::team(),
+            ..device
+        };
+        (device, controls)
+    }
+
     /// With so many floats of shared memory.
     pub(super) fn with_shared(shared: usize) -> (Self, Arc<Controls>) {
         let controls = Arc::new(Controls::default());
         let device = Self {
             controls: controls.clone(),
             shared,
+            blocks: BLOCKS,
+            team: 1,
             flights: Default::default(),
         };
         (device, controls)
@@ -105,7 +124,14 @@ impl Emulated {
         let reverse = self.controls.reverse.load(Ordering::Relaxed);
         // SAFETY: the server keeps the table until the launch has been waited for.
         let jobs = unsafe { std::slice::from_raw_parts(launch.jobs as *const Job, launch.count) };
-        let mut shared = Floats::new(launch.shared + 4);
+        let pitch = launch.shared.next_multiple_of(4);
+        let mut shared = Floats::new(launch.team * pitch + 4);
+        if launch.team > 1 {
+            assert!(
+                launch.kernel == Kernel::Score && launch.team == self.team && launch.blocks == launch.count
+            );
+            self.controls.in_teams.fetch_add(launch.count, Ordering::Relaxed);
+        }
         for (i, job) in jobs.iter().enumerate() {
             // SAFETY: the descriptor is valid as long as the table.
             let net = unsafe { &*(job.net as *const Net) };
@@ -116,15 +142,13 @@ impl Emulated {
             let floats = unsafe { std::slice::from_raw_parts_mut(work as *mut f32, launch.pitch) };
             floats.fill(f32::NAN);
             let train = launch.kernel == Kernel::Step;
+            let (job, shared, work) = (ptr::from_ref(job).cast(), shared.as_mut_ptr(), work as *mut f32);
             // SAFETY: the job's memory is this process's, and the descriptor has the sizes it needs.
             unsafe {
-                emulated_kernels::run(
-                    train,
-                    reverse,
-                    ptr::from_ref(job).cast(),
-                    shared.as_mut_ptr(),
-                    work as *mut f32,
-                );
+                match launch.team {
+                    1 => emulated_kernels::run(train, reverse, job, shared, work),
+                    _ => emulated_kernels::score_in_team(job, shared, pitch, work),
+                }
             }
         }
         self.controls.jobs.fetch_add(launch.count, Ordering::Relaxed);
@@ -162,7 +186,8 @@ impl Device for Emulated {
     fn limits(&self) -> Limits {
         Limits {
             shared: self.shared,
-            blocks: BLOCKS,
+            blocks: self.blocks,
+            team: self.team,
             memory: 1 << 30,
         }
     }
@@ -206,6 +231,8 @@ impl Device for Emulated {
         Controls::count_down(&self.controls.launches, "a launch")?;
         // SAFETY: the server keeps the counters of the kernel.
         assert_eq!(unsafe { *(launch.queue as *const [f32; 4]) }, [0.0; 4]);
+        // Scores that wait get a multiprocessor with every step that ends.
+        assert!(launch.kernel == Kernel::Score || launch.count <= self.blocks);
         let flight = &mut lock(&self.flights[launch.kernel as usize])[launch.flight];
         assert!(flight.is_none(), "two launches of one flight");
         *flight = Some(Flight(*launch));

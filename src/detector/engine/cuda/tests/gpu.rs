@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use super::super::bench::{DeviceFrames, DeviceReader};
 use super::super::descriptor::{Job, Purpose};
 use super::super::device::{Device, Kernel, Memory};
 use super::super::driver::{Gpu, open};
@@ -14,6 +15,7 @@ use super::{Camera, initial};
 use crate::detector::cue::{appearance, motion};
 use crate::detector::engine::{CpuEngine, Engine, WithFallback};
 use crate::detector::error::message;
+use crate::detector::frame::{ColorModel, OwnedFrame, PixelFormat, ReducedFrame, ReducedSizes, Reducer};
 use crate::detector::vae::VaeConfig;
 
 /// A server; where there is no GPU, why, past the test harness's capture.
@@ -165,6 +167,62 @@ fn a_camera_gets_the_same_bits_alone_and_among_hundreds() {
     }
     let launches = server.launches() - before;
     report(format_args!("{} jobs in {launches} launches", 300 * 4 * 4));
+}
+
+#[test]
+fn a_team_of_blocks_gives_the_bits_of_one_block() {
+    let Some(server) = gpu() else { return };
+    let mut camera = Camera::new(&usual(), 9);
+    let mut engines = [server.engine(), server.engine()];
+    let nets = engines.each_mut().map(|engine| camera.nets(engine));
+    for frame in 0..50 {
+        camera.next(3, 0.1);
+        let mut maps = Vec::new();
+        for (i, (engine, nets)) in engines.iter_mut().zip(&nets).enumerate() {
+            server.allow_teams(i == 0);
+            maps.push(engine.infer(&camera.scores(nets)).unwrap());
+            engine.train(&camera.steps(nets)).unwrap();
+        }
+        assert!(maps[0] == maps[1], "frame {frame}");
+    }
+    server.allow_teams(true);
+    report(format_args!(
+        "{} blocks work on one score together",
+        server.device().limits().team
+    ));
+}
+
+#[test]
+fn frames_of_every_format_are_reduced_to_the_bits_of_the_cpu() {
+    let Some(_server) = gpu() else { return };
+    let sizes = ReducedSizes {
+        grey: Some((180, 100)),
+        colour: Some((64, 40)),
+    };
+    let mut count = 0;
+    for (i, format) in PixelFormat::ALL.into_iter().enumerate() {
+        for size in [(17, 19), (322, 242), (1280, 719)] {
+            let mut owned = OwnedFrame::random(format, size, i % 3, i as u64);
+            for color in [ColorModel::BT601, ColorModel::BT709, ColorModel::JPEG] {
+                owned.color = color;
+                let (mut got, mut want) = (ReducedFrame::default(), ReducedFrame::default());
+                let mut frames = DeviceFrames::new().unwrap();
+                owned.view(|view| {
+                    frames.push(view).unwrap();
+                    Reducer::new(view, sizes)
+                        .unwrap()
+                        .reduce(view, &mut want)
+                        .unwrap();
+                });
+                let mut reader = DeviceReader::new(&Arc::new(frames)).unwrap();
+                reader.reduce(0, sizes, &mut got).unwrap();
+                assert!(got.grey == want.grey, "{format} {size:?} {color:?}: grey");
+                assert!(got.colour == want.colour, "{format} {size:?} {color:?}: colour");
+                count += 1;
+            }
+        }
+    }
+    report(format_args!("{count} frames are reduced to the bits of the CPU"));
 }
 
 #[test]

@@ -83,6 +83,112 @@ fn a_camera_gets_the_same_bits_alone_and_among_a_thousand() {
 }
 
 #[test]
+fn a_team_of_blocks_gives_the_same_bits_and_has_few_jobs_alone() {
+    let (device, controls) = Emulated::with_teams();
+    let server = ServerHandle::start(device).unwrap();
+    let usual = [
+        crate::detector::cue::motion::vae_config((45, 33)),
+        crate::detector::cue::appearance::vae_config(
+            &"[(12,3,2),(24,3,2),(32,3,2)]".parse().unwrap(),
+            16,
+            (64, 48),
+        ),
+    ];
+    for nets in [&configs(), &usual] {
+        let maps = [true, false].map(|allow| {
+            server.allow_teams(allow);
+            let mut engine = server.engine();
+            let mut camera = Camera::new(nets, 4);
+            let nets = camera.nets(&mut engine);
+            camera.next(2, 0.1);
+            let mut maps = engine.infer(&camera.scores(&nets)).unwrap();
+            maps.push(engine.reconstruction(nets[1]).unwrap().unwrap());
+            (maps, controls.in_teams.swap(0, Ordering::Relaxed))
+        });
+        assert_eq!([maps[0].1, maps[1].1], [2, 0]);
+        assert!(maps[0].0 == maps[1].0);
+    }
+    // Three jobs are too many for this device's teams.
+    server.allow_teams(true);
+    let mut engine = server.engine();
+    let mut camera = Camera::new(&configs(), 4);
+    let nets = camera.nets(&mut engine);
+    camera.next(2, 0.1);
+    let mut jobs = camera.scores(&nets);
+    jobs.extend(camera.scores(&nets[..1]));
+    engine.infer(&jobs).unwrap();
+    assert_eq!(controls.in_teams.load(Ordering::Relaxed), 0);
+    // Steps that take more than a quarter of the blocks leave no room for teams.
+    controls.set_hang(Kernel::Step, true);
+    let many: Vec<VaeConfig> = configs().into_iter().cycle().take(18).collect();
+    let (mut trained, mut crowd) = (server.engine(), Camera::new(&many, 4));
+    let there = crowd.nets(&mut trained);
+    crowd.next(2, 0.0);
+    let before = server.launches();
+    trained.train(&crowd.steps(&there)).unwrap();
+    while server.launches() == before {
+        thread::yield_now();
+    }
+    engine.infer(&camera.scores(&nets)).unwrap();
+    assert_eq!(controls.in_teams.load(Ordering::Relaxed), 0);
+    controls.set_hang(Kernel::Step, false);
+    trained.checkpoint(there[0]).unwrap();
+    engine.infer(&camera.scores(&nets)).unwrap();
+    assert_eq!(controls.in_teams.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn while_a_launch_is_in_flight_jobs_collect_for_the_next_one() {
+    let (server, controls) = start();
+    let mut camera = Camera::new(&configs()[..1], 1);
+    let mut engines: Vec<_> = (0..3).map(|_| server.engine()).collect();
+    let nets: Vec<_> = engines.iter_mut().map(|engine| camera.nets(engine)).collect();
+    camera.next(2, 0.0);
+    controls.set_hang(Kernel::Score, true);
+    let before = server.launches();
+    engines[0].submit(&camera.scores(&nets[0])).unwrap();
+    while server.launches() == before {
+        thread::yield_now();
+    }
+    for (engine, nets) in engines.iter_mut().zip(&nets).skip(1) {
+        engine.submit(&camera.scores(nets)).unwrap();
+    }
+    controls.set_hang(Kernel::Score, false);
+    let maps: Vec<_> = engines
+        .iter_mut()
+        .map(|engine| engine.collect().unwrap())
+        .collect();
+    assert_eq!(server.launches() - before, 2);
+    assert!(maps[0] == maps[1] && maps[0] == maps[2]);
+}
+
+#[test]
+fn scores_may_be_collected_later_and_until_then_nothing_else_is_done_with_the_nets() {
+    let (server, controls) = start();
+    let (mut engine, mut other) = (server.engine(), server.engine());
+    let mut camera = Camera::new(&configs(), 1);
+    let (nets, there) = (camera.nets(&mut engine), camera.nets(&mut other));
+    camera.next(2, 0.0);
+    controls.set_hang(Kernel::Score, true);
+    engine.submit(&camera.scores(&nets)).unwrap();
+    assert!(!engine.is_done());
+    for failed in [
+        engine.submit(&camera.scores(&nets)),
+        engine.infer(&camera.scores(&nets)).map(drop),
+        engine.train(&camera.steps(&nets)).map(drop),
+        engine.reconstruction(nets[0]).map(drop),
+        engine.checkpoint(nets[0]).map(drop),
+    ] {
+        assert!(failed.is_err_and(|error| error.to_string().contains("not been collected")));
+    }
+    controls.set_hang(Kernel::Score, false);
+    let maps = engine.collect().unwrap();
+    assert!(engine.is_done() && engine.collect().is_err());
+    assert_eq!(maps, other.infer(&camera.scores(&there)).unwrap());
+    engine.train(&camera.steps(&nets)).unwrap();
+}
+
+#[test]
 fn the_server_ends_with_its_last_client_and_gives_all_memory_back() {
     let (server, controls) = start();
     let weak = server.downgrade();
@@ -272,10 +378,10 @@ fn a_device_that_does_not_answer_is_given_up() {
 fn a_long_queue_is_no_failure() {
     let (device, controls) = Emulated::new();
     controls.delay.store(100_000, Ordering::Relaxed);
-    let server = ServerHandle::start_with(device, Duration::from_millis(1500)).unwrap();
-    // Steps of forty cameras, six jobs a launch: far more than a second and a half.
-    let cameras = crowd(40, |seed| watch(&mut server.engine(), seed, 2).len());
-    assert_eq!(cameras, [5; 40]);
+    let server = ServerHandle::start_with(device, Duration::from_millis(2500)).unwrap();
+    // Steps of thirty cameras, two jobs a launch: far more than two and a half seconds.
+    let cameras = crowd(30, |seed| watch(&mut server.engine(), seed, 2).len());
+    assert_eq!(cameras, [5; 30]);
 }
 
 #[test]
