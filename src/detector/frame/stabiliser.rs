@@ -265,7 +265,7 @@ const NEIGHBOURS: Range<isize> = -1..3;
 /// Moves an image, `[height, width, channels]`, back by a displacement in its pixels. Where it shows nothing, or what is
 /// ignored, it becomes `instead`.
 pub(super) fn move_back(
-    image: &mut Vec<f32>,
+    image: &mut [f32],
     (width, height, channels): (usize, usize, usize),
     displacement: [f32; 2],
     ignored: impl Iterator<Item = usize>,
@@ -412,7 +412,7 @@ mod tests {
                 "a camera that stands still, frame {i}"
             );
         }
-        let swing = |i: usize| [if i % 2 == 0 { 0.6 } else { -0.6 }, 0.0];
+        let swing = |i: usize| [if i.is_multiple_of(2) { 0.6 } else { -0.6 }, 0.0];
         let found: Vec<_> = (0..40).map(|i| observe(swing(i), i)).collect();
         let begin = found.iter().position(Option::is_some).expect("it shakes");
         assert!((1..20).contains(&begin), "from frame {begin} on");
