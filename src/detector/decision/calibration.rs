@@ -50,9 +50,9 @@ const BLOCKS: usize = 300;
 /// Fewest blocks in a full history, whatever the memory: shorter ones are noise.
 const LEAST_BLOCKS: f64 = 60.0;
 /// Weight of a block of the warm-up: the history is short then, and what comes next must not move it much.
-const WARM_UP_WEIGHT: f64 = 10.0;
+const WARM_UP_WEIGHT: f64 = 20.0;
 /// Weight of the whole warm-up, where it was ended early.
-const SHORT_WARM_UP_WEIGHT: f64 = 80.0;
+const SHORT_WARM_UP_WEIGHT: f64 = 160.0;
 /// Seconds after other circumstances for which scores enter as in the warm-up, at most.
 const LONGEST_RELEARNING: f64 = 8.0;
 /// Factor of the weights of a history of other circumstances.

@@ -166,7 +166,7 @@ impl Cue for Motion {
             prior: Some(Prior {
                 median: 2.4f64.ln(),
                 deviation: 0.2,
-                weight: 50.0,
+                weight: 100.0,
             }),
             least_spread: 0.1,
             offset: 0.0,
