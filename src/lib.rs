@@ -37,6 +37,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use plugin::plugin_register_static;
 #[cfg(feature = "plugin")]
 pub use vaeanomaly::{
-    ACCEPT_NAME, Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, Stabilise, State,
-    ThresholdMode,
+    ACCEPT_NAME, Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, SmallImage, Stabilise,
+    State, ThresholdMode,
 };

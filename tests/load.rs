@@ -126,6 +126,8 @@ fn inspect_lists_the_element_and_every_property() {
         "max-lateness",
         "post-messages",
         "roi-meta",
+        "attach-map",
+        "attach-reconstruction",
         "state",
         "stats",
     ] {

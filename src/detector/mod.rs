@@ -33,6 +33,7 @@ mod nn;
 mod online;
 #[cfg(test)]
 pub(crate) mod online_tests;
+mod regions;
 pub mod store;
 mod vae;
 
@@ -49,3 +50,4 @@ pub use frame::{ColorModel, ColorRange, IgnoredRegions, ImageView, PixelFormat};
 pub use map::{AnomalyMap, Region};
 pub use net_arch::{NetArch, Stage};
 pub use online::{Detector, FrameReport, Label, Learnt, Prediction, SceneChange, Timings};
+pub use regions::AnomalousRegion;

@@ -123,7 +123,7 @@ use gst::prelude::*;
 
 pub use enums::{Cues, PostMessages, Stabilise, State, ThresholdMode};
 pub use message::{ACCEPT_NAME, EVENT_NAME, MESSAGE_NAME};
-pub use meta::{FrameResult, META_NAME};
+pub use meta::{FrameResult, META_NAME, SmallImage};
 
 glib::wrapper! {
     /// The `vaeanomaly` element.

@@ -185,6 +185,13 @@ impl CueSet {
             .expect("a detector has at least one cue")
     }
 
+    /// The cues that scored the last frame and count.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &CalibratedCue> {
+        self.cues
+            .iter()
+            .filter(|cue| !cue.is_held() && !cue.is_unsettled())
+    }
+
     /// The standardised score of every cell: the largest of all cues, on the grid of the first one.
     pub(crate) fn map(&self) -> AnomalyMap {
         let Some((first, others)) = self.cues.split_first() else {
