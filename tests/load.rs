@@ -132,7 +132,7 @@ fn inspect_lists_the_element_and_every_property() {
         "stats",
     ] {
         assert!(
-            text.contains(&format!("\n  {property} ")),
+            text.contains(&format!("\n  {property:<20}: ")),
             "no property {property} in {text}"
         );
     }
