@@ -63,7 +63,7 @@ impl SmallImage {
     fn from_sample(sample: &gst::SampleRef, format: gst_video::VideoFormat) -> Option<Self> {
         let info = gst_video::VideoInfo::from_caps(sample.caps()?).ok()?;
         let (width, height) = (info.width(), info.height());
-        if info.format() != format || width.max(height) > LARGEST_SIDE {
+        if info.format() != format || width.min(height) == 0 || width.max(height) > LARGEST_SIDE {
             return None;
         }
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer()?, &info).ok()?;

@@ -13,10 +13,10 @@ use crate::summary::Summary;
 
 /// Images per second and per event.
 const RATE: f64 = 5.0;
-const IMAGES: f64 = 8.0;
+const IMAGES: f64 = 7.0;
 /// Width in pixels, and quality of the encoder from 0 to 100.
 const WIDTH: i32 = 420;
-const QUALITY: f64 = 45.0;
+const QUALITY: f64 = 38.0;
 
 /// Writes some seconds around the strongest frame of every event of `source`. Writes nothing without events.
 pub fn write(summary: &Summary, source: &str, file: &Path) -> Result<()> {
