@@ -6,6 +6,8 @@ CARGO ?= cargo
 # VIDEO: path, URI (file, http, rtsp) or camera (/dev/video0); DURATION: seconds to record a live source.
 VIDEO ?=
 DURATION ?=
+# PLAIN=1: no second video with the overlay.
+PLAIN ?=
 # DATA: a folder with labels.csv and clips, evaluated in addition to the rendered street.
 DATA ?=
 
@@ -28,13 +30,15 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # A separate folder, because cargo would overwrite the plugin without CUDA.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda demo evaluate bandwidth bench bench-cuda bench-memory soak fuzz test test-loading \
+.PHONY: help deps build cuda demo images evaluate bandwidth bench bench-cuda bench-memory soak fuzz test test-loading \
 	test-cuda sanitize-cuda check check-cuda clean
 
 help:
 	@echo "make demo                 learn a rendered street, find its anomalies, keep only those"
 	@echo "make demo VIDEO=...       the same on a video file, a URI, an rtsp:// address or a camera /dev/videoN"
 	@echo "                          (live sources: until Ctrl-C, or for DURATION=seconds)"
+	@echo "                          PLAIN=1: without the second video that has boxes and heat map drawn over it"
+	@echo "make images               run the demo and take its images over into README"
 	@echo "make evaluate             evaluate on a rendered street: clean, disturbed, with parts removed; HTML and JSON"
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (in it, or in train/ and test/)"
 	@echo "make bandwidth            measure what dropping and gating save on ten minutes of the street"
@@ -82,7 +86,11 @@ cuda: deps
 
 demo: deps
 	$(CARGO) build --release -p gst-plugin-vaeanomaly -p street_scene -p demo_summary
-	@sh examples/demo_summary/run.sh '$(VIDEO)' '$(DURATION)'
+	@sh examples/demo_summary/run.sh $(if $(PLAIN),--plain) '$(VIDEO)' '$(DURATION)'
+
+# The pictures of README.
+images: demo
+	@sh examples/demo_summary/readme.sh
 
 evaluate: deps
 	$(CARGO) build --release -p street_scene -p evaluate

@@ -1,9 +1,57 @@
 /* Reads the metadata and the messages of vaeanomaly from C.
  *
- * cc examples/read_meta.c -o read_meta $(pkg-config --cflags --libs gstreamer-1.0)
+ * cc examples/read_meta.c -o read_meta $(pkg-config --cflags --libs gstreamer-1.0 gstreamer-video-1.0)
  * GST_PLUGIN_PATH=target/release ./read_meta street.mp4
  */
 #include <gst/gst.h>
+#include <gst/video/video.h>
+
+/* All regions of an anomalous frame, the strongest first. */
+static void
+print_regions (const GstStructure * found)
+{
+  const GValue *regions = gst_structure_get_value (found, "regions");
+  guint i;
+
+  for (i = 0; regions && i < gst_value_array_get_size (regions); i++) {
+    const GstStructure *region =
+        gst_value_get_structure (gst_value_array_get_value (regions, i));
+    guint64 id = 0;
+    gdouble score = 0.0;
+    guint x = 0, y = 0, width = 0, height = 0;
+
+    gst_structure_get (region, "id", G_TYPE_UINT64, &id, "score", G_TYPE_DOUBLE,
+        &score, "x", G_TYPE_UINT, &x, "y", G_TYPE_UINT, &y, "width",
+        G_TYPE_UINT, &width, "height", G_TYPE_UINT, &height, NULL);
+    g_print ("  region %3" G_GUINT64_FORMAT "  score %.2f  %s  %ux%u at %u,%u\n",
+        id, score, gst_structure_get_string (region, "cue"), width, height, x,
+        y);
+  }
+}
+
+/* The scores of a grid over the frame: 1 to 255, 128 at the threshold, 0 = ignored. */
+static void
+print_map (const GstStructure * found)
+{
+  const GValue *value = gst_structure_get_value (found, "anomaly-map");
+  GstSample *sample = value ? gst_value_get_sample (value) : NULL;
+  GstVideoInfo info;
+  GstVideoFrame map;
+  guint8 highest = 0;
+  gint x, y;
+
+  if (!sample || !gst_video_info_from_caps (&info, gst_sample_get_caps (sample))
+      || !gst_video_frame_map (&map, &info, gst_sample_get_buffer (sample), GST_MAP_READ))
+    return;
+  for (y = 0; y < info.height; y++) {
+    const guint8 *row = (const guint8 *) GST_VIDEO_FRAME_PLANE_DATA (&map, 0)
+        + y * GST_VIDEO_FRAME_PLANE_STRIDE (&map, 0);
+    for (x = 0; x < info.width; x++)
+      highest = MAX (highest, row[x]);
+  }
+  g_print ("  map %dx%d  highest %u\n", info.width, info.height, highest);
+  gst_video_frame_unmap (&map);
+}
 
 static GstPadProbeReturn
 on_buffer (GstPad * pad, GstPadProbeInfo * info, gpointer data)
@@ -22,6 +70,8 @@ on_buffer (GstPad * pad, GstPadProbeInfo * info, gpointer data)
     gst_structure_get_double (found, "score", &score);
     g_print ("frame %6" G_GUINT64_FORMAT "  score %.2f  %s\n", frame, score,
         gst_structure_get_string (found, "label"));
+    print_regions (found);
+    print_map (found);
   }
   return GST_PAD_PROBE_OK;
 }
@@ -46,7 +96,7 @@ main (int argc, char **argv)
   uri = gst_uri_is_valid (argv[1]) ? g_strdup (argv[1])
       : gst_filename_to_uri (argv[1], &error);
   pipeline = error ? NULL : gst_parse_launch ("uridecodebin name=source ! videoconvert "
-      "! vaeanomaly ! fakesink name=sink", &error);
+      "! vaeanomaly attach-map=true ! fakesink name=sink", &error);
   if (error) {
     g_printerr ("%s\n", error->message);
     return 1;

@@ -24,6 +24,23 @@ def on_buffer(_pad, info):
     if meta:
         found = meta.get_structure()
         print_line(f"frame {found.get_value('frame'):6}  score {found.get_value('score'):.2f}  {found.get_string('label')}")
+        _, regions = found.get_array("regions")
+        for i in range(regions.n_values):
+            region = regions.get_nth(i)
+            x, y, width, height = (region.get_value(name) for name in ("x", "y", "width", "height"))
+            print_line(
+                f"  region {region.get_value('id'):3}  score {region.get_value('score'):.2f}  {region.get_string('cue')}"
+                f"  {width}x{height} at {x},{y}"
+            )
+        sample = found.get_value("anomaly-map")
+        if sample:
+            size = sample.get_caps().get_structure(0)
+            width, height = size.get_value("width"), size.get_value("height")
+            content = sample.get_buffer().extract_dup(0, sample.get_buffer().get_size())
+            # Rows are padded to a multiple of four bytes.
+            stride = (width + 3) // 4 * 4
+            highest = max(max(content[y * stride : y * stride + width]) for y in range(height))
+            print_line(f"  map {width}x{height}  highest {highest}")
     return Gst.PadProbeReturn.OK
 
 
@@ -33,7 +50,7 @@ def main():
     Gst.init(None)
     source = sys.argv[1]
     uri = source if Gst.uri_is_valid(source) else pathlib.Path(source).absolute().as_uri()
-    pipeline = Gst.parse_launch("uridecodebin name=source ! videoconvert ! vaeanomaly ! fakesink name=sink")
+    pipeline = Gst.parse_launch("uridecodebin name=source ! videoconvert ! vaeanomaly attach-map=true ! fakesink name=sink")
     pipeline.get_by_name("source").set_property("uri", uri)
     pipeline.get_by_name("sink").get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, on_buffer)
 

@@ -19,8 +19,7 @@ fn main() -> Result<()> {
     } else {
         gst::glib::filename_to_uri(std::path::absolute(&file)?, None)?.to_string()
     };
-    let description =
-        "uridecodebin name=source ! videoconvert ! vaeanomaly name=detector ! fakesink name=sink";
+    let description = "uridecodebin name=source ! videoconvert ! vaeanomaly name=detector attach-map=true ! fakesink name=sink";
     let pipeline = gst::parse::launch(description)?
         .downcast::<gst::Pipeline>()
         .expect("a pipeline");
@@ -41,6 +40,16 @@ fn main() -> Result<()> {
                     .map_or("-".into(), |label| format!("{label:?}")),
                 found.prediction.region,
             );
+            for region in &found.prediction.regions {
+                println!(
+                    "  region {:3}  score {:.2}  {}  {:?}",
+                    region.id, region.score, region.cue, region.region
+                );
+            }
+            if let Some(map) = found.anomaly_map {
+                let highest = map.pixels.iter().max().copied().unwrap_or(0);
+                println!("  map {}x{}  highest {highest}", map.width, map.height);
+            }
         }
         gst::PadProbeReturn::Ok
     });

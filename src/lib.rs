@@ -7,6 +7,7 @@
 //! - [`metrics`]: figures of merit for scores against ground truth.
 //! - [`vaeanomaly`]: the element, a thin shell around the core and the state machine (feature `plugin`, on by default).
 //! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
+//! - [`vaeanomalyoverlay`]: draws what was found.
 //! - `gstutil`: what the elements share.
 //! - `cuda_link`: loads CUDA's libraries at run time (feature `cuda`).
 
@@ -26,6 +27,8 @@ mod plugin;
 pub mod vaeanomaly;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
+#[cfg(feature = "plugin")]
+pub mod vaeanomalyoverlay;
 
 /// Every tensor operation allocates its result. glibc returns such blocks to the system at once, and the page faults then
 /// cost as much as the arithmetic.
@@ -37,6 +40,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use plugin::plugin_register_static;
 #[cfg(feature = "plugin")]
 pub use vaeanomaly::{
-    ACCEPT_NAME, Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, Stabilise, State,
-    ThresholdMode,
+    ACCEPT_NAME, Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, SmallImage, Stabilise,
+    State, ThresholdMode,
 };

@@ -3,7 +3,8 @@
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     crate::vaeanomaly::register(plugin)?;
-    crate::vaeanomalygate::register(plugin)
+    crate::vaeanomalygate::register(plugin)?;
+    crate::vaeanomalyoverlay::register(plugin)
 }
 
 gst::plugin_define!(

@@ -60,6 +60,13 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
         ("merge-gap", playing, (2 * second).to_value(), 5u64.to_value()),
         ("max-lateness", playing, (second / 10).to_value(), 0u64.to_value()),
         ("roi-meta", playing, true.to_value(), false.to_value()),
+        ("attach-map", playing, false.to_value(), true.to_value()),
+        (
+            "attach-reconstruction",
+            playing,
+            false.to_value(),
+            true.to_value(),
+        ),
         (
             "memory",
             playing,
@@ -289,7 +296,7 @@ fn every_buffer_carries_every_field() {
     for (i, buffer) in buffers.iter().enumerate() {
         let meta = gst::meta::CustomMeta::from_buffer(buffer, gstvaeanomaly::META_NAME).unwrap();
         let s = meta.structure();
-        assert_eq!((s.name().as_str(), s.n_fields()), ("VaeAnomalyMeta", 15));
+        assert_eq!((s.name().as_str(), s.n_fields()), ("VaeAnomalyMeta", 16));
         for name in ["score", "raw-score", "threshold"] {
             assert!(s.get::<f64>(name).unwrap().is_finite(), "{name} of frame {i}");
         }
@@ -341,9 +348,8 @@ fn anomalous_frames_carry_a_region_of_interest() {
                 continue;
             }
             anomalous += 1;
-            let [roi] = regions.as_slice() else {
-                panic!("{} regions on frame {}", regions.len(), found.prediction.frame);
-            };
+            assert_eq!(regions.len(), found.prediction.regions.len());
+            let roi = regions.first().expect("an anomaly has a region");
             assert_eq!(roi.roi_type(), "anomaly");
             let region = found.prediction.region;
             assert_eq!(roi.rect(), (region.x, region.y, region.width, region.height));

@@ -17,6 +17,9 @@ fn check(output: &Output) {
     let frames = text.lines().filter(|line| line.starts_with("frame ")).count();
     assert_eq!(frames, short_scene().1.frames.len(), "{errors}");
     assert!(text.contains("state-changed"), "messages are printed: {errors}");
+    let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    assert!(lines("  region ") > 3, "regions are printed: {errors}");
+    assert_eq!(lines("  map "), frames, "and one map per frame");
 }
 
 fn example(name: &str) -> PathBuf {
@@ -63,7 +66,7 @@ fn python_reads_the_metadata() {
 fn c_reads_the_metadata() {
     let program = scratch("examples").join("read_meta_c");
     let flags = Command::new("pkg-config")
-        .args(["--cflags", "--libs", "gstreamer-1.0"])
+        .args(["--cflags", "--libs", "gstreamer-1.0", "gstreamer-video-1.0"])
         .output()
         .unwrap();
     let built = Command::new("cc")

@@ -103,7 +103,7 @@ fn training_is_shed_first_then_every_other_frame_and_both_recover() {
     for (before, skipped) in results.iter().zip(&results[1..]).filter(|(_, r)| !r.scored) {
         let prediction = Prediction {
             frame: before.prediction.frame + 1,
-            ..before.prediction
+            ..before.prediction.clone()
         };
         assert_eq!(
             skipped.prediction, prediction,

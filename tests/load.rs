@@ -126,11 +126,13 @@ fn inspect_lists_the_element_and_every_property() {
         "max-lateness",
         "post-messages",
         "roi-meta",
+        "attach-map",
+        "attach-reconstruction",
         "state",
         "stats",
     ] {
         assert!(
-            text.contains(&format!("\n  {property} ")),
+            text.contains(&format!("\n  {property:<20}: ")),
             "no property {property} in {text}"
         );
     }

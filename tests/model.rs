@@ -167,7 +167,7 @@ fn what_cannot_be_loaded_is_refused_with_the_reason_and_kept_aside() {
         std::fs::write(location(&folder), content).unwrap();
         let mut rig = rig(&location(&folder), settings);
         rig.push_scene(&Scene::quiet(), 10, 0..5);
-        let first = rig.take_results()[0].prediction;
+        let first = rig.take_results()[0].prediction.clone();
         let messages = stop(rig);
         let refused = rig::of_kind(&messages, "model-refused");
         assert_eq!(refused.len(), 1, "{messages:?}");
@@ -281,13 +281,13 @@ fn models_are_saved_loaded_and_reset_on_demand() {
     assert_eq!(rig::of_kind(&messages, "anomaly-end").len(), 1, "{messages:?}");
     rig.take_items();
     rig.push_scene(&Scene::quiet(), 10, 110..112);
-    let p = rig.take_results()[1].prediction;
+    let p = rig.take_results()[1].prediction.clone();
     assert_eq!((p.state, p.frame), (State::WarmingUp, 111));
 
     assert!(!emit(&rig, "load-model", &folder.path().join("missing")));
     assert!(emit(&rig, "load-model", &file));
     rig.push_scene(&Scene::quiet(), 10, 112..113);
-    let p = rig.take_results()[0].prediction;
+    let p = rig.take_results()[0].prediction.clone();
     assert_eq!((p.state, p.frame), (detector::State::Detecting, 112));
     let messages = rig.take_messages();
     assert_eq!(rig::of_kind(&messages, "model-loaded").len(), 1, "{messages:?}");

@@ -82,6 +82,34 @@ fn snapshots() {
     }
 }
 
+#[test]
+fn overlay() {
+    let (_, labels) = short_scene();
+    let file = folder("overlay").join("drawn.mkv");
+    let mut run = recipe("overlay");
+    let sink = format!(
+        "videoconvert ! jpegenc ! matroskamux ! filesink location={}",
+        file.display()
+    );
+    run.env("SOURCE", file_source()).env("SINK", sink);
+    finish(run);
+    assert_eq!(played(&file).len(), labels.frames.len());
+}
+
+#[test]
+fn event_images() {
+    let folder = folder("event-images");
+    let mut run = recipe("event-images");
+    run.env("SOURCE", file_source()).env("OUT", &folder);
+    finish(run);
+    let images: Vec<_> = std::fs::read_dir(&folder).expect("the folder").collect();
+    assert!(images.len() >= 2, "{} images", images.len());
+    for image in images {
+        let path = image.expect("the folder is readable").path();
+        assert_eq!(image_size(&path), (320, 180), "{}", path.display());
+    }
+}
+
 /// Width and height of a JPEG file, decoded.
 fn image_size(file: &Path) -> (i32, i32) {
     let line = format!(

@@ -1,10 +1,16 @@
 #!/bin/sh
 # The demo: one gst-launch-1.0 line learns a video, scores it, and keeps only the anomalies.
-#   run.sh [VIDEO [DURATION]]   VIDEO: path, URI or /dev/videoN (default: a rendered street scene);
-#                               DURATION: seconds to record a live source (default: until Ctrl-C)
+#   run.sh [--plain] [VIDEO [DURATION]]   VIDEO: path, URI or /dev/videoN (default: a rendered street scene);
+#                               DURATION: seconds to record a live source (default: until Ctrl-C);
+#                               --plain: no second video with the overlay
 # `make demo` builds what this needs and runs it.
 set -eu
 
+plain=""
+if [ "${1:-}" = --plain ]; then
+  plain=yes
+  shift
+fi
 video=${1:-}
 duration=${2:-}
 target=${CARGO_TARGET_DIR:-target}
@@ -27,7 +33,8 @@ fi
 mkdir -p "$out"
 kept=$out/kept.mkv
 full=$out/full.mkv
-rm -f "$kept" "$full"
+overlay=$out/overlay.mkv
+rm -f "$kept" "$full" "$overlay"
 
 absolute() { # a path as a file URI
   path=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
@@ -44,7 +51,15 @@ case $video in
     uri=$(absolute "$video"); source="uridecodebin uri='$uri'" ;;
 esac
 
-analyse="vaeanomaly drop-normal=true post-messages=all ! $encoder ! filesink location=$kept"
+if [ -n "$plain" ]; then
+  drawn=""
+  analyse="vaeanomaly drop-normal=true post-messages=all ! $encoder ! filesink location=$kept"
+else
+  drawn="--overlay $overlay"
+  analyse="vaeanomaly drop-normal=true post-messages=all attach-map=true attach-reconstruction=true ! tee name=found \
+! queue ! $encoder ! filesink location=$kept found. ! queue \
+! vaeanomalyoverlay show=boxes+map+strip+state+ignored+reconstruction ! $encoder ! filesink location=$overlay"
+fi
 if [ -n "$live" ]; then
   # A live source cannot be read twice, so the full recording for the comparison is made at the same time.
   uri=$(absolute "$full")
@@ -63,5 +78,5 @@ export GST_PLUGIN_PATH
 # Ctrl-C ends the pipeline only: the summary ignores it and reads on to the end of the output.
 LC_ALL=C sh -c "$line" | (
   trap '' INT
-  exec "$bin/demo_summary" --source "$uri" --kept "$kept" --full "$full" --encoder "$encoder" --out "$out" $truth $live
+  exec "$bin/demo_summary" --source "$uri" --kept "$kept" --full "$full" --encoder "$encoder" --out "$out" $drawn $truth $live
 )

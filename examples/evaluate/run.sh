@@ -11,7 +11,7 @@ out=${CARGO_TARGET_DIR:-target}/evaluate
 scene=$out/scene
 mkdir -p "$out"
 
-if [ ! -f "$scene/labels.csv" ]; then
+if [ ! -f "$scene/boxes.csv" ]; then
     echo "Rendering a street with planted anomalies into $scene"
     "$programs/street_scene" --out "$scene" --lead-in 120 --events 8
 fi
@@ -26,7 +26,7 @@ measure() {
     echo "Report:  $out/$name.html"
 }
 
-measure street --clips "$scene/*.mp4" --labels "$scene/labels.csv" --skip 300
+measure street --clips "$scene/*.mp4" --labels "$scene/labels.csv" --boxes "$scene/boxes.csv" --skip 300
 
 data=${1:-}
 if [ -n "$data" ] && { [ ! -f "$data/labels.csv" ] || [ -d "$data/eval" ]; }; then
@@ -37,6 +37,7 @@ elif [ -n "$data" ]; then
     clips=$data
     [ -d "$data/test" ] && clips=$data/test
     set -- --clips "$clips/*.mp4" --labels "$data/labels.csv"
+    [ -f "$data/boxes.csv" ] && set -- "$@" --boxes "$data/boxes.csv"
     if [ -d "$data/train" ]; then
         set -- "$@" --warm "$data/train/*.mp4"
     else

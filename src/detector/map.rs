@@ -1,4 +1,4 @@
-//! Scores over the frame on a coarse grid.
+//! Scores over the frame on a coarse grid, and rectangles in it.
 
 /// Scores over the frame, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +24,98 @@ pub struct Region {
     pub height: u32,
 }
 
+impl Region {
+    /// Area in pixels.
+    pub fn area(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Area in pixels that both cover.
+    pub fn intersection(&self, other: &Self) -> u64 {
+        let shared = |from: u32, length: u32, other_from: u32, other_length: u32| {
+            let end =
+                (u64::from(from) + u64::from(length)).min(u64::from(other_from) + u64::from(other_length));
+            end.saturating_sub(u64::from(from.max(other_from)))
+        };
+        shared(self.x, self.width, other.x, other.width) * shared(self.y, self.height, other.y, other.height)
+    }
+}
+
+/// Cells of a grid, or pixels of an image, from `left` and `upper` up to but without `right` and `lower`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) left: usize,
+    pub(crate) upper: usize,
+    pub(crate) right: usize,
+    pub(crate) lower: usize,
+}
+
+impl Extent {
+    /// The smallest one with all these cells of a grid of `width` columns; `None` without cells.
+    pub(crate) fn around(cells: &[usize], width: usize) -> Option<Self> {
+        let cell = |&i: &usize| Self {
+            left: i % width,
+            upper: i / width,
+            right: i % width + 1,
+            lower: i / width + 1,
+        };
+        cells.iter().map(cell).reduce(|a, b| Self {
+            left: a.left.min(b.left),
+            upper: a.upper.min(b.upper),
+            right: a.right.max(b.right),
+            lower: a.lower.max(b.lower),
+        })
+    }
+
+    /// The same area of a frame of `frame` = (width, height) pixels, where the grid of `grid` = (columns, rows) covers it.
+    pub(crate) fn region(&self, grid: (usize, usize), frame: (usize, usize)) -> Region {
+        let to_pixels = |cell: usize, cells: usize, pixels: usize| (cell * pixels / cells) as u32;
+        let (x, y) = (
+            to_pixels(self.left, grid.0, frame.0),
+            to_pixels(self.upper, grid.1, frame.1),
+        );
+        Region {
+            x,
+            y,
+            width: (to_pixels(self.right, grid.0, frame.0) - x).max(1),
+            height: (to_pixels(self.lower, grid.1, frame.1) - y).max(1),
+        }
+    }
+}
+
+/// The cells connected with `start` over cells that `belongs`, in a grid of `(columns, rows)`; none where `start` does not.
+/// Marks them in `seen`, and passes over what is marked.
+pub(crate) fn connected(
+    (width, height): (usize, usize),
+    start: usize,
+    seen: &mut [bool],
+    belongs: impl Fn(usize) -> bool,
+) -> Vec<usize> {
+    if seen[start] || !belongs(start) {
+        return Vec::new();
+    }
+    seen[start] = true;
+    let mut cells = vec![start];
+    let mut next = 0;
+    while let Some(&i) = cells.get(next) {
+        next += 1;
+        let (x, y) = (i % width, i / width);
+        let neighbours = [
+            (x > 0).then(|| i - 1),
+            (x + 1 < width).then_some(i + 1),
+            (y > 0).then(|| i - width),
+            (y + 1 < height).then_some(i + width),
+        ];
+        for n in neighbours.into_iter().flatten() {
+            if !seen[n] && belongs(n) {
+                seen[n] = true;
+                cells.push(n);
+            }
+        }
+    }
+    cells
+}
+
 impl AnomalyMap {
     pub(crate) fn new(width: usize, height: usize) -> Self {
         Self {
@@ -38,6 +130,11 @@ impl AnomalyMap {
         cells.iter().for_each(|&i| self.values[i] = f32::NEG_INFINITY);
     }
 
+    /// Columns and rows.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
     /// Index and value of the largest cell; the first of equals. NaN never wins.
     pub(crate) fn peak(&self) -> (usize, f32) {
         self.values
@@ -50,53 +147,46 @@ impl AnomalyMap {
             )
     }
 
-    /// The connected cells around the peak that are at least half as high, as a rectangle in a frame of
-    /// `frame` = (width, height) pixels.
-    pub(crate) fn region_of_peak(&self, frame: (usize, usize)) -> Region {
-        let (start, peak) = self.peak();
-        if self.values.is_empty() || !peak.is_finite() {
-            return Region::default();
-        }
-        let level = 0.5 * peak;
-        let (mut left, mut right) = (start % self.width, start % self.width);
-        let (mut upper, mut lower) = (start / self.width, start / self.width);
+    /// The connected cells around a peak that are at least half as high.
+    pub(crate) fn hill(&self, peak: usize) -> Vec<usize> {
+        let Some(&top) = self.values.get(peak).filter(|top| top.is_finite()) else {
+            return Vec::new();
+        };
         let mut seen = vec![false; self.values.len()];
-        let mut open = vec![start];
-        seen[start] = true;
-        while let Some(i) = open.pop() {
-            let (x, y) = (i % self.width, i / self.width);
-            (left, right) = (left.min(x), right.max(x));
-            (upper, lower) = (upper.min(y), lower.max(y));
-            let neighbours = [
-                (x > 0).then(|| i - 1),
-                (x + 1 < self.width).then_some(i + 1),
-                (y > 0).then(|| i - self.width),
-                (y + 1 < self.height).then_some(i + self.width),
-            ];
-            for n in neighbours.into_iter().flatten() {
-                if !seen[n] && self.values[n] >= level {
-                    seen[n] = true;
-                    open.push(n);
-                }
-            }
-        }
-        let to_pixels = |cell: usize, cells: usize, pixels: usize| (cell * pixels / cells) as u32;
-        let (x, y) = (
-            to_pixels(left, self.width, frame.0),
-            to_pixels(upper, self.height, frame.1),
-        );
-        Region {
-            x,
-            y,
-            width: (to_pixels(right + 1, self.width, frame.0) - x).max(1),
-            height: (to_pixels(lower + 1, self.height, frame.1) - y).max(1),
-        }
+        connected(self.size(), peak, &mut seen, |i| self.values[i] >= 0.5 * top)
+    }
+
+    /// The peaks of all connected parts whose cells are `over` a threshold.
+    pub(crate) fn peaks(&self, over: impl Fn(f32) -> bool) -> Vec<usize> {
+        let mut seen = vec![false; self.values.len()];
+        (0..self.values.len())
+            .filter_map(|start| {
+                let part = connected(self.size(), start, &mut seen, |i| over(self.values[i]));
+                part.into_iter().reduce(|best, i| {
+                    if self.values[i] > self.values[best] {
+                        i
+                    } else {
+                        best
+                    }
+                })
+            })
+            .collect()
+    }
+
+    /// The [`AnomalyMap::hill`] of the highest peak, as a rectangle in a frame of `frame` = (width, height) pixels.
+    pub(crate) fn region_of_peak(&self, frame: (usize, usize)) -> Region {
+        let extent = Extent::around(&self.hill(self.peak().0), self.width);
+        extent.map_or_else(Region::default, |extent| extent.region(self.size(), frame))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn region(x: u32, y: u32, width: u32, height: u32) -> Region {
+        Region { x, y, width, height }
+    }
 
     #[test]
     fn the_region_is_what_is_connected_around_the_peak() {
@@ -105,16 +195,31 @@ mod tests {
             map.values[y * 10 + x] = v;
         }
         assert_eq!(map.peak(), (23, 1.0));
-        let region = map.region_of_peak((640, 360));
+        assert_eq!(map.region_of_peak((640, 360)), region(192, 144, 128, 144));
+    }
+
+    #[test]
+    fn every_connected_part_over_a_threshold_has_one_peak() {
+        let mut map = AnomalyMap::new(10, 5);
+        for (x, y, v) in [
+            (3, 2, 1.0),
+            (4, 2, 0.6),
+            (4, 3, 0.7),
+            (8, 1, 0.9),
+            (9, 2, 0.8),
+            (0, 0, 0.3),
+        ] {
+            map.values[y * 10 + x] = v;
+        }
+        map.exclude(&[49]);
+        let mut peaks = map.peaks(|v| v > 0.5);
+        peaks.sort_unstable();
         assert_eq!(
-            region,
-            Region {
-                x: 192,
-                y: 144,
-                width: 128,
-                height: 144
-            }
+            peaks,
+            [18, 23, 29],
+            "cells that touch at a corner are not connected"
         );
+        assert!(map.peaks(|v| v > 1.0).is_empty());
     }
 
     #[test]
@@ -126,5 +231,26 @@ mod tests {
             r.width >= 1 && r.x + r.width <= 16 && r.y + r.height <= 16,
             "{r:?}"
         );
+    }
+
+    #[test]
+    fn a_map_without_scores_has_no_region() {
+        let mut map = AnomalyMap::new(4, 4);
+        map.exclude(&(0..16).collect::<Vec<_>>());
+        assert_eq!(map.region_of_peak((640, 360)), Region::default());
+        assert_eq!(
+            AnomalyMap::default().region_of_peak((640, 360)),
+            Region::default()
+        );
+    }
+
+    #[test]
+    fn regions_intersect_where_both_are() {
+        let a = region(10, 10, 20, 10);
+        assert_eq!(a.intersection(&region(25, 5, 20, 8)), 15);
+        assert_eq!(a.intersection(&region(30, 10, 5, 5)), 0, "they only touch");
+        assert_eq!(a.intersection(&a), a.area());
+        let huge = region(u32::MAX, 0, u32::MAX, u32::MAX);
+        assert_eq!(huge.intersection(&huge), huge.area());
     }
 }

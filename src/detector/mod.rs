@@ -6,7 +6,8 @@
 //! ImageView --frame--> two small images, background, edges, cuts (frame::Frame, SceneReport)
 //!   --cue--> features, the inputs of each cue's net (cue::CueSet::score)
 //!   --engine--> one anomaly map a net, on the CPU or on a GPU (engine::Engine::infer, vae::Learner)
-//!   --cue--> raw scores --decision--> calibration, fusion, threshold, life cycle --> Prediction
+//!   --cue--> raw scores --decision--> calibration, fusion, threshold, life cycle
+//!   --regions--> the locations in an anomalous frame (regions::RegionTracker) --> Prediction
 //!   and only then: --cue--> training batches --engine--> one training step a net --> FrameReport
 //! ```
 //!
@@ -33,6 +34,7 @@ mod nn;
 mod online;
 #[cfg(test)]
 pub(crate) mod online_tests;
+mod regions;
 pub mod store;
 mod vae;
 
@@ -49,3 +51,4 @@ pub use frame::{ColorModel, ColorRange, IgnoredRegions, ImageView, PixelFormat};
 pub use map::{AnomalyMap, Region};
 pub use net_arch::{NetArch, Stage};
 pub use online::{Detector, FrameReport, Label, Learnt, Prediction, SceneChange, Timings};
+pub use regions::AnomalousRegion;

@@ -14,9 +14,10 @@ use super::engine::cuda::CudaReducer;
 use super::frame::CudaImage;
 use super::frame::{Cut, IgnoredRegions, Preprocessor, ReducedSizes, SceneLearnt, reduced_sizes};
 use super::names::names;
+use super::regions::RegionTracker;
 use super::{
-    AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, Stabilise, State,
-    StepReport, Tuning,
+    AnomalousRegion, AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, Stabilise,
+    State, StepReport, Tuning,
 };
 
 /// The decision on a frame.
@@ -40,7 +41,7 @@ pub enum SceneChange {
 }
 
 /// The result for one frame. It does not depend on any later frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// Frame number, from 0.
     pub frame: u64,
@@ -57,6 +58,9 @@ pub struct Prediction {
     pub cue: CueKind,
     /// Location of the largest score, in pixels of the frame.
     pub region: Region,
+    /// All locations of an anomalous frame, at most eight; the first is `region`. Empty without the label
+    /// [`Label::Anomaly`].
+    pub regions: Vec<AnomalousRegion>,
     /// Life-cycle state.
     pub state: State,
 }
@@ -102,6 +106,7 @@ pub struct Detector {
     ignored: IgnoredRegions,
     cues: CueSet,
     post_processor: PostProcessor,
+    regions: RegionTracker,
     frames: u64,
 }
 
@@ -211,6 +216,7 @@ impl Detector {
             ignored: IgnoredRegions::none(),
             cues: CueSet::new(&config, sizes, engine),
             post_processor: PostProcessor::default(),
+            regions: RegionTracker::default(),
             config,
             device,
             frame_size,
@@ -297,6 +303,7 @@ impl Detector {
     pub fn restart(&mut self) {
         self.preprocessor.restart();
         self.cues.restart();
+        self.regions.restart();
     }
 
     /// Passes over a frame: only counts it. Returns its number.
@@ -381,16 +388,29 @@ impl Detector {
         let light_changing = scene.light_changing && tuning.learn;
         self.cues.follow_light(light_changing, small.step);
         let decision = self.post_processor.decide(&self.cues, scene, small.step, tuning);
-        let strongest = self.cues.strongest();
-        let (cue, region) = (strongest.kind(), strongest.map().region_of_peak(self.frame_size));
-        let scored = Instant::now();
-
         let label = if decision.over_threshold {
             Label::Anomaly
         } else {
             Label::Normal
         };
         let label = decision.state.is_labelling().then_some(label);
+        let strongest = self.cues.strongest();
+        let (regions, region) = match label {
+            Some(Label::Anomaly) => {
+                let regions = self
+                    .regions
+                    .find(&self.cues, decision.threshold, &small, self.frame_size);
+                let first = regions.first().map(|first| first.region);
+                (regions, first.unwrap_or_default())
+            }
+            _ => {
+                self.regions.pass(small.step.seconds);
+                (Vec::new(), strongest.map().region_of_peak(self.frame_size))
+            }
+        };
+        let cue = strongest.kind();
+        let scored = Instant::now();
+
         if let Some(label) = label {
             let anomalous = label == Label::Anomaly;
             self.cues.keep_anomaly(self.frames, anomalous, &small);
@@ -415,6 +435,7 @@ impl Detector {
             label,
             cue,
             region,
+            regions,
             state: decision.state,
         };
         let report = FrameReport {

@@ -1,4 +1,4 @@
-//! Figures of merit of a detector: ranking, decisions, events, images.
+//! Figures of merit of a detector: ranking, decisions, events, locations, images.
 //!
 //! Everything here is a pure function of slices and exact on ties. Degenerate input (for instance only one class) gives
 //! `None` instead of an arbitrary number.
@@ -8,6 +8,7 @@
 //! | do anomalous frames get higher scores? | [`Ranking::auroc`], [`Ranking::average_precision`], [`Ranking::equal_error_rate`] |
 //! | how good are the decisions at a threshold? | [`Confusion`], [`Ranking::best_f1`] |
 //! | are the incidents found, how soon, at how many false alarms? | [`EventReport`] |
+//! | is what was found where the anomaly is? | [`LocalisationReport`], [`MapCurve`] |
 //! | how close is a reconstruction to its image? | [`mse`], [`psnr`], [`ssim`] |
 //!
 //! ```
@@ -19,11 +20,13 @@
 mod confusion;
 mod event;
 mod image;
+mod localisation;
 mod ranking;
 
 pub use confusion::Confusion;
 pub use event::{EventOutcome, EventReport, flagged_with_post_roll, runs};
 pub use image::{mse, psnr, ssim};
+pub use localisation::{LocalisationReport, LocatedFrame, MapCurve, iou};
 pub use ranking::{OperatingPoint, Ranking};
 
 /// Input for which no figure can be computed.

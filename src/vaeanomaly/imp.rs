@@ -356,7 +356,7 @@ impl VaeAnomaly {
             gst::error!(CAT, imp = self, "cannot attach metadata: {e}");
         }
         if settings.roi_meta && result.prediction.label == Some(Label::Anomaly) {
-            meta::add_region_of_interest(buffer, result);
+            meta::add_regions_of_interest(buffer, result);
         }
         let tally = {
             let mut stats = lock(&self.stats);

@@ -3,14 +3,84 @@
 use std::num::NonZeroU64;
 
 use gst::glib;
+use gst_video::prelude::*;
 
-use crate::detector::{Prediction, Region};
+use crate::detector::{AnomalousRegion, AnomalyMap, Prediction, Region};
 use crate::gstutil::{label_name, parse_label};
 
 /// Name of the custom metadata and of its structure.
 ///
 /// Since: 0.1
 pub const META_NAME: &str = "VaeAnomalyMeta";
+
+/// Sides of small images in pixels, at most. Larger ones are not read.
+const LARGEST_SIDE: u32 = 4096;
+
+/// A small image in the metadata, with one byte a sample.
+///
+/// Since: 0.1
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmallImage {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Row by row, without padding; the samples of a pixel one after the other.
+    pub pixels: Vec<u8>,
+}
+
+impl SmallImage {
+    /// Scores from 0 to 1 as 1 to 255, so that 128 is at the threshold. Cells without a score, because what they show is
+    /// ignored, are 0.
+    pub(crate) fn from_map(map: &AnomalyMap) -> Self {
+        let grey = |&score: &f32| match score > 0.0 {
+            true => 1 + (254.0 * score.min(1.0)).round() as u8,
+            false => 0,
+        };
+        Self {
+            width: map.width as u32,
+            height: map.height as u32,
+            pixels: map.values.iter().map(grey).collect(),
+        }
+    }
+
+    fn to_sample(&self, format: gst_video::VideoFormat) -> Option<gst::Sample> {
+        let info = gst_video::VideoInfo::builder(format, self.width, self.height)
+            .build()
+            .ok()?;
+        let row = self.pixels.len().checked_div(self.height as usize)?;
+        let stride = usize::try_from(info.stride()[0]).ok()?;
+        let mut rows = vec![0; info.size()];
+        for (padded, pixels) in rows.chunks_mut(stride).zip(self.pixels.chunks_exact(row.max(1))) {
+            padded.get_mut(..row)?.copy_from_slice(pixels);
+        }
+        let caps = info.to_caps().ok()?;
+        let buffer = gst::Buffer::from_mut_slice(rows);
+        Some(gst::Sample::builder().buffer(&buffer).caps(&caps).build())
+    }
+
+    /// `None` for another format, too large an image, or a buffer that is too short.
+    fn from_sample(sample: &gst::SampleRef, format: gst_video::VideoFormat) -> Option<Self> {
+        let info = gst_video::VideoInfo::from_caps(sample.caps()?).ok()?;
+        let (width, height) = (info.width(), info.height());
+        if info.format() != format || width.min(height) == 0 || width.max(height) > LARGEST_SIDE {
+            return None;
+        }
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer()?, &info).ok()?;
+        let row = (width * info.comp_pstride(0).unsigned_abs()) as usize;
+        let stride = usize::try_from(frame.plane_stride()[0])
+            .ok()
+            .filter(|&stride| stride >= row)?;
+        let rows = frame.plane_data(0).ok()?.chunks(stride);
+        let rows = rows.take(height as usize).map(|padded| padded.get(..row));
+        let pixels = rows.collect::<Option<Vec<_>>>()?.concat();
+        (pixels.len() == row * height as usize).then_some(Self {
+            width,
+            height,
+            pixels,
+        })
+    }
+}
 
 /// The result for one frame, as in its metadata.
 ///
@@ -35,6 +105,11 @@ pub struct FrameResult {
     pub scored: bool,
     /// Width and height in pixels of the image that the region refers to. Elements downstream may have scaled it since.
     pub image_size: (u32, u32),
+    /// With `attach-map`, the score of every cell of a grid over the image, on the scale of `score`: 1 to 255, 128 at the
+    /// threshold, 0 where what the cell shows is ignored. It is of this frame alone, while `score` is smoothed over time.
+    pub anomaly_map: Option<SmallImage>,
+    /// With `attach-reconstruction`, what the appearance model expected to see: packed RGB, stretched over the image.
+    pub reconstruction: Option<SmallImage>,
 }
 
 /// Registers the metadata with GStreamer; may be called more than once and from several threads.
@@ -56,13 +131,26 @@ impl FrameResult {
         Self::from_structure(meta.structure())
     }
 
-    /// The region in the pixels of an image that was scaled to this width and height after the analysis.
+    /// The strongest region in the pixels of an image that was scaled to this width and height after the analysis.
     pub fn region_in(&self, width: u32, height: u32) -> Region {
+        self.scale_region(self.prediction.region, width, height)
+    }
+
+    /// All regions of an anomalous frame, the strongest first, in the pixels of an image that was scaled to this width and
+    /// height after the analysis. See [`AnomalousRegion`].
+    pub fn regions_in(&self, width: u32, height: u32) -> Vec<AnomalousRegion> {
+        let scaled = |region: &AnomalousRegion| AnomalousRegion {
+            region: self.scale_region(region.region, width, height),
+            ..*region
+        };
+        self.prediction.regions.iter().map(scaled).collect()
+    }
+
+    fn scale_region(&self, region: Region, width: u32, height: u32) -> Region {
         let scale = |value: u32, to: u32, from: u32| {
             let scaled = u64::from(value) * u64::from(to) / u64::from(from.max(1));
             u32::try_from(scaled).unwrap_or(u32::MAX)
         };
-        let region = self.prediction.region;
         Region {
             x: scale(region.x, width, self.image_size.0),
             y: scale(region.y, height, self.image_size.1),
@@ -101,10 +189,46 @@ impl FrameResult {
         s.set("scored", self.scored);
         s.set("image-width", self.image_size.0);
         s.set("image-height", self.image_size.1);
+        let regions = p.regions.iter().map(|found| {
+            gst::Structure::builder("region")
+                .field("id", found.id)
+                .field("score", found.score)
+                .field("cue", found.cue.as_str())
+                .field("x", found.region.x)
+                .field("y", found.region.y)
+                .field("width", found.region.width)
+                .field("height", found.region.height)
+                .build()
+        });
+        s.set("regions", gst::Array::new(regions));
+        for (name, image, format) in [
+            ("anomaly-map", &self.anomaly_map, MAP_FORMAT),
+            ("reconstruction", &self.reconstruction, RECONSTRUCTION_FORMAT),
+        ] {
+            if let Some(sample) = image.as_ref().and_then(|image| image.to_sample(format)) {
+                s.set(name, sample);
+            }
+        }
     }
 
     fn from_structure(s: &gst::StructureRef) -> Option<Self> {
+        let regions = s.get::<gst::ArrayRef>("regions").ok()?;
+        let regions = regions.iter().map(|value| {
+            let region = value.get::<gst::Structure>().ok()?;
+            Some(AnomalousRegion {
+                id: region.get("id").ok()?,
+                region: read_region(&region)?,
+                score: region.get("score").ok()?,
+                cue: region.get::<&str>("cue").ok()?.parse().ok()?,
+            })
+        });
+        let image = |name: &str, format: gst_video::VideoFormat| match s.has_field(name) {
+            true => SmallImage::from_sample(s.get::<&gst::SampleRef>(name).ok()?, format).map(Some),
+            false => Some(None),
+        };
         Some(Self {
+            anomaly_map: image("anomaly-map", MAP_FORMAT)?,
+            reconstruction: image("reconstruction", RECONSTRUCTION_FORMAT)?,
             prediction: Prediction {
                 frame: s.get("frame").ok()?,
                 raw_score: s.get("raw-score").ok()?,
@@ -112,12 +236,8 @@ impl FrameResult {
                 score: s.get("score").ok()?,
                 label: parse_label(s.get("label").ok()?)?,
                 cue: s.get::<&str>("cue").ok()?.parse().ok()?,
-                region: Region {
-                    x: s.get("x").ok()?,
-                    y: s.get("y").ok()?,
-                    width: s.get("width").ok()?,
-                    height: s.get("height").ok()?,
-                },
+                region: read_region(s)?,
+                regions: regions.collect::<Option<_>>()?,
                 state: s.get::<&str>("state").ok()?.parse().ok()?,
             },
             event_id: NonZeroU64::new(s.get("event-id").ok()?),
@@ -127,16 +247,39 @@ impl FrameResult {
     }
 }
 
-/// Attaches the location of an anomaly for overlays and other analysers.
-pub(super) fn add_region_of_interest(buffer: &mut gst::BufferRef, result: &FrameResult) {
-    let Region { x, y, width, height } = result.prediction.region;
-    let mut roi = gst_video::VideoRegionOfInterestMeta::add(buffer, "anomaly", (x, y, width, height));
-    roi.add_param(
-        gst::Structure::builder("vaeanomaly")
-            .field("score", result.prediction.score)
-            .field("event-id", result.event_id.map_or(0, NonZeroU64::get))
-            .build(),
-    );
+/// Formats of the small images.
+const MAP_FORMAT: gst_video::VideoFormat = gst_video::VideoFormat::Gray8;
+const RECONSTRUCTION_FORMAT: gst_video::VideoFormat = gst_video::VideoFormat::Rgb;
+
+fn read_region(s: &gst::StructureRef) -> Option<Region> {
+    Some(Region {
+        x: s.get("x").ok()?,
+        y: s.get("y").ok()?,
+        width: s.get("width").ok()?,
+        height: s.get("height").ok()?,
+    })
+}
+
+/// Attaches the regions of an anomaly for overlays and other analysers.
+pub(super) fn add_regions_of_interest(buffer: &mut gst::BufferRef, result: &FrameResult) {
+    for (i, found) in result.prediction.regions.iter().enumerate() {
+        let Region { x, y, width, height } = found.region;
+        let mut roi = gst_video::VideoRegionOfInterestMeta::add(buffer, "anomaly", (x, y, width, height));
+        // The strongest region stands for the frame, whose score is smoothed over time.
+        let score = if i == 0 {
+            result.prediction.score
+        } else {
+            found.score
+        };
+        roi.add_param(
+            gst::Structure::builder("vaeanomaly")
+                .field("score", score)
+                .field("event-id", result.event_id.map_or(0, NonZeroU64::get))
+                .field("region-id", found.id)
+                .field("cue", found.cue.as_str())
+                .build(),
+        );
+    }
 }
 
 #[cfg(test)]
@@ -160,10 +303,45 @@ mod tests {
                     width: 3,
                     height: 4,
                 },
+                regions: vec![
+                    AnomalousRegion {
+                        id: 7,
+                        region: Region {
+                            x: 1,
+                            y: 2,
+                            width: 3,
+                            height: 4,
+                        },
+                        score: 0.875,
+                        cue: CueKind::Appearance,
+                    },
+                    AnomalousRegion {
+                        id: 5,
+                        region: Region {
+                            x: 100,
+                            y: 200,
+                            width: 30,
+                            height: 40,
+                        },
+                        score: 0.625,
+                        cue: CueKind::Motion,
+                    },
+                ],
             },
             event_id: NonZeroU64::new(3),
             scored: true,
             image_size: (640, 480),
+            // Rows of five and nine bytes are padded in a sample.
+            anomaly_map: Some(SmallImage {
+                width: 5,
+                height: 2,
+                pixels: (0..10).collect(),
+            }),
+            reconstruction: Some(SmallImage {
+                width: 3,
+                height: 2,
+                pixels: (0..18).collect(),
+            }),
         }
     }
 
@@ -209,6 +387,53 @@ mod tests {
     }
 
     #[test]
+    fn all_regions_scale_with_the_image() {
+        let scaled = result().regions_in(320, 120);
+        let boxes: Vec<_> = scaled
+            .iter()
+            .map(|found| (found.id, found.region.x, found.region.y))
+            .collect();
+        assert_eq!(boxes, [(7, 0, 0), (5, 50, 50)]);
+        assert_eq!(result().regions_in(640, 480), result().prediction.regions);
+    }
+
+    #[test]
+    fn a_map_keeps_its_scale_and_what_has_no_score() {
+        let map = AnomalyMap {
+            width: 5,
+            height: 1,
+            values: vec![0.0, 1e-6, 0.5, 1.0, f32::NAN],
+        };
+        assert_eq!(SmallImage::from_map(&map).pixels, [0, 1, 128, 255, 0]);
+    }
+
+    #[test]
+    fn samples_that_are_no_such_image_are_no_result() {
+        gst::init().unwrap();
+        let complete = structure(&result());
+        let buffer = gst::Buffer::from_slice([0; 16]);
+        let sample = |format: &str, width: i32| {
+            let caps = gst::Caps::builder("video/x-raw")
+                .field("format", format)
+                .field("width", width)
+                .field("height", 2)
+                .field("framerate", gst::Fraction::new(0, 1))
+                .build();
+            gst::Sample::builder().buffer(&buffer).caps(&caps).build()
+        };
+        let with = |sample: gst::Sample| {
+            let mut other = complete.clone();
+            other.set("anomaly-map", sample);
+            FrameResult::from_structure(&other)
+        };
+        assert!(with(sample("GRAY8", 8)).is_some());
+        assert_eq!(with(sample("RGB", 2)), None, "another format");
+        assert_eq!(with(sample("GRAY8", 20)), None, "the buffer is too short");
+        assert_eq!(with(sample("GRAY8", 30_000)), None, "too large");
+        assert_eq!(with(gst::Sample::builder().build()), None, "empty");
+    }
+
+    #[test]
     fn every_name_round_trips() {
         gst::init().unwrap();
         for state in State::ALL {
@@ -232,6 +457,13 @@ mod tests {
         for name in complete.fields() {
             let mut incomplete = complete.clone();
             incomplete.remove_field(name);
+            if matches!(name.as_str(), "anomaly-map" | "reconstruction") {
+                assert!(
+                    FrameResult::from_structure(&incomplete).is_some(),
+                    "{name} is optional"
+                );
+                continue;
+            }
             assert_eq!(FrameResult::from_structure(&incomplete), None, "without {name}");
         }
         for (name, value) in [

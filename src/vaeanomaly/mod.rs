@@ -82,6 +82,9 @@
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
 //! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
 //!   share is taken over if it is of that device.
+//! * `attach-map`: the scores of this frame alone, on the scale of `score`, which is smoothed over time. The grid has cells of 4
+//!   pixels of an image that is 180 pixels wide.
+//! * `attach-reconstruction`: `model-width` pixels wide; on a GPU it costs a copy to the host for every frame.
 //! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
 //!   `model-width`.
 //! * `learning-rate`: the first 1000 steps of the appearance model use twice as much, the first 20 s of the motion model six
@@ -123,7 +126,7 @@ use gst::prelude::*;
 
 pub use enums::{Cues, PostMessages, Stabilise, State, ThresholdMode};
 pub use message::{ACCEPT_NAME, EVENT_NAME, MESSAGE_NAME};
-pub use meta::{FrameResult, META_NAME};
+pub use meta::{FrameResult, META_NAME, SmallImage};
 
 glib::wrapper! {
     /// The `vaeanomaly` element.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::cuda_memory::CudaFrames;
 use super::load::{LoadLevel, LoadShedder};
 use super::message::Notification;
-use super::meta::FrameResult;
+use super::meta::{FrameResult, SmallImage};
 use super::model::unix_time;
 use super::settings::Settings;
 use super::view;
@@ -59,6 +59,13 @@ pub(super) struct Outcome {
     pub(super) notifications: Vec<Notification>,
 }
 
+/// Anomaly map and reconstruction, where they are attached.
+#[derive(Clone, Debug, Default)]
+struct Images {
+    map: Option<SmallImage>,
+    reconstruction: Option<SmallImage>,
+}
+
 /// The learnt camera and the position in its stream.
 #[derive(Debug)]
 pub(super) struct StreamState {
@@ -74,6 +81,8 @@ pub(super) struct StreamState {
     load: LoadShedder,
     /// The previous frame's prediction, for a frame that comes too late to be scored.
     last: Option<Prediction>,
+    /// The small images of the last frame that was scored.
+    images: Images,
     tracker: EventTracker,
     retention: Retention,
     life_cycle: Option<State>,
@@ -112,6 +121,7 @@ impl StreamState {
             times,
             load: LoadShedder::default(),
             last: None,
+            images: Images::default(),
             tracker: EventTracker::new(),
             retention: Retention::new(),
             life_cycle: None,
@@ -246,7 +256,10 @@ impl StreamState {
             Some(last) if !shed.score => (self.repeat(last), false),
             _ => (self.predict(buffer, times, load.level, settings)?, true),
         };
-        self.last = Some(prediction);
+        if scored {
+            self.images = self.images(&prediction, settings);
+        }
+        self.last = Some(prediction.clone());
         let span = times.span;
         let anomalous = prediction.label == Some(Label::Anomaly);
         let tracked = self.tracker.observe(
@@ -289,6 +302,8 @@ impl StreamState {
                 event_id: tracked.event_id,
                 scored,
                 image_size: (self.info.width(), self.info.height()),
+                anomaly_map: self.images.map.clone(),
+                reconstruction: self.images.reconstruction.clone(),
             },
             report,
             load,
@@ -331,6 +346,25 @@ impl StreamState {
             )
         })?;
         view::with_view(&frame, |view| self.detector.process(view, time, nominal, &tuning))
+    }
+
+    /// The small images of the frame that was just scored.
+    fn images(&mut self, prediction: &Prediction, settings: &Settings) -> Images {
+        let map = settings
+            .attach_map
+            .then(|| SmallImage::from_map(&self.detector.anomaly_map(prediction.threshold)));
+        let reconstruction = match settings.attach_reconstruction {
+            true => self.detector.reconstruction(),
+            false => None,
+        };
+        Images {
+            map,
+            reconstruction: reconstruction.map(|(width, height, pixels)| SmallImage {
+                width: width as u32,
+                height: height as u32,
+                pixels,
+            }),
+        }
     }
 
     /// The previous frame's prediction for a frame that is not scored.

@@ -17,15 +17,11 @@ const MOST_TILES: usize = 12;
 const TILE: i32 = 480;
 const CAPTION: i32 = 30;
 const GAP: i32 = 8;
-/// Distance in pixels between an anomaly and the box around it.
-const MARGIN: f64 = 2.0;
 
 /// A frame that shows an event, scaled to [`TILE`] pixels wide.
 pub struct Tile {
     event: Event,
     height: i32,
-    /// Pixels of the tile per pixel of the frame.
-    scale: f64,
     png: gst::Buffer,
 }
 
@@ -64,7 +60,7 @@ fn learning(summary: &Summary) -> Vec<(String, f64, f64)> {
     spans
 }
 
-/// Decodes the source once more and takes one frame of each of the strongest events, in order of time.
+/// Decodes a video, the source or what was kept of it with the overlay, and takes one frame of each of the strongest events, in order of time.
 pub fn tiles(summary: &Summary, source: &str) -> Result<Vec<Tile>> {
     let mut events = summary.events.clone();
     events.sort_by(|a, b| b.peak.total_cmp(&a.peak));
@@ -95,15 +91,10 @@ fn tile(event: Event, sample: &gst::Sample) -> Result<Tile> {
     let png = gst_video::convert_sample(sample, &caps, Some(gst::ClockTime::from_seconds(10)))
         .context("a frame cannot be encoded as PNG")?;
     let png = png.buffer_owned().context("a PNG sample without a buffer")?;
-    Ok(Tile {
-        event,
-        height,
-        scale,
-        png,
-    })
+    Ok(Tile { event, height, png })
 }
 
-/// Draws one tile per event, the anomaly in a box, with a caption. Writes nothing without tiles.
+/// Draws one tile per event with a caption. Writes nothing without tiles.
 pub fn write_sheet(summary: &Summary, tiles: &[Tile], path: &Path) -> Result<()> {
     let Some(first) = tiles.first() else {
         return Ok(());
@@ -132,22 +123,16 @@ fn draw_tile(svg: &mut String, summary: &Summary, tile: &Tile, (x, y): (i32, i32
     let (what, color) = if is_false_alarm {
         ("nothing planted here", "#f0b429")
     } else {
-        (planted.unwrap_or_default(), "#ff3b30")
+        (planted.unwrap_or_default(), "#e8eaed")
     };
     let caption = format!("{} · peak {:.2} · {what}", clock(event.image_time), event.peak);
     let (width, height) = (f64::from(TILE), f64::from(tile.height));
-    let [left, top, w, h] = event.region.map(|v| v * tile.scale);
-    let (right, bottom) = ((left + w + MARGIN).min(width), (top + h + MARGIN).min(height));
-    let (left, top) = ((left - MARGIN).max(0.0), (top - MARGIN).max(0.0));
     let png = tile.png.map_readable()?;
     write!(
         svg,
         "<g transform=\"translate({x} {y})\"><image width=\"{width}\" height=\"{height}\" \
-         xlink:href=\"data:image/png;base64,{}\"/><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
-         rx=\"4\" fill=\"none\" stroke=\"{color}\" stroke-width=\"3\"/><text x=\"4\" y=\"{:.1}\" fill=\"#e8eaed\">{}</text></g>",
+         xlink:href=\"data:image/png;base64,{}\"/><text x=\"4\" y=\"{:.1}\" fill=\"{color}\">{}</text></g>",
         gst::glib::base64_encode(&png),
-        right - left,
-        bottom - top,
         height + 21.0,
         escape(&caption)
     )?;

@@ -4,6 +4,7 @@
 //! LC_ALL=C gst-launch-1.0 -m ... | demo_summary --source file:///street.mp4 --kept kept.mkv --out target/demo ...
 //! ```
 
+mod animation;
 mod ground_truth;
 mod images;
 mod media;
@@ -33,6 +34,7 @@ Options:
   --full FILE         Full recording with the same encoder settings; encoded from the source if missing
   --encoder FRAGMENT  Encoder and muxer of the run, as a launch fragment
   --out FOLDER        Folder for the images
+  --overlay FILE      The video that the pipeline kept, with the overlay
   --events FILE       Ground truth: the events.csv of street_scene
   --live              The source is live: its length is not known in advance
   -h, --help          Print this help
@@ -45,6 +47,7 @@ struct Args {
     full: PathBuf,
     encoder: String,
     out: PathBuf,
+    overlay: Option<PathBuf>,
     events: Option<PathBuf>,
     live: bool,
 }
@@ -61,6 +64,7 @@ impl Args {
                 Long("full") => args.full = parser.value()?.into(),
                 Long("encoder") => args.encoder = parser.value()?.string()?,
                 Long("out") => args.out = parser.value()?.into(),
+                Long("overlay") => args.overlay = Some(parser.value()?.into()),
                 Long("events") => args.events = Some(parser.value()?.into()),
                 Long("live") => args.live = true,
                 Short('h') | Long("help") => return Ok(None),
@@ -156,8 +160,14 @@ fn finish(args: &Args, summary: &Summary) -> Result<()> {
     let chart = args.out.join("score.png");
     images::write_chart(summary, &chart)?;
     let sheet = args.out.join("anomalies.png");
-    let tiles = images::tiles(summary, &args.source).context("images of the anomalies")?;
+    let drawn = args.overlay.as_deref().map(uri).transpose()?;
+    let source = drawn.as_deref().unwrap_or(&args.source);
+    let tiles = images::tiles(summary, source).context("images of the anomalies")?;
     images::write_sheet(summary, &tiles, &sheet)?;
+    let animation = args.out.join("anomalies.webp");
+    if drawn.is_some() {
+        animation::write(summary, source, &animation).context("the animation")?;
+    }
     let size = |path: &Path| {
         std::fs::metadata(path)
             .map(|m| m.len())
@@ -174,9 +184,18 @@ fn finish(args: &Args, summary: &Summary) -> Result<()> {
         "  {:<42} the full video, same encoder settings",
         args.full.display()
     );
+    if let Some(overlay) = &args.overlay {
+        println!(
+            "  {:<42} the kept video with boxes and heat map",
+            overlay.display()
+        );
+    }
     println!("  {:<42} score over time", chart.display());
     if !tiles.is_empty() {
-        println!("  {:<42} the anomalies found, each in a box", sheet.display());
+        println!("  {:<42} the anomalies found", sheet.display());
+    }
+    if drawn.is_some() && !tiles.is_empty() {
+        println!("  {:<42} the same as an animation", animation.display());
     }
     Ok(())
 }

@@ -14,8 +14,6 @@ pub struct Event {
     pub peak_time: f64,
     /// Time of the frame to show: the strongest one with its region fully inside the frame, or else the peak.
     pub image_time: f64,
-    /// Strongest region of that frame: x, y, width, height in pixels.
-    pub region: [f64; 4],
     /// Index of the planted anomaly with the largest overlap; `None` if nothing was planted there.
     pub planted: Option<usize>,
 }
@@ -106,7 +104,6 @@ fn event(frames: &[Frame], planted: &[Planted], (id, from, to): (u64, f64, f64),
         peak: peak.map_or(0.0, |f| f.score),
         peak_time: peak.map_or(from, |f| f.time),
         image_time: image.map_or(from, |f| f.time),
-        region: image.map_or([0.0; 4], |f| f.region),
         planted: best.filter(|i| overlap(&planted[*i]) > 0.0),
     }
 }
@@ -196,7 +193,7 @@ mod tests {
         }
         let found = &Summary::new(frames, &[(1, 2.0, 2.3)], Vec::new()).events[0];
         assert_eq!((found.peak, found.peak_time), (0.95, 2.3));
-        assert_eq!((found.image_time, found.region[0]), (2.1, 50.0));
+        assert_eq!(found.image_time, 2.1);
     }
 
     #[test]

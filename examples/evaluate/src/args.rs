@@ -32,6 +32,9 @@ pub struct Args {
     /// Ground truth with the columns clip,frame,label: file name without extension, frame number from 0, 1 = anomalous
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
+    /// Where the anomalies are, for figures of the location: columns clip,frame,x,y,w,h in pixels
+    #[arg(long, value_name = "CSV")]
+    pub boxes: Option<PathBuf>,
     /// Property of the element; repeatable
     #[arg(long = "set", value_name = "PROPERTY=VALUE")]
     pub settings: Vec<Setting>,

@@ -252,6 +252,7 @@ fn of_folder(folder: &Path, args: &CamerasArgs) -> Result<Vec<Camera>> {
 /// One pass with one seed.
 fn pass(camera: &Camera, args: &CamerasArgs, networks: Networks, seed: u64) -> Result<Outcome> {
     let settings = ElementSettings {
+        attach_map: false,
         device: "cpu".to_owned(),
         seed,
         others: args.settings.clone(),

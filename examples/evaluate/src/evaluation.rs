@@ -9,6 +9,7 @@ use gstvaeanomaly::metrics::{Confusion, EventReport, share};
 use crate::acceptance::{self, Acceptance, Kinds};
 use crate::args::{Args, Clip};
 use crate::baseline::{self, Grey};
+use crate::boxes::Boxes;
 use crate::clips::Frames;
 use crate::core_pass;
 use crate::encode::{self, Recording};
@@ -30,6 +31,8 @@ pub struct Task {
     pub clips: Vec<Clip>,
     /// Ground truth, if any.
     pub labels: Option<Labels>,
+    /// Where the anomalies are, if that is known.
+    pub boxes: Option<Boxes>,
     /// What is ignored.
     pub mask: Mask,
     /// Events whose kinds are accepted, if any.
@@ -106,8 +109,10 @@ impl Task {
         if let Some(kinds) = &kinds {
             kinds.check_clips(&clips)?;
         }
+        let boxes = args.boxes.as_deref().map(Boxes::read).transpose()?;
         let mask = Mask::new(&args)?;
         Ok(Self {
+            boxes,
             args,
             clips,
             labels,
@@ -169,6 +174,7 @@ impl Task {
             device: self.args.device.clone(),
             seed,
             others: [&self.args.settings, self.mask.settings()].concat(),
+            attach_map: self.boxes.is_some(),
         }
     }
 
@@ -208,7 +214,9 @@ impl Task {
             "--skip {} leaves no frame to evaluate",
             self.args.skip
         );
-        let figures = Figures::new(&pass.verdicts, &counted)?;
+        let mut figures = Figures::new(&pass.verdicts, &counted)?;
+        let boxes = self.boxes.as_ref();
+        figures.localisation = boxes.map(|boxes| boxes.evaluate(&pass.verdicts, &self.clips, &counted));
         Ok(Run {
             seed,
             pass,

@@ -8,6 +8,7 @@ use gstvaeanomaly::metrics::{
 };
 
 use crate::args::Clip;
+use crate::boxes::Localisation;
 use crate::labels::Labels;
 use crate::stream::Verdict;
 
@@ -119,6 +120,8 @@ pub struct Figures {
     pub flagged_share: Option<f64>,
     /// Evaluated frames in states without labels.
     pub untrusted_frames: usize,
+    /// Where the anomalies were found; `None` without boxes.
+    pub localisation: Option<Localisation>,
 }
 
 /// Seconds that `drop-normal` keeps after an anomaly.
@@ -185,6 +188,9 @@ pub mod tests {
             trusted: true,
             cue: "motion".into(),
             region: [0; 4],
+            regions: Vec::new(),
+            map: None,
+            image_size: (640, 360),
             event: 0,
         }
     }

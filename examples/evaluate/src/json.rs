@@ -4,6 +4,7 @@ use gstvaeanomaly::metrics::{Confusion, EventReport, median};
 use serde_json::{Map, Value, json};
 
 use crate::acceptance::{Acceptance, Flagged, Later};
+use crate::boxes::Localisation;
 use crate::evaluation::{Competitor, Evaluation, Run, Task, aurocs};
 use crate::figures::Figures;
 
@@ -76,10 +77,32 @@ fn figures(f: &Figures, frame_rate: f64) -> Map<String, Value> {
         "false_alarms_per_hour": events.and_then(|e| e.false_alarms_per_hour(frame_rate)),
         "frames_kept_share": f.flagged_share,
     });
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    let located = f.localisation.as_ref().map(localisation);
+    [Some(value), located]
+        .into_iter()
+        .flatten()
+        .filter_map(|value| match value {
+            Value::Object(map) => Some(map),
+            _ => None,
+        })
+        .flatten()
+        .collect()
+}
+
+fn localisation(l: &Localisation) -> Value {
+    let r = &l.report;
+    json!({
+        "tracks": r.tracks,
+        "tracks_touched": r.touched,
+        "strongest_region_overlaps_share": r.strongest_overlaps,
+        "any_region_overlaps_share": r.any_overlaps,
+        "worst_track_share": r.least_share,
+        "mean_iou": r.mean_iou,
+        "rbdc": r.rbdc,
+        "tbdc": r.tbdc,
+        "map_auroc": l.map_auroc,
+        "map_aupro": l.map_aupro,
+    })
 }
 
 /// The mean of every number over the seeds, of delays the median; null if it is missing for a seed.
@@ -176,6 +199,7 @@ fn settings(task: &Task) -> Value {
         "warm": args.warm,
         "clips": args.clips,
         "labels": args.labels,
+        "boxes": args.boxes,
         "skip": args.skip,
         "device": args.device,
         "seeds": args.seeds,

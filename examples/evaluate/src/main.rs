@@ -9,6 +9,7 @@ mod acceptance;
 mod args;
 mod autoencoder;
 mod baseline;
+mod boxes;
 mod cameras;
 mod clips;
 mod core_pass;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
+use gstvaeanomaly::detector::Region;
+use gstvaeanomaly::{FrameResult, SmallImage};
 
 use crate::args::Setting;
 use crate::clips::{Frame, Frames, fail_on_bus_error};
@@ -20,6 +22,8 @@ pub struct ElementSettings {
     pub seed: u64,
     /// All other properties.
     pub others: Vec<Setting>,
+    /// `attach-map` property.
+    pub attach_map: bool,
 }
 
 /// The element's result for one frame.
@@ -45,6 +49,12 @@ pub struct Verdict {
     pub cue: String,
     /// Strongest region in pixels: x, y, width, height.
     pub region: [u32; 4],
+    /// All regions with their scores, the strongest first.
+    pub regions: Vec<(Region, f64)>,
+    /// With the property `attach-map`.
+    pub map: Option<SmallImage>,
+    /// Width and height of the image that regions and map refer to.
+    pub image_size: (u32, u32),
     /// The event that it belongs to; 0 = none.
     pub event: u64,
 }
@@ -78,6 +88,7 @@ pub fn make_element(settings: &ElementSettings) -> Result<gst::Element> {
         .context("the element vaeanomaly is missing")?;
     set(&element, "device", &settings.device)?;
     set(&element, "seed", &settings.seed.to_string())?;
+    element.set_property("attach-map", settings.attach_map);
     for Setting { name, value } in &settings.others {
         set(&element, name, value)?;
     }
@@ -296,7 +307,12 @@ fn read_verdict(frame: &Frame) -> Result<Verdict> {
     for (value, name) in region.iter_mut().zip(["x", "y", "width", "height"]) {
         *value = fields.get::<u32>(name)?;
     }
+    let typed = FrameResult::read(buffer).with_context(missing)?;
+    let regions = typed.prediction.regions.iter();
     Ok(Verdict {
+        regions: regions.map(|found| (found.region, found.score)).collect(),
+        map: typed.anomaly_map,
+        image_size: typed.image_size,
         clip: frame.clip,
         index: frame.index,
         time: buffer.pts().map_or(0.0, |pts| pts.nseconds() as f64 * 1e-9),

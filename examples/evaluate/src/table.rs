@@ -83,10 +83,33 @@ fn summary(out: &mut String, run: &Run) {
         ),
     ];
     let _ = writeln!(out, "seed {}", run.seed);
-    for (name, value) in rows {
-        let _ = writeln!(out, "  {name:<32}{value:>16}");
+    for (name, value) in rows.into_iter().chain(localisation(f)) {
+        let _ = writeln!(out, "  {name:<34}{value:>16}");
     }
     out.push('\n');
+}
+
+/// Figures of the location; none without boxes.
+pub fn localisation(f: &Figures) -> Vec<(&'static str, String)> {
+    let Some(l) = &f.localisation else {
+        return Vec::new();
+    };
+    let r = &l.report;
+    vec![
+        (
+            "tracks with an overlapping region",
+            format!("{} of {}", r.touched, r.tracks),
+        ),
+        ("flagged frames, strongest region", percent(r.strongest_overlaps)),
+        ("flagged frames, any region", percent(r.any_overlaps)),
+        ("the same of the worst track", percent(r.least_share)),
+        ("mean IoU of the strongest region", number(r.mean_iou)),
+        ("RBDC / TBDC", format!("{} / {}", number(r.rbdc), number(r.tbdc))),
+        (
+            "map: AUROC / AUPRO",
+            format!("{} / {}", number(l.map_auroc), number(l.map_aupro)),
+        ),
+    ]
 }
 
 fn best(f: &Figures) -> String {

@@ -4,7 +4,8 @@
 //! cargo run --release -p street_scene -- --out target/scene --lead-in 60 --events 6
 //! ```
 //!
-//! writes `street.mp4`, `labels.csv` (`clip,frame,label`) and `events.csv` (one line per anomaly, with its bounding box).
+//! writes `street.mp4`, `labels.csv` (`clip,frame,label`), `events.csv` (one line per anomaly, with its bounding box) and
+//! `boxes.csv` (`clip,frame,x,y,w,h`, the bounding box of the anomaly in every frame).
 //! The same seed gives the same scene at any size and frame rate.
 
 use std::io::{IsTerminal, Write};
@@ -150,6 +151,7 @@ fn main() -> Result<()> {
     };
     write("labels.csv", labels.frames_csv(&args.name))?;
     write("events.csv", labels.events_csv(&args.name))?;
+    write("boxes.csv", labels.boxes_csv(&args.name))?;
     let anomalous = labels.frames.iter().filter(|label| **label).count();
     println!(
         "{}: {} frames at {fps:.2} frames/s, {} anomalies in {anomalous} frames",

@@ -125,6 +125,11 @@ impl CalibratedCue {
         self.cue.map()
     }
 
+    /// Whether the map also shows where something was in the previous frames.
+    pub(crate) fn looks_back(&self) -> bool {
+        self.cue.looks_back()
+    }
+
     pub(crate) fn end_warm_up(&mut self) {
         if self.fixed_warm_up {
             self.calibration.end_warm_up();

@@ -128,6 +128,11 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     /// The same, to be corrected by what was accepted.
     fn map_mut(&mut self) -> &mut AnomalyMap;
 
+    /// Whether the map also shows where something was in the previous frames.
+    fn looks_back(&self) -> bool {
+        false
+    }
+
     /// The last frame as the replay keeps it.
     fn sample(&self, frame: &Frame<'_>) -> Sample;
 

@@ -185,22 +185,33 @@ impl CueSet {
             .expect("a detector has at least one cue")
     }
 
-    /// The standardised score of every cell: the largest of all cues, on the grid of the first one.
+    /// The cues that scored the last frame and count.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &CalibratedCue> {
+        self.cues
+            .iter()
+            .filter(|cue| !cue.is_held() && !cue.is_unsettled())
+    }
+
+    /// The standardised score of every cell: the largest of all cues, on the grid of the first one. Cells without any score
+    /// are negative infinity.
     pub(crate) fn map(&self) -> AnomalyMap {
         let Some((first, others)) = self.cues.split_first() else {
             return AnomalyMap::default();
         };
+        let standardise = |cue: &CalibratedCue, score: f32| match score == f32::NEG_INFINITY {
+            true => score,
+            false => cue.calibration().standardise(f64::from(score)) as f32,
+        };
         let mut map = first.map().clone();
         for value in &mut map.values {
-            *value = first.calibration().standardise(f64::from(*value)) as f32;
+            *value = standardise(first, *value);
         }
         for cue in others.iter().filter(|cue| !cue.is_unsettled()) {
             let other = cue.map();
             for (i, value) in map.values.iter_mut().enumerate() {
                 let x = i % map.width * other.width / map.width;
                 let y = i / map.width * other.height / map.height;
-                let there = f64::from(other.values[y * other.width + x]);
-                *value = value.max(cue.calibration().standardise(there) as f32);
+                *value = value.max(standardise(cue, other.values[y * other.width + x]));
             }
         }
         map

@@ -55,6 +55,9 @@ const META_FIELDS: [&str; 15] = [
     "image-height",
 ];
 
+/// Fields of a region of the metadata.
+const REGION_FIELDS: [&str; 7] = ["id", "score", "cue", "x", "y", "width", "height"];
+
 /// Fields of the events.
 const EVENT_FIELDS: [&str; 6] = [
     "event",
@@ -89,7 +92,7 @@ fn set_usual(s: &mut gst::StructureRef, name: &str, u: &mut Unstructured<'_>) ->
     match name {
         "score" | "raw-score" | "threshold" => s.set(name, number(u)?),
         "label" | "cue" | "state" | "event" => s.set(name, *u.choose(&WORDS)?),
-        "event-id" | "frame" => s.set(name, u64::from(u.arbitrary::<u8>()?)),
+        "event-id" | "frame" | "id" => s.set(name, u64::from(u.arbitrary::<u8>()?)),
         "scored" => s.set(name, u.arbitrary::<bool>()?),
         "running-time" | "duration" | "min-anomaly" => s.set(name, optional_clock_time(u)?),
         _ => s.set(name, u.arbitrary::<u32>()?),
@@ -111,7 +114,46 @@ fn fill(s: &mut gst::StructureRef, fields: &[&str], u: &mut Unstructured<'_>) ->
 /// Attaches metadata to a buffer.
 pub fn attach_meta(buffer: &mut gst::BufferRef, u: &mut Unstructured<'_>) -> Result<()> {
     let mut meta = gst::meta::CustomMeta::add(buffer, META_NAME).expect("the metadata is registered");
-    fill(meta.mut_structure(), &META_FIELDS, u)
+    let s = meta.mut_structure();
+    fill(s, &META_FIELDS, u)?;
+    match u.int_in_range(0..=15)? {
+        1 => set(s, "regions", u)?,
+        2 => {}
+        _ => s.set("regions", regions(u)?),
+    }
+    match u.int_in_range(0..=7)? {
+        1 => set(s, "anomaly-map", u)?,
+        2..=4 => s.set("anomaly-map", small_image(u)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn regions(u: &mut Unstructured<'_>) -> Result<gst::Array> {
+    let mut regions = Vec::new();
+    for _ in 0..u.int_in_range(0..=3)? {
+        let mut region = gst::Structure::new_empty("region");
+        fill(&mut region, &REGION_FIELDS, u)?;
+        regions.push(region);
+    }
+    Ok(gst::Array::new(regions))
+}
+
+/// A sample of a small image, or nearly.
+fn small_image(u: &mut Unstructured<'_>) -> Result<gst::Sample> {
+    let format = *u.choose(&["GRAY8", "GRAY8", "RGB", "I420", "ENCODED"])?;
+    let size = |u: &mut Unstructured<'_>| match u.int_in_range(0..=15)? {
+        0 => u.arbitrary::<i32>(),
+        _ => u.int_in_range(1..=40),
+    };
+    let caps = gst::Caps::builder("video/x-raw")
+        .field("format", format)
+        .field("width", size(u)?)
+        .field("height", size(u)?)
+        .field("framerate", gst::Fraction::new(0, 1))
+        .build();
+    let buffer = gst::Buffer::from_mut_slice(vec![u.arbitrary::<u8>()?; u.int_in_range(0..=2000)?]);
+    Ok(gst::Sample::builder().buffer(&buffer).caps(&caps).build())
 }
 
 /// A custom event.
@@ -132,7 +174,7 @@ pub fn metadata(data: &[u8]) {
             return Ok(());
         };
         for (width, height) in [(0, 0), (1, u32::MAX), (u.arbitrary()?, u.arbitrary()?)] {
-            let _ = result.region_in(width, height);
+            let _ = (result.region_in(width, height), result.regions_in(width, height));
         }
         result.write(buffer).expect("the metadata is registered");
         let again = FrameResult::read(buffer).expect("a result");

@@ -19,6 +19,8 @@ pub struct Event {
 pub struct Labels {
     /// Whether an anomaly is visible, for each frame.
     pub frames: Vec<bool>,
+    /// Bounding box of the anomaly, for each frame in which one is visible.
+    pub boxes: Vec<Option<Rect>>,
     pub events: Vec<Event>,
 }
 
@@ -48,6 +50,10 @@ impl Labels {
         }
         Self {
             frames: truths.iter().map(Option::is_some).collect(),
+            boxes: truths
+                .iter()
+                .map(|truth| truth.map(|truth| truth.region))
+                .collect(),
             events,
         }
     }
@@ -61,18 +67,22 @@ impl Labels {
         csv
     }
 
+    /// `clip,frame,x,y,w,h` of every visible anomaly, the box in whole pixels.
+    pub fn boxes_csv(&self, clip: &str) -> String {
+        let mut csv = String::from("clip,frame,x,y,w,h\n");
+        for (frame, region) in self.boxes.iter().enumerate() {
+            if let Some([x, y, width, height]) = region.map(whole_pixels) {
+                let _ = writeln!(csv, "{clip},{frame},{x},{y},{width},{height}");
+            }
+        }
+        csv
+    }
+
     /// `clip,event,kind,first_frame,last_frame,x,y,width,height`, the box in whole pixels.
     pub fn events_csv(&self, clip: &str) -> String {
         let mut csv = String::from("clip,event,kind,first_frame,last_frame,x,y,width,height\n");
         for (number, event) in self.events.iter().enumerate() {
-            let Rect {
-                left,
-                top,
-                right,
-                bottom,
-            } = event.region;
-            let (x, y) = (left.floor() as u32, top.floor() as u32);
-            let (width, height) = (right.ceil() as u32 - x, bottom.ceil() as u32 - y);
+            let [x, y, width, height] = whole_pixels(event.region);
             let _ = writeln!(
                 csv,
                 "{clip},{},{},{},{},{x},{y},{width},{height}",
@@ -84,4 +94,16 @@ impl Labels {
         }
         csv
     }
+}
+
+/// x, y, width and height of the smallest box of whole pixels around a box.
+fn whole_pixels(region: Rect) -> [u32; 4] {
+    let Rect {
+        left,
+        top,
+        right,
+        bottom,
+    } = region;
+    let (x, y) = (left.floor() as u32, top.floor() as u32);
+    [x, y, right.ceil() as u32 - x, bottom.ceil() as u32 - y]
 }

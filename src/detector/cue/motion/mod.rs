@@ -259,6 +259,11 @@ impl Cue for Motion {
         &mut self.map
     }
 
+    /// Differences show a thing where it is and where it was.
+    fn looks_back(&self) -> bool {
+        true
+    }
+
     fn sample(&self, _: &Frame<'_>) -> Sample {
         Sample::Floats([self.features.targets(), self.features.conditions()].concat().into())
     }
