@@ -48,6 +48,9 @@
 //!   may need `async=false`, or the pipeline waits for it.
 //! * If a followed element sends nothing for five seconds in PLAYING, or has reached its end, all frames without a verdict are
 //!   kept until there are verdicts again; the former posts a warning.
+//! * In `stats`, every frame that came in is in one count: `frames-in` = `frames-out` + `frames-dropped` +
+//!   `frames-discarded` (held at a flush, or not accepted downstream); `frames-held` more are undecided. `frames-lost` is the
+//!   part of `frames-dropped` that belonged to an event, but could not be decoded.
 //! * Element messages `vaeanomalygate` are posted with `event` = `clip-begin` (`running-time`, `reason`) before the first
 //!   frame of a clip and `clip-end` (`running-time`) after its last.
 
