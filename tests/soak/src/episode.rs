@@ -96,11 +96,13 @@ impl Plan {
         let eye = "vaeanomaly name=eye warm-up=60 cues=motion";
         let gate = "vaeanomalygate name=gate pre-roll=500000000 keepalive-interval=1000000000";
         match self.layout {
-            Layout::Raw => format!("{source} ! {eye} ! {gate} ! queue ! {encoder} ! {sink}"),
-            Layout::Encoded => format!("{source} ! {eye} ! queue ! {encoder} ! {gate} ! queue ! {sink}"),
+            Layout::Raw => format!("{source} ! {eye} ! {gate} ! queue ! videoconvert ! {encoder} ! {sink}"),
+            Layout::Encoded => {
+                format!("{source} ! {eye} ! queue ! videoconvert ! {encoder} ! {gate} ! queue ! {sink}")
+            }
             Layout::Follow => format!(
                 "{source} ! tee name=t t. ! queue ! {eye} ! fakesink sync=false async=false \
-                 t. ! queue ! {encoder} ! {gate} follow=eye ! queue ! {sink}"
+                 t. ! queue ! videoconvert ! {encoder} ! {gate} follow=eye ! queue ! {sink}"
             ),
         }
     }
