@@ -54,6 +54,23 @@
 //! * Element messages `vaeanomalygate` are posted with `event` = `clip-begin` (`running-time`, `reason`) before the first
 //!   frame of a clip and `clip-end` (`running-time`) after its last.
 
+//!
+//! ## Recordings after a crash
+//!
+//! What can be read of a recording whose process was killed, up to the last frame that the gate had output:
+//!
+//! | behind the gate | readable |
+//! |---|---|
+//! | `matroskamux ! filesink buffer-mode=unbuffered` | all |
+//! | `matroskamux ! filesink` | all but up to 64 KiB |
+//! | `mpegtsmux ! filesink buffer-mode=unbuffered` | all |
+//! | `mp4mux fragment-duration=1000 ! filesink buffer-mode=unbuffered` | all but the last second |
+//! | `mp4mux reserved-max-duration=3600000000000 reserved-moov-update-period=1000000000 ! filesink buffer-mode=unbuffered` | all but the last second |
+//! | `mp4mux ! filesink` | nothing |
+//! | `splitmuxsink max-size-time=2000000000` | all files but the last |
+//!
+//! The frames that the gate itself holds are lost: up to the pre-roll and a group of pictures, but none of an open event.
+
 use gst::glib;
 use gst::prelude::*;
 
