@@ -13,6 +13,8 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
 #[cfg(feature = "cuda")]
 pub mod cuda_link;
 pub mod detector;
@@ -26,12 +28,6 @@ mod plugin;
 pub mod vaeanomaly;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalygate;
-
-/// Every tensor operation allocates its result. glibc returns such blocks to the system at once, and the page faults then
-/// cost as much as the arithmetic.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(feature = "plugin")]
 pub use plugin::plugin_register_static;
