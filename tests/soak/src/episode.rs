@@ -2,7 +2,7 @@
 //! single wrong times, key-frame distances, and changes of properties.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
@@ -18,7 +18,7 @@ const FRAMES: u64 = 400;
 /// Frames in a second of wall time: several times as fast as the stream.
 const SPEED: u32 = 60;
 /// Frames that may wait in the source.
-const BACKLOG: u64 = 300;
+const BACKLOG: u64 = 50;
 
 const HOUR: gst::ClockTime = gst::ClockTime::from_seconds(3600);
 
@@ -151,8 +151,12 @@ fn send(pipeline: &gst::Pipeline, plan: &Plan, seed: u64, random: &mut Random, v
     for frame in 0..FRAMES {
         shutter.wait();
         crate::drain_bus(pipeline)?;
-        if source.current_level_buffers() > BACKLOG {
-            bail!("hangs at frame {frame}");
+        let full = Instant::now();
+        while source.current_level_buffers() > BACKLOG {
+            if full.elapsed() > crate::PATIENCE {
+                bail!("hangs at frame {frame}: {}", levels(pipeline));
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         if random.random_range(0..8) == 0 {
             changes::change(pipeline, "eye", plan.layout == Layout::Encoded, &["gate"], random);
@@ -170,6 +174,21 @@ fn send(pipeline: &gst::Pipeline, plan: &Plan, seed: u64, random: &mut Random, v
     }
     source.end_of_stream()?;
     Ok(())
+}
+
+/// Where frames wait: the levels of all queues, and the statistics of the gate.
+fn levels(pipeline: &gst::Pipeline) -> String {
+    let mut levels = Vec::new();
+    for element in pipeline.iterate_recurse().into_iter().flatten() {
+        if element.has_property("current-level-buffers") {
+            let level = element.property_value("current-level-buffers");
+            levels.push(format!("{} {level:?}", element.name()));
+        }
+    }
+    if let Some(gate) = pipeline.by_name("gate") {
+        levels.push(gate.property::<gst::Structure>("stats").to_string());
+    }
+    levels.join(", ")
 }
 
 /// Now and then disturbs the stream.

@@ -35,8 +35,8 @@ Options:
   -h, --help         Print this help
 ";
 
-/// How long an end of stream may take.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
+/// How long a pipeline may take for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Memory and latency are measured from here on, or from a third of the time on where that is earlier.
 const SETTLED: Duration = Duration::from_secs(600);
@@ -290,7 +290,7 @@ fn drain_bus(pipeline: &gst::Pipeline) -> Result<bool> {
 /// Waits for the end of the stream.
 fn wait_for_end(pipeline: &gst::Pipeline) -> Result<()> {
     let bus = pipeline.bus().context("no bus")?;
-    let deadline = Instant::now() + Duration::from(PATIENCE);
+    let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(message) = bus.timed_pop(gst::ClockTime::SECOND)
             && handle(pipeline, &message)?
@@ -298,7 +298,7 @@ fn wait_for_end(pipeline: &gst::Pipeline) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("no end of the stream after {PATIENCE}")
+    bail!("no end of the stream after {PATIENCE:?}")
 }
 
 fn handle(pipeline: &gst::Pipeline, message: &gst::Message) -> Result<bool> {
