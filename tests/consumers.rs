@@ -171,6 +171,8 @@ fn alternate_reference_frames() {
     check_muxer(vp9, "matroskamux");
     let av1 = "av1enc cpu-used=8 keyframe-max-dist=10 lag-in-frames=8 ! av1parse";
     check_muxer(av1, "matroskamux");
+    let vp8 = "vp8enc deadline=1 keyframe-max-dist=10 auto-alt-ref=true lag-in-frames=8";
+    check_muxer(vp8, "matroskamux");
 }
 
 /// Presentation times of a transport stream's only programme, from its PES headers (ISO/IEC 13818-1, 2.4.3.7).

@@ -57,6 +57,10 @@ impl FrameResult {
     }
 
     /// The region in the pixels of an image that was scaled to this width and height after the analysis.
+    ///
+    /// Elements that crop, rotate or mirror report nothing of this to metadata: behind `videocrop` or `videoflip` the region
+    /// is still that of the analysed image. (GStreamer 1.22 drops regions of interest at `videocrop`, and leaves them where
+    /// they were at `videoflip`.) Analyse behind such elements, or apply the same change to the region.
     pub fn region_in(&self, width: u32, height: u32) -> Region {
         let scale = |value: u32, to: u32, from: u32| {
             let scaled = u64::from(value) * u64::from(to) / u64::from(from.max(1));
