@@ -38,7 +38,8 @@
 //! * The announced latency covers groups of pictures of up to five seconds. With a longer key-frame distance a warning is
 //!   posted in live pipelines, and synchronised sinks behind the gate are late.
 //! * A clip starts at a frame that is marked as a key frame, which can be a recovery point (open groups of pictures, intra
-//!   refresh). Some decoders discard the first frames there: use an encoder that inserts IDR frames.
+//!   refresh): parsers mark IDR frames and recovery points alike. `avdec_h264` shows all frames from there on, with intra
+//!   refresh incomplete ones at first, which other decoders discard: use an encoder that inserts IDR frames.
 //! * Audio that is muxed with gated video waits for the next video frame: for up to the keep-alive interval, or the
 //!   key-frame distance where that is longer, and with `mp4mux` for twice as long, because it needs the next sample to
 //!   time the current one. Halve `keepalive-interval` there.
