@@ -33,7 +33,11 @@ gzip -9nc "$root/CHANGELOG.md" >"$docs/changelog.gz"
 chmod 644 "$docs/changelog.gz"
 
 # Without the crates that only run at compile time.
-${CARGO:-cargo} tree --manifest-path "$root/Cargo.toml" -p gst-plugin-vaeanomaly --edges normal --prefix none --no-dedupe \
+case $plugin in
+*/cuda/release/*) set -- --features cuda ;;
+*) set -- ;;
+esac
+${CARGO:-cargo} tree "$@" --locked --manifest-path "$root/Cargo.toml" -p gst-plugin-vaeanomaly --edges normal --prefix none --no-dedupe \
     --format '{p} {l}' >"$work/crates"
 # The licence of the plugin, then of each crate that is linked into it.
 {

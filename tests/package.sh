@@ -7,9 +7,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 package=gstreamer1.0-vaeanomaly
 
-for plugin in cuda/release/libgstvaeanomaly.so release/libgstvaeanomaly.so debug/deps/libgstvaeanomaly.so; do
-    [ ! -f "$target/$plugin" ] || break
-done
+# The newest one; cargo test builds that of debug/.
+plugin=$(ls -t "$target/cuda/release/libgstvaeanomaly.so" "$target/release/libgstvaeanomaly.so" \
+    "$target/debug/deps/libgstvaeanomaly.so" 2>/dev/null | head -n 1)
 work=$(mktemp -d)
 installed=
 clean_up() {
@@ -25,16 +25,16 @@ fail() {
 }
 
 # Other folders.
-sh "$root/packaging/install.sh" "$target/$plugin" /opt/prefix "$work/destdir" >"$work/path" 2>"$work/hint"
+sh "$root/packaging/install.sh" "$plugin" /opt/prefix "$work/destdir" >"$work/path" 2>"$work/hint"
 [ -f "$work/destdir/opt/prefix/lib/gstreamer-1.0/libgstvaeanomaly.so" ] || fail "installed as $(cat "$work/path")"
 grep -q 'GST_PLUGIN_PATH=/opt/prefix/lib/gstreamer-1.0' "$work/hint" || fail "no hint: $(cat "$work/hint")"
-! sh "$root/packaging/install.sh" "$target/$plugin" relative 2>/dev/null || fail "a relative prefix was accepted"
+! sh "$root/packaging/install.sh" "$plugin" relative 2>/dev/null || fail "a relative prefix was accepted"
 
 command -v dpkg-shlibdeps >/dev/null || {
     echo "SKIPPED: the Debian package (no dpkg-dev)"
     exit 0
 }
-deb=$(sh "$root/packaging/deb.sh" "$target/$plugin" "$work")
+deb=$(sh "$root/packaging/deb.sh" "$plugin" "$work")
 depends=$(dpkg-deb --field "$deb" Depends)
 case $depends in
 *libgstreamer1.0-0*) ;;
