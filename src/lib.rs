@@ -8,6 +8,7 @@
 //! - [`vaeanomaly`]: the element, a thin shell around the core and the state machine (feature `plugin`, on by default).
 //! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
 //! - `gstutil`: what the elements share.
+//! - `allocator`: where Rust's allocations come from (feature `mimalloc`, on by default).
 //! - `cuda_link`: loads CUDA's libraries at run time (feature `cuda`).
 
 #![deny(unsafe_code)]

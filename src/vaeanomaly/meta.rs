@@ -43,6 +43,7 @@ pub(crate) fn register() {
     ONCE.call_once(|| {
         // Another copy of the plugin in this process may have registered it.
         if !gst::meta::CustomMeta::is_registered(META_NAME) {
+            // Without tags: elements that crop drop what has the tag `size`, and scalers only transform that.
             gst::meta::CustomMeta::register(META_NAME, &[]);
         }
     });

@@ -225,7 +225,7 @@ fn report(
             1e3 * later,
             3.6e6 * later / seconds
         );
-        if later > if seconds < SHORT { 0.5 } else { 0.1 } {
+        if later > if seconds < SHORT { 5.0 } else { 0.1 } {
             failures.push(format!(
                 "the {viewer} is {:.0} ms later after {seconds:.0} s",
                 1e3 * later
