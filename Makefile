@@ -21,8 +21,8 @@ PACKAGES := gcc libc6-dev pkg-config \
 # For `make bench`: a virtual environment for PyTorch, and the element motioncells for comparison.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
-# For tests, which compile the kernels of the CUDA engine as C++.
-TEST_PACKAGES := g++
+# For tests, which compile the kernels of the CUDA engine as C++, and build the Debian package.
+TEST_PACKAGES := g++ dpkg-dev
 # For all targets with CUDA: NVIDIA's compiler is installed as Python packages.
 CUDA_PACKAGES := g++ python3 python3-pip
 # Runs a command with NVIDIA's compiler in its environment.
@@ -30,7 +30,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # A separate folder, because cargo would overwrite the plugin without CUDA.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda demo images evaluate bandwidth bench bench-cuda bench-memory soak fuzz test test-loading \
+.PHONY: help deps build cuda deb install demo images evaluate bandwidth bench bench-cuda bench-memory soak kills fuzz test test-loading \
 	test-cuda sanitize-cuda check check-cuda clean
 
 help:
@@ -51,7 +51,11 @@ help:
 	@echo "make build                build the plugin, target/release/libgstvaeanomaly.so"
 	@echo "make cuda                 build the plugin with CUDA, target/cuda/release/libgstvaeanomaly.so;"
 	@echo "                          needs no GPU and no CUDA installation, and also loads on machines without them"
-	@echo "make soak                 a process that saves its model is killed 1,000 times; a whole model must be left"
+	@echo "make deb                  build a Debian package with the recipes in target/deb; after make cuda, with that plugin"
+	@echo "make install PREFIX=...   install the plugin, after make cuda that one (default: /usr/local; DESTDIR, LIBDIR as usual)"
+	@echo "make soak [HOURS=1]       run pipelines under random changes of everything; no frame may be unaccounted for, and"
+	@echo "                          neither memory nor latency may grow (SEED=2, 3, ... for other changes)"
+	@echo "make kills                kill a process that saves its model 1,000 times; a whole model must be left"
 	@echo "make fuzz [MINUTES=10]    fuzz every parser, state machine and kernel for that many minutes each"
 	@echo "make test                 check format and lints, run all tests"
 	@echo "make test-cuda            run all tests with the feature cuda; tests that need a GPU are skipped without one"
@@ -83,6 +87,21 @@ build: deps
 cuda: PACKAGES += $(CUDA_PACKAGES)
 cuda: deps
 	$(TOOLKIT) $(CARGO) build --release --lib --features cuda --target-dir $(CUDA_TARGET)
+
+# Where `make cuda` was run, its plugin is brought up to date and used.
+PLUGIN_TARGET = $$(if [ -f "$(CUDA_TARGET)/release/libgstvaeanomaly.so" ]; then echo cuda; else echo build; fi)
+PLUGIN = $$([ ! -f "$(CUDA_TARGET)/release/libgstvaeanomaly.so" ] || printf 'cuda/')release/libgstvaeanomaly.so
+PREFIX ?= /usr/local
+
+deb: PACKAGES += dpkg-dev
+deb: deps
+	@$(MAKE) --no-print-directory $(PLUGIN_TARGET)
+	@target="$${CARGO_TARGET_DIR:-target}"; CARGO='$(CARGO)' sh packaging/deb.sh "$$target/$(PLUGIN)" "$$target/deb"
+
+# Builds nothing where there is a plugin, so that it can run as root.
+install:
+	@[ -f "$${CARGO_TARGET_DIR:-target}/$(PLUGIN)" ] || $(MAKE) --no-print-directory build
+	@sh packaging/install.sh "$${CARGO_TARGET_DIR:-target}/$(PLUGIN)" '$(PREFIX)' '$(DESTDIR)'
 
 demo: deps
 	$(CARGO) build --release -p gst-plugin-vaeanomaly -p street_scene -p demo_summary
@@ -121,7 +140,13 @@ bench-cuda: PACKAGES += $(CUDA_PACKAGES)
 bench-cuda: deps
 	@CARGO='$(CARGO)' sh tests/bench/cuda/pack.sh
 
+HOURS ?= 1
+
 soak: deps
+	$(CARGO) build --release -p soak
+	@"$${CARGO_TARGET_DIR:-target}/release/soak" --hours '$(HOURS)' --seed '$(SEED)'
+
+kills: deps
 	KILLS=1000 $(CARGO) test --release --test model killed
 
 MINUTES ?= 10
@@ -144,7 +169,9 @@ check: deps
 
 test: check
 	G_DEBUG=fatal_warnings $(CARGO) test --workspace --no-fail-fast
+	@"$${CARGO_TARGET_DIR:-target}/debug/soak" --hours 0.034
 	@$(MAKE) --no-print-directory test-loading
+	@CARGO='$(CARGO)' sh tests/package.sh
 
 # Lints with the feature cuda, and the tests of the shared library on the plugin of `make cuda`, without NVIDIA's libraries.
 test-loading: PACKAGES += $(CUDA_PACKAGES)

@@ -9,11 +9,14 @@
 //! - [`vaeanomalygate`]: its companion, which keeps events with the seconds before them, raw or encoded.
 //! - [`vaeanomalyoverlay`]: draws what was found.
 //! - `gstutil`: what the elements share.
+//! - `allocator`: where Rust's allocations come from (feature `mimalloc`, on by default).
 //! - `cuda_link`: loads CUDA's libraries at run time (feature `cuda`).
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
 #[cfg(feature = "cuda")]
 pub mod cuda_link;
 pub mod detector;
@@ -29,12 +32,6 @@ pub mod vaeanomaly;
 pub mod vaeanomalygate;
 #[cfg(feature = "plugin")]
 pub mod vaeanomalyoverlay;
-
-/// Every tensor operation allocates its result. glibc returns such blocks to the system at once, and the page faults then
-/// cost as much as the arithmetic.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(feature = "plugin")]
 pub use plugin::plugin_register_static;

@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "plugin_define! makes undocumented items")]
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
+    #[cfg(feature = "mimalloc")]
+    crate::allocator::reserve();
     crate::vaeanomaly::register(plugin)?;
     crate::vaeanomalygate::register(plugin)?;
     crate::vaeanomalyoverlay::register(plugin)

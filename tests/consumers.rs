@@ -171,6 +171,8 @@ fn alternate_reference_frames() {
     check_muxer(vp9, "matroskamux");
     let av1 = "av1enc cpu-used=8 keyframe-max-dist=10 lag-in-frames=8 ! av1parse";
     check_muxer(av1, "matroskamux");
+    let vp8 = "vp8enc deadline=1 keyframe-max-dist=10 auto-alt-ref=true lag-in-frames=8";
+    check_muxer(vp8, "matroskamux");
 }
 
 /// Presentation times of a transport stream's only programme, from its PES headers (ISO/IEC 13818-1, 2.4.3.7).
@@ -333,4 +335,22 @@ fn theora_behind_the_gate() {
     let passed = passed.lock().unwrap().len();
     assert!((50..100).contains(&passed), "{passed}");
     assert_eq!(decode(&file).len(), passed);
+}
+
+/// Without a keep-alive the first frame of the recording is a recovery point: no IDR frame comes after the first one.
+#[test]
+fn recordings_that_start_at_a_recovery_point_decode_in_full() {
+    let gate = "vaeanomalygate name=gate pre-roll=1000000000 post-roll=500000000 keepalive-interval=0";
+    for encoder in [
+        "x264enc key-int-max=10 bframes=2 b-adapt=false option-string=open-gop=1 ! h264parse",
+        "x264enc key-int-max=10 bframes=0 intra-refresh=true tune=zerolatency ! h264parse",
+        H265_OPEN,
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("clip");
+        let writer = format!("matroskamux ! filesink location={}", file.display());
+        let passed = record_gated(encoder, gate, &writer);
+        assert!(passed[0] > 0, "{encoder}: the first frame was dropped");
+        assert_eq!(decode(&file).len(), passed.len(), "{encoder}");
+    }
 }

@@ -19,13 +19,43 @@ fn the_end_of_the_stream_drains_and_a_flush_discards() {
             harness.push_event(gst::event::Eos::new());
         }
         assert_eq!(stat(&harness, "frames-held"), 0);
+        assert_eq!(stat(&harness, "frames-in"), 3, "no frame is in no count");
         assert_eq!(stat(&harness, "frames-dropped"), if flush { 0 } else { 3 });
+        assert_eq!(stat(&harness, "frames-discarded"), if flush { 3 } else { 0 });
         assert!(passed(&mut harness).is_empty());
         let ended = events(&mut harness)
             .iter()
             .any(|event| event.type_() == gst::EventType::Eos);
         assert_eq!(ended, !flush);
     }
+}
+
+/// What downstream does not accept is neither passed on nor dropped.
+#[test]
+fn frames_that_cannot_be_output_are_counted() {
+    let mut harness = harness("pre-roll=300000000 keepalive-interval=0", RAW);
+    feed(&mut harness, 0, "NNN");
+    let pad = harness.element().and_then(|element| element.static_pad("src"));
+    let peer = pad.and_then(|pad| pad.peer()).expect("the harness is linked");
+    peer.send_event(gst::event::Eos::new());
+    assert_eq!(
+        harness.push(frame(3, true, Some(Label::Anomaly(1)))),
+        Err(gst::FlowError::Eos)
+    );
+    assert_eq!(
+        harness.push(frame(4, true, Some(Label::Anomaly(1)))),
+        Err(gst::FlowError::Eos)
+    );
+    for (name, count) in [
+        ("in", 5),
+        ("out", 0),
+        ("dropped", 0),
+        ("discarded", 5),
+        ("held", 0),
+    ] {
+        assert_eq!(stat(&harness, &format!("frames-{name}")), count, "{name}");
+    }
+    assert_eq!(stat(&harness, "bytes-out"), 0);
 }
 
 #[test]

@@ -166,6 +166,27 @@ fn launch_runs_it() {
     );
 }
 
+/// Hosts with a limit (`ulimit -v`) have little address space.
+#[test]
+fn it_reserves_little_address_space() {
+    if std::env::var_os("VAEANOMALY_PLUGIN").is_some() {
+        return;
+    }
+    let text = text_of(&tool(
+        "sh",
+        &[
+            "-c",
+            "gst-launch-1.0 videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=10/1 \
+             ! vaeanomaly warm-up=8 post-messages=all ! fakesink & pid=$!; sleep 2; grep VmPeak /proc/$pid/status; kill $pid",
+        ],
+    ));
+    let size = text.lines().find_map(|line| line.strip_prefix("VmPeak:"));
+    let kilobytes: u64 = size
+        .and_then(|size| size.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(kilobytes < 900_000, "{kilobytes} kB");
+}
+
 #[test]
 fn an_invalid_setting_fails_with_a_clear_message() {
     let output = tool(

@@ -1,10 +1,12 @@
-//! Messages on the bus and events downstream.
+//! Messages on the bus, events downstream, and metadata behind other elements.
 
 mod common;
 
 use common::rig::{self, Item, Rig};
 use common::synthetic::{Happening, SIZE, Scene};
 use gst::prelude::*;
+use gstvaeanomaly::FrameResult;
+use gstvaeanomaly::detector::Region;
 
 const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];
 
@@ -223,4 +225,90 @@ fn scene_changes_and_a_covered_lens_are_reported() {
     let blocked = rig::of_kind(&messages, "view-blocked");
     assert_eq!(blocked.len(), 1, "reported once");
     assert!(time(blocked[0], "timestamp") >= 20 * gst::ClockTime::SECOND);
+}
+
+/// Metadata and region of interest of one frame, 80x60 with the region (20, 12, 16, 8), behind some elements.
+type Placed = (FrameResult, Option<(u32, u32, u32, u32)>);
+
+fn behind(elements: &str) -> Placed {
+    rig::init();
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc num-buffers=1 ! video/x-raw,format=I420,width=80,height=60 ! vaeanomaly name=eye ! {elements} \
+         ! fakesink name=sink"
+    ));
+    let pipeline = pipeline
+        .expect("the elements exist")
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    let pad = |element: &str, pad: &str| pipeline.by_name(element).unwrap().static_pad(pad).unwrap();
+    pad("eye", "src").add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+            let buffer = buffer.make_mut();
+            let mut result = FrameResult::read(buffer).expect("every frame has metadata");
+            result.prediction.region = Region {
+                x: 20,
+                y: 12,
+                width: 16,
+                height: 8,
+            };
+            result.write(buffer).expect("it is registered");
+            gst_video::VideoRegionOfInterestMeta::add(buffer, "anomaly", (20, 12, 16, 8));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let (send, found) = std::sync::mpsc::channel();
+    pad("sink", "sink").add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let buffer = info.buffer().expect("a buffer");
+        let roi = buffer
+            .iter_meta::<gst_video::VideoRegionOfInterestMeta>()
+            .next()
+            .map(|roi| roi.rect());
+        send.send((FrameResult::read(buffer), roi))
+            .expect("the test waits");
+        gst::PadProbeReturn::Ok
+    });
+    rig::run_to_end(&pipeline);
+    let (result, roi) = found.recv().expect("a frame");
+    (result.expect("the metadata is still there"), roi)
+}
+
+/// The region of interest is moved by GStreamer, ours by its reader.
+#[test]
+fn behind_a_scaler_both_regions_agree() {
+    for (elements, (width, height)) in [
+        ("videoscale ! video/x-raw,width=40,height=30", (40, 30)),
+        (
+            "videoscale ! video/x-raw,width=160,height=30,pixel-aspect-ratio=1/1",
+            (160, 30),
+        ),
+        (
+            "videoscale ! video/x-raw,width=160,height=120 ! videoscale ! video/x-raw,width=20,height=15",
+            (20, 15),
+        ),
+        ("videoconvert ! video/x-raw,format=RGB", (80, 60)),
+        (
+            "jpegenc ! jpegdec ! videoscale ! video/x-raw,width=40,height=30",
+            (40, 30),
+        ),
+    ] {
+        let (result, roi) = behind(elements);
+        let region = result.region_in(width, height);
+        let ours = (region.x, region.y, region.width, region.height);
+        assert_eq!(Some(ours), roi, "{elements}");
+    }
+}
+
+/// GStreamer reports neither to metadata: the region stays that of the analysed image, whose size is in the metadata.
+#[test]
+fn behind_elements_that_crop_or_flip_the_region_is_that_of_the_analysed_image() {
+    for elements in [
+        "videocrop left=10 top=6",
+        "videobox left=10 top=6",
+        "videoflip method=clockwise",
+    ] {
+        let (result, _) = behind(elements);
+        assert_eq!(result.image_size, (80, 60), "{elements}");
+        let Region { x, y, width, height } = result.prediction.region;
+        assert_eq!((x, y, width, height), (20, 12, 16, 8), "{elements}");
+    }
 }

@@ -202,6 +202,13 @@ impl<T> Gate<T> {
         self.timeline.finish();
     }
 
+    /// Takes the front item without a decision about it.
+    pub fn discard(&mut self) -> Option<T> {
+        let entry = self.queue.pop_front()?;
+        self.bytes -= entry.frame.map_or(0, |frame| frame.bytes);
+        Some(entry.item)
+    }
+
     /// Clears everything, including the frames held, after a flush or a stop.
     pub fn restart(&mut self) {
         let mut timeline = std::mem::take(&mut self.timeline);

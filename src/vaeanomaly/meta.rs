@@ -118,6 +118,7 @@ pub(crate) fn register() {
     ONCE.call_once(|| {
         // Another copy of the plugin in this process may have registered it.
         if !gst::meta::CustomMeta::is_registered(META_NAME) {
+            // Without tags: elements that crop drop what has the tag `size`, and scalers only transform that.
             gst::meta::CustomMeta::register(META_NAME, &[]);
         }
     });
@@ -132,6 +133,10 @@ impl FrameResult {
     }
 
     /// The strongest region in the pixels of an image that was scaled to this width and height after the analysis.
+    ///
+    /// Elements that crop, rotate or mirror report nothing of this to metadata: behind `videocrop` or `videoflip` the region
+    /// is still that of the analysed image. (GStreamer 1.22 drops regions of interest at `videocrop`, and leaves them where
+    /// they were at `videoflip`.) Analyse behind such elements, or apply the same change to the region.
     pub fn region_in(&self, width: u32, height: u32) -> Region {
         self.scale_region(self.prediction.region, width, height)
     }

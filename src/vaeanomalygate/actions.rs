@@ -10,6 +10,8 @@ use crate::gstutil::to_clock_time;
 pub(super) enum Action {
     /// Push a frame.
     Frame(gst::Buffer),
+    /// Push a stream header, which is not a frame.
+    Header(gst::Buffer),
     /// Push a serialised event.
     Event(gst::Event),
     /// Push a GAP event with this start and duration.

@@ -13,7 +13,7 @@ use super::{
     settings::Settings,
     state::StreamState,
 };
-use crate::gstutil::lock;
+use crate::gstutil::{BufferTime, lock};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -217,21 +217,35 @@ impl VaeAnomalyGate {
 
     fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = lock(&self.settings).clone();
-        (*lock(&self.task_flow))?;
+        let mailbox = self.mailbox();
         let time = self.with_state(|state| state.next_time(&buffer))?;
+        let ready = self.prepare_for(&settings, mailbox.as_deref(), &buffer, time);
+        self.with_state(|state| match (&ready, time) {
+            (Ok(()), _) => state.push_buffer(buffer, time),
+            (Err(_), Some(_)) => state.discard(&buffer),
+            (Err(_), None) => {}
+        })?;
+        ready?;
+        self.proceed(&settings, mailbox.as_deref())?;
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Outputs what must be output before this buffer is added.
+    fn prepare_for(
+        &self,
+        settings: &Settings,
+        mailbox: Option<&Mailbox>,
+        buffer: &gst::BufferRef,
+        time: Option<BufferTime>,
+    ) -> Result<(), gst::FlowError> {
+        (*lock(&self.task_flow))?;
         if time.is_some_and(|time| time.span.jump) {
             gst::info!(CAT, imp = self, "Time jumps back, starting over");
             // The followed branch may have jumped already: then the frames held get no verdict any more.
-            self.finish(&settings)?;
+            self.finish(settings)?;
             self.with_state(StreamState::start_over)?;
         }
-        let mailbox = self.mailbox();
-        if let Some(mailbox) = &mailbox {
-            self.wait_for_room(&settings, mailbox, &buffer)?;
-        }
-        self.with_state(|state| state.push_buffer(buffer, time))?;
-        self.proceed(&settings, mailbox.as_deref())?;
-        Ok(gst::FlowSuccess::Ok)
+        mailbox.map_or(Ok(()), |mailbox| self.wait_for_room(settings, mailbox, buffer))
     }
 
     /// Waits while the gate is full of frames that the followed branch has not labelled yet. A live source cannot wait:
@@ -363,12 +377,27 @@ impl VaeAnomalyGate {
         if let Some(mailbox) = mailbox {
             mailbox.set_pending(!labelled);
         }
-        actions.into_iter().try_for_each(|action| self.perform(action))
+        let mut flow = Ok(());
+        for action in actions {
+            let frame_size = match &action {
+                Action::Frame(buffer) => Some(buffer.size() as u64),
+                _ => None,
+            };
+            if flow.is_ok() {
+                flow = self.perform(action);
+            }
+            if flow.is_err()
+                && let Some(bytes) = frame_size
+            {
+                self.with_state(|state| state.fail_output(bytes))?;
+            }
+        }
+        flow
     }
 
     fn perform(&self, action: Action) -> Result<(), gst::FlowError> {
         match action {
-            Action::Frame(buffer) => return self.srcpad.push(buffer).map(drop),
+            Action::Frame(buffer) | Action::Header(buffer) => return self.srcpad.push(buffer).map(drop),
             Action::Event(event) => {
                 self.srcpad.push_event(event);
             }

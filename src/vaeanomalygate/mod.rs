@@ -38,7 +38,8 @@
 //! * The announced latency covers groups of pictures of up to five seconds. With a longer key-frame distance a warning is
 //!   posted in live pipelines, and synchronised sinks behind the gate are late.
 //! * A clip starts at a frame that is marked as a key frame, which can be a recovery point (open groups of pictures, intra
-//!   refresh). Some decoders discard the first frames there: use an encoder that inserts IDR frames.
+//!   refresh): parsers mark IDR frames and recovery points alike. `avdec_h264` shows all frames from there on, with intra
+//!   refresh incomplete ones at first, which other decoders discard: use an encoder that inserts IDR frames.
 //! * Audio that is muxed with gated video waits for the next video frame: for up to the keep-alive interval, or the
 //!   key-frame distance where that is longer, and with `mp4mux` for twice as long, because it needs the next sample to
 //!   time the current one. Halve `keepalive-interval` there.
@@ -48,8 +49,28 @@
 //!   may need `async=false`, or the pipeline waits for it.
 //! * If a followed element sends nothing for five seconds in PLAYING, or has reached its end, all frames without a verdict are
 //!   kept until there are verdicts again; the former posts a warning.
+//! * In `stats`, every frame that came in is in one count: `frames-in` = `frames-out` + `frames-dropped` +
+//!   `frames-discarded` (held at a flush, or not accepted downstream); `frames-held` more are undecided. `frames-lost` is the
+//!   part of `frames-dropped` that belonged to an event, but could not be decoded.
 //! * Element messages `vaeanomalygate` are posted with `event` = `clip-begin` (`running-time`, `reason`) before the first
 //!   frame of a clip and `clip-end` (`running-time`) after its last.
+
+//!
+//! ## Recordings after a crash
+//!
+//! What can be read of a recording whose process was killed, up to the last frame that the gate had output:
+//!
+//! | behind the gate | readable |
+//! |---|---|
+//! | `matroskamux ! filesink buffer-mode=unbuffered` | all |
+//! | `matroskamux ! filesink` | all but up to 64 KiB |
+//! | `mpegtsmux ! filesink buffer-mode=unbuffered` | all |
+//! | `mp4mux fragment-duration=1000 ! filesink buffer-mode=unbuffered` | all but the last second |
+//! | `mp4mux reserved-max-duration=3600000000000 reserved-moov-update-period=1000000000 ! filesink buffer-mode=unbuffered` | all but the last second |
+//! | `mp4mux ! filesink` | nothing |
+//! | `splitmuxsink max-size-time=2000000000` | all files but the last |
+//!
+//! The frames that the gate itself holds are lost: up to the pre-roll and a group of pictures, but none of an open event.
 
 use gst::glib;
 use gst::prelude::*;

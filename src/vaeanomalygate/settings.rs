@@ -129,7 +129,8 @@ fn specifications(d: &Settings) -> Vec<glib::ParamSpec> {
         ),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Counts of frames and bytes in, out, dropped, lost and held, of clips, and the longest hold in ns")
+            .blurb("Counts of frames and bytes in, out, dropped, lost, discarded (by a flush or a failure downstream) and held, \
+                 of clips, and the longest hold in ns")
             .read_only()
             .build(),
     ]

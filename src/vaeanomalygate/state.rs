@@ -57,6 +57,8 @@ enum Item {
 struct Counts {
     tally: Tally,
     lost: u64,
+    /// Frames that were held at a flush, or that could not be output.
+    discarded: u64,
     copied: u64,
     clips: u64,
     overflows: u64,
@@ -285,6 +287,11 @@ impl StreamState {
 
     /// Clears the frames held and all times after a flush, but not the counts.
     pub(super) fn restart(&mut self) {
+        while let Some(item) = self.gate.discard() {
+            if let Item::Frame(buffer, _) = item {
+                self.discard(&buffer);
+            }
+        }
         self.gate.restart();
         self.times.restart();
         self.gaps = Gaps::default();
@@ -295,6 +302,19 @@ impl StreamState {
         if self.source != VerdictSource::Followed {
             self.source = VerdictSource::Unknown;
         }
+    }
+
+    /// Counts a frame that came too late to be decided about: downstream is flushing, at its end or has failed.
+    pub(super) fn discard(&mut self, frame: &gst::BufferRef) {
+        self.counts.tally.count(frame.size() as u64, false);
+        self.counts.discarded += 1;
+    }
+
+    /// Counts a frame that was to be output and could not be.
+    pub(super) fn fail_output(&mut self, bytes: u64) {
+        self.counts.tally.frames_out -= 1;
+        self.counts.tally.bytes_out -= bytes;
+        self.counts.discarded += 1;
     }
 
     /// Clears all times before a buffer whose time goes back; the frames held were output. Keeps segment and source.
@@ -331,7 +351,7 @@ impl StreamState {
                     }
                     actions.push(Action::Event(event));
                 }
-                Output::Pass(Item::Frame(header, _)) => actions.push(Action::Frame(header)),
+                Output::Pass(Item::Frame(header, _)) => actions.push(Action::Header(header)),
                 Output::Keep {
                     item,
                     reason,
@@ -482,8 +502,12 @@ impl StreamState {
             .field("frames-out", tally.frames_out)
             .field("bytes-in", tally.bytes_in)
             .field("bytes-out", tally.bytes_out)
-            .field("frames-dropped", tally.frames_in - tally.frames_out)
+            .field(
+                "frames-dropped",
+                tally.frames_in - tally.frames_out - self.counts.discarded,
+            )
             .field("frames-lost", self.counts.lost)
+            .field("frames-discarded", self.counts.discarded)
             .field("frames-copied", self.counts.copied)
             .field("frames-held", self.gate.frames() as u64)
             .field("bytes-held", self.gate.bytes())

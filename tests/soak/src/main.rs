@@ -1,0 +1,320 @@
+//! Runs pipelines with both elements for hours, under random changes, and fails when a frame is in no count, an element
+//! fails, or memory or latency grow. `make soak` runs it for an hour, `make test` for two minutes.
+//!
+//! One live camera plays all the time ([`recorder`]); beside it short streams with random pipelines follow one another
+//! ([`episode`]). All that is random depends on the seed.
+
+mod account;
+mod camera;
+mod changes;
+mod episode;
+mod figures;
+mod recorder;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use gst::prelude::*;
+use lexopt::prelude::*;
+
+use account::Account;
+use figures::{Series, resident_mb};
+use recorder::Recorder;
+
+const HELP: &str = "\
+Runs pipelines with vaeanomaly and vaeanomalygate under random changes, and checks what they do.
+
+Usage: soak [OPTIONS]
+
+Options:
+  --hours HOURS      How long [default: 1]
+  --seed SEED        Seed of everything random [default: 1]
+  --episode NUMBER   Only this one of the short streams, and what happens in it
+  -h, --help         Print this help
+";
+
+/// How long a pipeline may take for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Memory and latency are measured from here on, or from a third of the time on where that is earlier.
+const SETTLED: Duration = Duration::from_secs(600);
+
+/// What is measured over fewer seconds says less: other programs disturb it more.
+const SHORT: f64 = 1500.0;
+
+struct Args {
+    length: Duration,
+    seed: u64,
+    episode: Option<u64>,
+}
+
+impl Args {
+    /// Parses the command line; `None` if it asks for help.
+    fn parse() -> Result<Option<Self>> {
+        let mut args = Args {
+            length: Duration::from_secs(3600),
+            seed: 1,
+            episode: None,
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("hours") => {
+                    let hours: f64 = parser.value()?.parse()?;
+                    if !(0.005..=10_000.0).contains(&hours) {
+                        bail!("--hours must be 0.005..=10000, got {hours}");
+                    }
+                    args.length = Duration::from_secs_f64(3600.0 * hours);
+                }
+                Long("seed") => args.seed = parser.value()?.parse()?,
+                Long("episode") => args.episode = Some(parser.value()?.parse()?),
+                Short('h') | Long("help") => return Ok(None),
+                _ => return Err(arg.unexpected().into()),
+            }
+        }
+        Ok(Some(args))
+    }
+}
+
+fn main() -> Result<()> {
+    let Some(args) = Args::parse()? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    gst::init()?;
+    gstvaeanomaly::plugin_register_static()?;
+    let folder = tempfile::tempdir()?;
+    if let Some(number) = args.episode {
+        let account = episode::run(args.seed, number, folder.path(), true)?;
+        println!("{account:?}");
+        if account.unaccounted > 0 {
+            bail!("{} frames unaccounted for", account.unaccounted);
+        }
+        return Ok(());
+    }
+    soak(&args, folder.path())
+}
+
+fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
+    let start = Instant::now();
+    let recorder = Recorder::start(args.seed, folder)?;
+    let stop = AtomicBool::new(false);
+    let episodes = AtomicU64::new(0);
+    let total = Mutex::new(Account::default());
+    let memory = Mutex::new(Series::default());
+    let parts = folder.join("episodes");
+    std::fs::create_dir(&parts)?;
+    let played = std::thread::scope(|scope| {
+        let short = scope.spawn(|| -> Result<()> {
+            while !stop.load(Relaxed) {
+                let number = episodes.load(Relaxed);
+                let account = episode::run(args.seed, number, &parts, false);
+                let account = account.with_context(|| format!("seed {}", args.seed))?;
+                if account.unaccounted > 0 {
+                    println!("episode {number}: {account:?}");
+                }
+                *locked(&total) += account;
+                episodes.fetch_add(1, Relaxed);
+                // Between two streams, memory is comparable. Allocators give it back after a moment.
+                std::thread::sleep(Duration::from_millis(200));
+                let resident = resident_mb()?;
+                locked(&memory).push(start.elapsed().as_secs_f64(), resident);
+            }
+            Ok(())
+        });
+        let watched = watch(args, &recorder, start, &episodes, || short.is_finished());
+        stop.store(true, Relaxed);
+        let ended = short.join().unwrap_or_else(|_| bail!("an episode has panicked"));
+        watched.and(ended)
+    });
+    played?;
+    let figures = recorder.finish()?;
+    let mut account = figures.account;
+    account += *locked(&total);
+    let memory = locked(&memory);
+    report(
+        args,
+        start.elapsed(),
+        episodes.load(Relaxed),
+        &account,
+        &memory,
+        &figures,
+    )
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Prints what happens, until the time is over.
+fn watch(
+    args: &Args,
+    recorder: &Recorder,
+    start: Instant,
+    episodes: &AtomicU64,
+    has_ended: impl Fn() -> bool,
+) -> Result<()> {
+    let progress = (args.length / 12).min(Duration::from_secs(600));
+    let mut next = progress;
+    println!("minutes  episodes   frames       MB  late ms  latency ms");
+    while start.elapsed() < args.length && !has_ended() {
+        std::thread::sleep(Duration::from_secs(1));
+        recorder.check()?;
+        let now = start.elapsed();
+        if now >= next {
+            next += progress;
+            let (late, latency) = recorder.now();
+            println!(
+                "{:7.1} {:9} {:8} {:8.1} {:8.1} {:11.0}",
+                now.as_secs_f64() / 60.0,
+                episodes.load(Relaxed),
+                recorder.frames(),
+                resident_mb()?,
+                1e3 * late,
+                1e3 * latency,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Prints all figures.
+///
+/// # Errors
+/// One of them is out of bounds.
+fn report(
+    args: &Args,
+    elapsed: Duration,
+    episodes: u64,
+    account: &Account,
+    memory: &Series,
+    figures: &recorder::Figures,
+) -> Result<()> {
+    let settled = SETTLED.min(args.length / 3).as_secs_f64();
+    let hours = elapsed.as_secs_f64() / 3600.0;
+    let growth = |series: &Series| series.growth(settled).context("too short to measure growth");
+    let (grown, seconds) = growth(memory)?;
+    let rss_slope = 3600.0 * grown / seconds;
+    println!("seed                  {}", args.seed);
+    println!("hours                 {hours:.3}");
+    println!("episodes              {episodes}");
+    println!("frames analysed       {}", account.analysed);
+    println!("events                {}", account.events);
+    println!("frames into gates     {}", account.into_gates);
+    println!("  passed on           {}", account.kept);
+    println!("  dropped             {}", account.dropped);
+    println!("  of these lost       {}", account.lost);
+    println!("  discarded by flush  {}", account.discarded);
+    println!("frames unaccounted    {}", account.unaccounted);
+    println!(
+        "RSS                   {:.1} MB, at most {:.1} MB",
+        memory.last(),
+        memory.max()
+    );
+    println!("RSS growth            {grown:.2} MB in {seconds:.0} s");
+    println!("RSS slope             {rss_slope:.2} MB/h");
+    println!("latency               at most {:.2} s", figures.latency.max());
+
+    let mut failures = Vec::new();
+    for (viewer, late) in &figures.late {
+        let (later, seconds) = growth(late)?;
+        println!(
+            "{viewer:13} later   {:.1} ms in {seconds:.0} s: {:.1} ms/h",
+            1e3 * later,
+            3.6e6 * later / seconds
+        );
+        if later > if seconds < SHORT { 5.0 } else { 0.1 } {
+            failures.push(format!(
+                "the {viewer} is {:.0} ms later after {seconds:.0} s",
+                1e3 * later
+            ));
+        }
+    }
+    if account.unaccounted > 0 {
+        failures.push(format!("{} frames are unaccounted for", account.unaccounted));
+    }
+    if account.events == 0 || account.dropped == 0 {
+        failures.push("nothing was detected or dropped".to_owned());
+    }
+    // Heaps still grow at first.
+    if seconds < SHORT && grown > 60.0 || seconds >= SHORT && rss_slope > 1.0 {
+        failures.push(format!("memory grows: {grown:.1} MB in {seconds:.0} s"));
+    }
+    if figures.latency.max() > LATENCY_BOUND {
+        failures.push(format!(
+            "the latency is {:.1} s, more than {LATENCY_BOUND} s",
+            figures.latency.max()
+        ));
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", failures.join("; "))
+}
+
+/// The longest pre-roll and the longest group of pictures for which latency is announced, in seconds.
+const LATENCY_BOUND: f64 = 7.5;
+
+fn parse(description: &str) -> Result<gst::Pipeline> {
+    let element = gst::parse::launch(description).with_context(|| description.to_owned())?;
+    element.downcast().ok().context("not a pipeline")
+}
+
+fn source(pipeline: &gst::Pipeline) -> gst_app::AppSrc {
+    let source = pipeline.by_name("camera").and_downcast::<gst_app::AppSrc>();
+    let source = source.expect("every pipeline has its camera");
+    source.set_max_bytes(0);
+    source
+}
+
+/// Lets the camera be sought in, as in a file: it goes on at once.
+fn make_seekable(pipeline: &gst::Pipeline) {
+    let source = source(pipeline);
+    source.set_stream_type(gst_app::AppStreamType::Seekable);
+    source.set_callbacks(gst_app::AppSrcCallbacks::builder().seek_data(|_, _| true).build());
+}
+
+/// Handles all messages; returns whether the stream has ended.
+fn drain_bus(pipeline: &gst::Pipeline) -> Result<bool> {
+    let bus = pipeline.bus().context("no bus")?;
+    while let Some(message) = bus.pop() {
+        if handle(pipeline, &message)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Waits for the end of the stream.
+fn wait_for_end(pipeline: &gst::Pipeline) -> Result<()> {
+    let bus = pipeline.bus().context("no bus")?;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(message) = bus.timed_pop(gst::ClockTime::SECOND)
+            && handle(pipeline, &message)?
+        {
+            return Ok(());
+        }
+    }
+    bail!("no end of the stream after {PATIENCE:?}")
+}
+
+fn handle(pipeline: &gst::Pipeline, message: &gst::Message) -> Result<bool> {
+    match message.view() {
+        gst::MessageView::Error(error) => bail!(
+            "{}: {} ({})",
+            error.src().map(|src| src.name()).unwrap_or_default(),
+            error.error(),
+            error.debug().unwrap_or_default()
+        ),
+        gst::MessageView::Latency(_) => {
+            // Fails only when the pipeline is about to stop.
+            let _ = pipeline.recalculate_latency();
+            Ok(false)
+        }
+        gst::MessageView::Eos(_) => Ok(true),
+        _ => Ok(false),
+    }
+}
