@@ -36,13 +36,13 @@ pub(crate) const GREY_CELL: usize = 4;
 /// What the cues look at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
-    /// Grey image, 0..1.
+    /// Grey image, 0..1 in the light of the first frames.
     pub(crate) grey: &'a [f32],
     /// Grey image minus the background.
     pub(crate) deviation: &'a [f32],
     /// Edge strength of the deviation.
     pub(crate) edges: &'a [f32],
-    /// Y, Cr, Cb image, 0..255, channels-last.
+    /// Y, Cr, Cb image, 0..255 in the light of the first frames, channels-last.
     pub(crate) colour: &'a [f32],
     /// What is ignored; blank in all images.
     pub(crate) ignored: Option<&'a Ignored>,
@@ -129,12 +129,15 @@ impl Preprocessor {
         stabilise: bool,
     ) -> (Frame<'_>, SceneReport) {
         let step = self.clock.step(time, nominal);
+        let exposure = self.scene.exposure();
+        self.expose(exposure);
         if stabilise {
             self.stabilise(step);
         }
         let report = self
             .scene
             .observe(&self.reduced.grey, self.ignored.as_ref(), step, learning);
+        self.expose(self.scene.exposure() / exposure);
         let frame = Frame {
             grey: &self.reduced.grey,
             deviation: self.scene.deviation(),
@@ -145,6 +148,20 @@ impl Preprocessor {
             step,
         };
         (frame, report)
+    }
+
+    /// Divides both images by an exposure; the light of the first frames is that of the background and of what the nets learnt.
+    fn expose(&mut self, exposure: f32) {
+        if exposure == 1.0 {
+            return;
+        }
+        self.reduced.grey.iter_mut().for_each(|g| *g /= exposure);
+        for pixel in self.reduced.colour.chunks_exact_mut(3) {
+            pixel[0] /= exposure;
+            pixel[1] = 128.0 + (pixel[1] - 128.0) / exposure;
+            pixel[2] = 128.0 + (pixel[2] - 128.0) / exposure;
+        }
+        self.blank();
     }
 
     fn stabilise(&mut self, step: Step) {

@@ -10,13 +10,15 @@ use super::filter::{edges, mean, percentile};
 use super::light::LightMeter;
 use super::mask::{BLOCK, Ignored, kept};
 use super::stabiliser::{Shake, Stabiliser};
-use crate::detector::Result;
 use crate::detector::store::{Array, Visitor, check_len};
+use crate::detector::{Error, Result};
 
 /// Frame differences that a cut must stand out from.
 const HISTORY: usize = 5;
 /// A change of the image's median by this share is a change of light.
 const GAIN_TOLERANCE: f32 = 0.1;
+/// Smallest and largest exposure.
+const EXPOSURE: (f32, f32) = (0.1, 10.0);
 /// Median deviation from the background, of 1, that means another view or another light.
 const MOVED: f32 = 0.06;
 /// A view is blocked when its edge strength falls below this share of the usual one.
@@ -48,7 +50,7 @@ pub(crate) struct SceneReport {
 }
 
 /// What was learnt of the scene.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SceneLearnt {
     /// Running mean of the grey image; empty before the first frame.
     #[serde(skip)]
@@ -59,9 +61,29 @@ pub(crate) struct SceneLearnt {
     ticks: f64,
     #[serde(default)]
     shake: Shake,
+    /// The light of the images as a multiple of that of the first ones.
+    #[serde(default = "first_exposure")]
+    exposure: f32,
     /// What was ignored of the grey image, 1 = ignored; empty where nothing was.
     #[serde(skip)]
     ignored: Vec<Arc<[u8]>>,
+}
+
+impl Default for SceneLearnt {
+    fn default() -> Self {
+        Self {
+            background: Vec::new(),
+            usual_edges: 0.0,
+            ticks: 0.0,
+            shake: Shake::default(),
+            exposure: first_exposure(),
+            ignored: Vec::new(),
+        }
+    }
+}
+
+fn first_exposure() -> f32 {
+    1.0
 }
 
 impl SceneLearnt {
@@ -124,7 +146,15 @@ impl Scene {
             .observe(&mut self.learnt.shake, images, self.size, ignored, step)
     }
 
-    /// Takes a frame, 0..1, that is blank where it is ignored. Without learning the background stays as it is.
+    /// What the images are to be divided by: the light of the last frame as a multiple of that of the first ones, where it
+    /// changed at once.
+    pub(super) fn exposure(&self) -> f32 {
+        self.learnt.exposure
+    }
+
+    /// Takes a frame, divided by [`Scene::exposure`], that is blank where it is ignored. Without learning the background stays
+    /// as it is. Where the light changes with this frame, the exposure does, and all that is reported is of the frame divided
+    /// by the new one.
     pub(crate) fn observe(
         &mut self,
         grey: &[f32],
@@ -140,16 +170,26 @@ impl Scene {
         }
         let other_ignored = self.follow_ignored(grey, ignored) && !first;
         let jumped = self.jumped(grey, ignored);
+        let gain = jumped.then(|| self.gain(grey, ignored)).flatten();
+        let exposed: Vec<f32>;
+        let grey = match gain {
+            Some(gain) => {
+                self.learnt.exposure *= gain;
+                self.blocks.iter_mut().for_each(|mean| *mean /= gain);
+                exposed = grey.iter().map(|g| g / gain).collect();
+                &exposed
+            }
+            None => grey,
+        };
         let light_changing = self
             .light
             .observe(grey, self.size, &self.blocks, ignored, step.seconds);
-        let new_light = jumped && self.follow_gain(grey, ignored);
         self.deviation.clear();
         self.deviation
             .extend(grey.iter().zip(&self.learnt.background).map(|(g, b)| g - b));
         edges(&self.deviation, self.size, &mut self.edges);
         let cut = jumped.then(|| {
-            if new_light || self.is_elsewhere(ignored) {
+            if gain.is_some() || self.is_elsewhere(ignored) {
                 Cut::NewScene
             } else {
                 Cut::SameScene
@@ -179,13 +219,19 @@ impl Scene {
     /// Continues from what another scene of the same size had learnt.
     ///
     /// # Errors
-    /// The sizes differ.
+    /// The sizes differ, or a number that cannot be.
     pub(crate) fn restore(&mut self, learnt: SceneLearnt) -> Result<()> {
         if !learnt.background.is_empty() {
             check_len("background", learnt.background.len(), self.size.0 * self.size.1)?;
         }
         if let Some(ignored) = learnt.ignored.first() {
             check_len("ignored", ignored.len(), self.size.0 * self.size.1)?;
+        }
+        if !(EXPOSURE.0..=EXPOSURE.1).contains(&learnt.exposure) {
+            return Err(Error::Learnt(format!(
+                "exposure: expected {}..={}, got {}",
+                EXPOSURE.0, EXPOSURE.1, learnt.exposure
+            )));
         }
         self.learnt = learnt;
         Ok(())
@@ -257,25 +303,17 @@ impl Scene {
         jumped
     }
 
-    /// Scales the background to the frame's median where that is off by more than a tenth.
-    fn follow_gain(&mut self, grey: &[f32], ignored: Option<&Ignored>) -> bool {
+    /// The light of a frame as a multiple of that of the background: the ratio of the medians, where that is off by more than
+    /// a tenth.
+    fn gain(&mut self, grey: &[f32], ignored: Option<&Ignored>) -> Option<f32> {
         let indices = ignored.map(|ignored| &*ignored.grey_kept);
         let mut part = Vec::new();
         let now = percentile(kept(grey, indices, &mut part), 0.5, &mut self.scratch);
         let background = kept(&self.learnt.background, indices, &mut part);
         let usual = percentile(background, 0.5, &mut self.scratch);
-        let gain = now / usual.max(1e-3);
-        let changed = gain.is_finite() && gain > 0.0 && (gain - 1.0).abs() > GAIN_TOLERANCE;
-        if changed {
-            let scale = |b: &mut f32| *b = (*b * gain).min(1.0);
-            match indices {
-                None => self.learnt.background.iter_mut().for_each(scale),
-                Some(indices) => indices
-                    .iter()
-                    .for_each(|&i| scale(&mut self.learnt.background[i])),
-            }
-        }
-        changed
+        let exposure = self.learnt.exposure;
+        let gain = (exposure * now / usual.max(1e-3)).clamp(EXPOSURE.0, EXPOSURE.1) / exposure;
+        (gain.is_finite() && (gain - 1.0).abs() > GAIN_TOLERANCE).then_some(gain)
     }
 
     fn is_elsewhere(&mut self, ignored: Option<&Ignored>) -> bool {
@@ -361,19 +399,45 @@ mod tests {
     }
 
     #[test]
-    fn a_light_switch_is_a_new_scene_and_the_background_follows() {
+    fn a_light_switch_is_another_exposure_of_the_same_background() {
         let mut scene = settled();
         let dark: Vec<f32> = textured(0).iter().map(|v| v * 0.5).collect();
-        assert_eq!(
-            scene.observe(&dark, None, tenth(), LEARNING).cut,
-            Some(Cut::NewScene)
-        );
+        let report = scene.observe(&dark, None, tenth(), LEARNING);
+        assert_eq!(report.cut, Some(Cut::NewScene));
+        assert!(!report.light_changing, "the exposure explains all of it");
+        assert!((scene.exposure() - 0.5).abs() < 0.01, "{}", scene.exposure());
         let worst = scene.deviation().iter().fold(0.0f32, |m, d| m.max(d.abs()));
         assert!(
             worst < 0.05,
-            "after the gain rule the frame is the background, off by {worst}"
+            "the exposed frame is the background, off by {worst}"
         );
-        assert_eq!(scene.observe(&dark, None, tenth(), LEARNING).cut, None);
+        let exposed: Vec<f32> = dark.iter().map(|v| v / scene.exposure()).collect();
+        for _ in 0..30 {
+            assert_eq!(
+                scene.observe(&exposed, None, tenth(), LEARNING),
+                SceneReport::default()
+            );
+        }
+        // Back again: twice as bright as the present exposure.
+        let bright: Vec<f32> = textured(0).iter().map(|v| v / scene.exposure()).collect();
+        scene.observe(&bright, None, tenth(), LEARNING);
+        assert!((scene.exposure() - 1.0).abs() < 0.02, "{}", scene.exposure());
+    }
+
+    #[test]
+    fn the_exposure_has_bounds() {
+        let mut scene = settled();
+        let night: Vec<f32> = textured(0).iter().map(|v| v * 0.01).collect();
+        scene.observe(&night, None, tenth(), LEARNING);
+        assert!(
+            (scene.exposure() - EXPOSURE.0).abs() < 1e-6,
+            "{}",
+            scene.exposure()
+        );
+        let mut broken = scene.learnt().clone();
+        broken.exposure = 0.0;
+        let error = scene.restore(broken).unwrap_err().to_string();
+        assert!(error.contains("exposure") && error.contains("got 0"), "{error}");
     }
 
     #[test]
