@@ -160,10 +160,11 @@ impl AnomalyMap {
 
     /// The peaks of all connected parts whose cells are `over` a threshold.
     pub(crate) fn peaks(&self, over: impl Fn(f32) -> bool) -> Vec<usize> {
+        let is_over: Vec<bool> = self.values.iter().map(|&value| over(value)).collect();
         let mut seen = vec![false; self.values.len()];
         (0..self.values.len())
             .filter_map(|start| {
-                let part = connected(self.size(), start, &mut seen, |i| over(self.values[i]));
+                let part = connected(self.size(), start, &mut seen, |i| is_over[i]);
                 part.into_iter().reduce(|best, i| {
                     if self.values[i] > self.values[best] {
                         i
