@@ -240,3 +240,22 @@ fn the_example_pipelines_of_the_documentation_run() {
         }
     }
 }
+
+#[test]
+fn inspect_lists_the_overlay_and_what_it_can_draw() {
+    let output = tool("gst-inspect-1.0", &["vaeanomalyoverlay"]);
+    let text = text_of(&output);
+    assert!(output.status.success(), "{text}");
+    for word in [
+        "Filter/Editor/Video",
+        "boxes",
+        "map",
+        "strip",
+        "state",
+        "reconstruction",
+        "ignored",
+        "strip-duration",
+    ] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
+}

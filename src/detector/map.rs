@@ -147,21 +147,24 @@ impl AnomalyMap {
             )
     }
 
-    /// The connected cells around a peak that are at least half as high.
+    /// A peak and the connected cells around it that are at least half as high.
     pub(crate) fn hill(&self, peak: usize) -> Vec<usize> {
         let Some(&top) = self.values.get(peak).filter(|top| top.is_finite()) else {
             return Vec::new();
         };
         let mut seen = vec![false; self.values.len()];
-        connected(self.size(), peak, &mut seen, |i| self.values[i] >= 0.5 * top)
+        connected(self.size(), peak, &mut seen, |i| {
+            i == peak || self.values[i] >= 0.5 * top
+        })
     }
 
     /// The peaks of all connected parts whose cells are `over` a threshold.
     pub(crate) fn peaks(&self, over: impl Fn(f32) -> bool) -> Vec<usize> {
+        let is_over: Vec<bool> = self.values.iter().map(|&value| over(value)).collect();
         let mut seen = vec![false; self.values.len()];
         (0..self.values.len())
             .filter_map(|start| {
-                let part = connected(self.size(), start, &mut seen, |i| over(self.values[i]));
+                let part = connected(self.size(), start, &mut seen, |i| is_over[i]);
                 part.into_iter().reduce(|best, i| {
                     if self.values[i] > self.values[best] {
                         i
@@ -196,6 +199,14 @@ mod tests {
         }
         assert_eq!(map.peak(), (23, 1.0));
         assert_eq!(map.region_of_peak((640, 360)), region(192, 144, 128, 144));
+    }
+
+    #[test]
+    fn a_peak_below_zero_is_a_region_of_one_cell() {
+        let mut map = AnomalyMap::new(10, 5);
+        map.values.fill(-2.0);
+        map.values[23] = -1.0;
+        assert_eq!(map.region_of_peak((640, 360)), region(192, 144, 64, 72));
     }
 
     #[test]

@@ -68,30 +68,27 @@ impl RegionTracker {
         frame: &Frame<'_>,
         frame_size: (usize, usize),
     ) -> Vec<AnomalousRegion> {
-        let locate = |cue: &CalibratedCue, peak: usize| {
-            let score = cue.calibration().standardise(f64::from(cue.map().values[peak]));
-            (score, cue.kind(), locate(cue, peak, frame, frame_size))
-        };
         let strongest = cues.strongest();
-        let mut others: Vec<_> = cues
+        let peak = |cue: &CalibratedCue, cell: usize| {
+            cue.calibration().standardise(f64::from(cue.map().values[cell]))
+        };
+        let mut others: Vec<(f64, &CalibratedCue, usize)> = cues
             .counted()
             .flat_map(|cue| {
                 let over = |score: f32| cue.calibration().standardise(f64::from(score)) > threshold;
-                cue.map()
-                    .peaks(over)
-                    .into_iter()
-                    .map(move |peak| locate(cue, peak))
+                let peaks = cue.map().peaks(over).into_iter();
+                peaks.map(move |cell| (peak(cue, cell), cue, cell))
             })
             .collect();
         others.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let highest = strongest.map().peak().0;
+        let first = (peak(strongest, highest), strongest, highest);
         let mut found: Vec<(f64, CueKind, Region)> = Vec::new();
-        let first = locate(strongest, strongest.map().peak().0);
-        for (score, kind, region) in std::iter::once(first).chain(others) {
-            if found.len() < MOST
-                && region.area() > 0
-                && !found.iter().any(|(_, _, other)| are_same(&region, other))
-            {
-                found.push((score, kind, region));
+        for (score, cue, cell) in std::iter::once(first).chain(others).take(2 * MOST) {
+            let region = locate(cue, cell, frame, frame_size);
+            let is_new = !found.iter().any(|(_, _, other)| are_same(&region, other));
+            if found.len() < MOST && region.area() > 0 && is_new {
+                found.push((score, cue.kind(), region));
             }
         }
         let ids = self.follow(
@@ -269,18 +266,20 @@ fn smoothed(
     (left, upper): (usize, usize),
     window: (usize, usize),
 ) -> Vec<f32> {
+    let (first, last) = (left.saturating_sub(1), (left + window.0 + 1).min(width));
     let mut means = Vec::with_capacity(window.0 * window.1);
+    let mut sums = vec![0.0f32; last - first];
     for y in upper..upper + window.1 {
         let rows = y.saturating_sub(1)..(y + 2).min(height);
-        for x in left..left + window.0 {
-            let columns = x.saturating_sub(1)..(x + 2).min(width);
-            let sum: f32 = rows
-                .clone()
-                .flat_map(|y| &image[y * width + columns.start..y * width + columns.end])
-                .map(|v| v.abs())
-                .sum();
-            means.push(sum / (rows.len() * columns.len()) as f32);
+        sums.fill(0.0);
+        for y in rows.clone() {
+            let row = &image[y * width + first..y * width + last];
+            sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v.abs());
         }
+        means.extend((left..left + window.0).map(|x| {
+            let columns = &sums[x.saturating_sub(1) - first..(x + 2 - first).min(sums.len())];
+            columns.iter().sum::<f32>() / (rows.len() * columns.len()) as f32
+        }));
     }
     means
 }

@@ -241,8 +241,8 @@ fn box_layers(found: &AnomalousRegion, size: (u32, u32), style: &Style) -> Vec<L
         let target = inside(left, top, width, style.row(), size)?;
         let mut pixmap = Pixmap::new(target.width, target.height)?;
         pixmap.fill(plate());
-        let mark = Rect::from_xywh(0.0, 0.0, (0.25 * style.font).max(1.0), target.height as f32)?;
-        pixmap.fill_rect(mark, &paint(r, g, b, 255), Transform::identity(), None);
+        let badge = Rect::from_xywh(0.0, 0.0, (0.25 * style.font).max(1.0), target.height as f32)?;
+        pixmap.fill_rect(badge, &paint(r, g, b, 255), Transform::identity(), None);
         text::draw(
             &mut pixmap,
             &label,
@@ -427,8 +427,8 @@ fn panel(
             None => (160, 170, 180),
         };
         let side = 0.6 * style.font;
-        let mark = Rect::from_xywh(0.4 * style.font, 0.5 * (head - side), side, side)?;
-        pixmap.fill_rect(mark, &paint(r, g, b, 255), Transform::identity(), None);
+        let badge = Rect::from_xywh(0.4 * style.font, 0.5 * (head - side), side, side)?;
+        pixmap.fill_rect(badge, &paint(r, g, b, 255), Transform::identity(), None);
         text::draw(
             &mut pixmap,
             &line,

@@ -24,7 +24,8 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Renders a street of `config` at ten frames per second into `folder`: `street.mp4`, `labels.csv` and `events.csv`.
+/// Renders a street of `config` at ten frames per second into `folder`: `street.mp4`, `labels.csv`, `events.csv`
+/// and `boxes.csv`.
 fn render(folder: &Path, config: &Config) {
     const FPS: i32 = 10;
     gst::init().unwrap();
@@ -46,6 +47,7 @@ fn render(folder: &Path, config: &Config) {
     recorder.finish().unwrap();
     std::fs::write(folder.join("labels.csv"), labels.frames_csv("street")).unwrap();
     std::fs::write(folder.join("events.csv"), labels.events_csv("street")).unwrap();
+    std::fs::write(folder.join("boxes.csv"), labels.boxes_csv("street")).unwrap();
 }
 
 /// Two seconds of an empty street, small, with labels.
@@ -107,6 +109,7 @@ fn finds_the_anomalies_of_a_street_and_reports_them() {
     command.arg("--labels").arg(folder.path().join("labels.csv"));
     command.args(["--skip", "200", "--seeds", "1"]);
     command.arg("--accept").arg(folder.path().join("events.csv"));
+    command.arg("--boxes").arg(folder.path().join("boxes.csv"));
     command.arg("--json").arg(&figures).arg("--report").arg(&report);
     let output = run(&mut command);
 
@@ -118,6 +121,17 @@ fn finds_the_anomalies_of_a_street_and_reports_them() {
     };
     assert!(number("auroc") > 0.9, "AUROC {}", number("auroc"));
     assert_eq!(figures["events_detected"], figures["events"]);
+    assert_eq!(figures["tracks_touched"], figures["tracks"]);
+    for (name, least) in [
+        ("strongest_region_overlaps_share", 0.9),
+        ("mean_iou", 0.35),
+        ("rbdc", 0.5),
+        ("tbdc", 0.9),
+        ("map_auroc", 0.85),
+        ("map_aupro", 0.7),
+    ] {
+        assert!(number(name) > least, "{name} {}", number(name));
+    }
     assert_eq!(figures["events"], 3);
     assert!(number("bytes_kept_share") < 1.0 && number("bytes_kept_share") > 0.0);
     for name in [

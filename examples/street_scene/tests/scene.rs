@@ -135,6 +135,10 @@ fn csv_files_have_the_documented_columns() {
     assert_eq!(frames.lines().next(), Some("clip,frame,label"));
     assert_eq!(frames.lines().count(), labels.frames.len() + 1);
     assert_eq!(frames.lines().nth(1), Some("street,0,0"));
+    let boxes = labels.boxes_csv("street");
+    assert_eq!(boxes.lines().next(), Some("clip,frame,x,y,w,h"));
+    let anomalous = labels.frames.iter().filter(|label| **label).count();
+    assert_eq!(boxes.lines().count(), anomalous + 1);
     let events = labels.events_csv("street");
     assert!(
         events.lines().skip(1).all(|line| line.split(',').count() == 9),

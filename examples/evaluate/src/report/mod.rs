@@ -108,6 +108,18 @@ fn head(page: &mut String, task: &Task, evaluation: &Evaluation, run: &Run) {
             "flagged frames and the two seconds after them",
         ));
     }
+    if let Some(l) = &f.localisation {
+        tiles.push((
+            "regions on their anomaly",
+            percent(l.report.strongest_overlaps),
+            "flagged frames whose strongest region overlaps a box of the ground truth",
+        ));
+        tiles.push((
+            "mean IoU",
+            number(l.report.mean_iou),
+            "intersection of the strongest region and the box over their union",
+        ));
+    }
     if let Some(kept) = evaluation.kept {
         tiles.push((
             "bytes kept",
