@@ -77,7 +77,8 @@ Suggests: gstreamer1.0-plugins-bad, gstreamer1.0-plugins-ugly, gstreamer1.0-liba
 Description: GStreamer plugin for online anomaly detection on live video
  The element vaeanomaly learns what is normal for a fixed camera while the
  video plays, and scores, labels and on request drops frames. The element
- vaeanomalygate keeps the encoded frames of anomalies and the seconds before.
+ vaeanomalygate keeps the encoded frames of anomalies and the seconds before,
+ vaeanomalyoverlay draws what was found.
 CONTROL
 
 mkdir -p "$out"

@@ -58,7 +58,7 @@ installed=yes
 $sudo dpkg --install "$deb" >"$work/log" 2>&1 || fail "dpkg: $(cat "$work/log")"
 unset GST_PLUGIN_PATH GST_PLUGIN_PATH_1_0
 export GST_REGISTRY="$work/registry.bin" LC_ALL=C
-for element in vaeanomaly vaeanomalygate; do
+for element in vaeanomaly vaeanomalygate vaeanomalyoverlay; do
     gst-inspect-1.0 $element >"$work/log" 2>&1 || fail "$element: $(cat "$work/log")"
     grep -Eq "Filename +(/usr)?/lib/[^ ]*/gstreamer-1.0/libgstvaeanomaly.so" "$work/log" || fail "$element comes from elsewhere"
 done
