@@ -3,7 +3,7 @@
 #
 # usage: debian13.sh PACKAGE.deb [FOLDER]
 # FOLDER is the chroot: made where it does not exist, and kept. Without it, one is made and removed. Needs root, debootstrap,
-# network, about 2 GB and some minutes. MIRROR is the Debian mirror, where it is not debootstrap's default.
+# network, about 1.5 GB and some minutes. MIRROR is the Debian mirror, where it is not debootstrap's default.
 set -eu
 
 deb=$1

@@ -49,6 +49,8 @@ enum Jumps {
 #[derive(Debug)]
 enum Item {
     Frame(gst::Buffer, Span),
+    /// A stream header, which is not a frame.
+    Header(gst::Buffer),
     Event(gst::Event),
 }
 
@@ -198,7 +200,7 @@ impl StreamState {
     pub(super) fn push_buffer(&mut self, buffer: gst::Buffer, time: Option<BufferTime>) {
         let Some(BufferTime { span, decode }) = time else {
             // All frames that are kept later need the headers.
-            return self.gate.push_other(Item::Frame(buffer, Span::default()));
+            return self.gate.push_other(Item::Header(buffer));
         };
         self.now = span.start;
         if let Some(verdict) = self.verdict(&buffer, span) {
@@ -351,7 +353,9 @@ impl StreamState {
                     }
                     actions.push(Action::Event(event));
                 }
-                Output::Pass(Item::Frame(header, _)) => actions.push(Action::Header(header)),
+                Output::Pass(Item::Header(header) | Item::Frame(header, _)) => {
+                    actions.push(Action::Header(header));
+                }
                 Output::Keep {
                     item,
                     reason,
@@ -448,7 +452,7 @@ impl StreamState {
 
     /// Copies the newest frame if it is held and comes from a pool that could run dry.
     fn spare_pool(&mut self) {
-        let Some(Item::Frame(buffer, _)) = self.gate.newest_mut() else {
+        let Some(Item::Frame(buffer, _) | Item::Header(buffer)) = self.gate.newest_mut() else {
             return;
         };
         if is_of_limited_pool(buffer)
