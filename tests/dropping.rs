@@ -249,7 +249,7 @@ fn anomalies_within_the_merge_gap_are_one_event() {
 
 #[test]
 fn nothing_is_dropped_while_adapting() {
-    let scene = Scene::quiet().with(12.0..1e9, Happening::Dark);
+    let scene = Scene::quiet().with(12.0..1e9, Happening::Dusk);
     let seen = watch(&[("keepalive-interval", "0")], &scene, 180);
     assert!(!seen.frames[110].kept, "dropping had begun");
     let adapting: Vec<&Frame> = seen.frames[120..].iter().filter(|f| f.unknown).collect();

@@ -139,6 +139,9 @@ fn the_model_is_saved_at_every_interval_at_eos_and_not_twice() {
         assert!(patience.elapsed().as_secs() < 60, "never saved while playing");
     }
     rig.element.set_property("save-interval", 0u64);
+    // One that is not in the file yet.
+    rig.push_scene(&Scene::quiet(), 10, frame..frame + 1);
+    frame += 1;
     rig.harness.push_event(gst::event::Eos::new());
     let messages = stop(rig);
     let frames: Vec<u64> = rig::of_kind(&messages, "model-saved")

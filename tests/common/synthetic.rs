@@ -59,6 +59,8 @@ pub enum Happening {
     Covered,
     /// The light is half as strong.
     Dark,
+    /// The light fades to a half within a second.
+    Dusk,
     /// The camera is turned to another view.
     Turned,
 }
@@ -113,7 +115,8 @@ impl Scene {
         if happens(Happening::Covered) {
             image.fill(30.0);
         }
-        let light = if happens(Happening::Dark) { 0.5 } else { 1.0 };
+        let fading = since(Happening::Dusk).map_or(1.0, |time| 1.0 - 0.5 * time.min(1.0));
+        let light = if happens(Happening::Dark) { 0.5 } else { fading };
         let moment = (t * 1e6).round() as u64;
         // Little noise comes with little light.
         let grain = if happens(Happening::Covered) { 2.0 } else { 8.0 };

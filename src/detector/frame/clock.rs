@@ -55,7 +55,9 @@ impl Clock {
             (Some(last), Some(now)) if now > last => (now - last).as_secs_f64(),
             _ => usual,
         };
-        self.last = time.or(self.last);
+        // A frame without a time came when it should have come.
+        let expected = |last: Duration| last.checked_add(Duration::from_secs_f64(measured));
+        self.last = time.or(self.last.and_then(expected));
         let seconds = measured.min(LONGEST.max(usual));
         self.now += seconds;
         Step {
@@ -114,6 +116,16 @@ mod tests {
         assert_eq!(clock.step(ms(1000), ms(50)).seconds, 0.05);
         assert_eq!(clock.step(ms(90_000_000), ms(50)).seconds, 1.0);
         assert_eq!(clock.step(None, ms(2000)).seconds, 2.0);
+    }
+
+    #[test]
+    fn frames_without_a_time_come_at_the_nominal_interval() {
+        let mut clock = Clock::default();
+        for i in 0..40 {
+            let time = (i % 4 == 0).then(|| Duration::from_millis(100 * i));
+            let step = clock.step(time, ms(100));
+            assert!((step.seconds - 0.1).abs() < 1e-9, "frame {i}: {step:?}");
+        }
     }
 
     #[test]

@@ -77,6 +77,13 @@ impl LightMeter {
     }
 }
 
+/// Whether two images of `size` show the same view, of which a share is `seen` and the rest blank: contrast and brightness do
+/// not matter.
+pub(super) fn same_structure(a: &[f32], b: &[f32], size: (usize, usize), seen: f32) -> bool {
+    let lost = lost_structure(&half(a, size), &half(b, size), half_size(size));
+    lost / seen.max(0.01) < OTHER_CONTENT
+}
+
 /// The share of blocks that became brighter, or that became darker, whichever is larger.
 fn share_changed(before: &[f32], now: &[f32]) -> f32 {
     if before.len() != now.len() || now.is_empty() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{Learning, ROUNDING, Step, blend};
 use super::filter::{edges, mean, percentile};
-use super::light::LightMeter;
+use super::light::{LightMeter, same_structure};
 use super::mask::{BLOCK, Ignored, kept};
 use super::stabiliser::{Shake, Stabiliser};
 use crate::detector::store::{Array, Visitor, check_len};
@@ -17,6 +17,10 @@ use crate::detector::{Error, Result};
 const HISTORY: usize = 5;
 /// A change of the image's median by this share is a change of light.
 const GAIN_TOLERANCE: f32 = 0.1;
+/// A change of the light by more than one stop and a little, up or down, is another scene.
+const LARGEST_GAIN: f32 = 2.2;
+/// Share of the edges that another exposure leaves at least, after its gain.
+const EDGES_KEPT: f32 = 0.5;
 /// Smallest and largest exposure.
 const EXPOSURE: (f32, f32) = (0.1, 10.0);
 /// Median deviation from the background, of 1, that means another view or another light.
@@ -304,7 +308,7 @@ impl Scene {
     }
 
     /// The light of a frame as a multiple of that of the background: the ratio of the medians, where that is off by more than
-    /// a tenth.
+    /// a tenth and the view is the same.
     fn gain(&mut self, grey: &[f32], ignored: Option<&Ignored>) -> Option<f32> {
         let indices = ignored.map(|ignored| &*ignored.grey_kept);
         let mut part = Vec::new();
@@ -313,7 +317,15 @@ impl Scene {
         let usual = percentile(background, 0.5, &mut self.scratch);
         let exposure = self.learnt.exposure;
         let gain = (exposure * now / usual.max(1e-3)).clamp(EXPOSURE.0, EXPOSURE.1) / exposure;
-        (gain.is_finite() && (gain - 1.0).abs() > GAIN_TOLERANCE).then_some(gain)
+        if !(LARGEST_GAIN.recip()..=LARGEST_GAIN).contains(&gain) || (gain - 1.0).abs() <= GAIN_TOLERANCE {
+            return None;
+        }
+        // A covered lens has no edges, another view has others.
+        let edges = self.mean_edges(ignored);
+        let seen = ignored.map_or(1.0, |ignored| ignored.grey_kept.len() as f32 / grey.len() as f32);
+        let kept = edges > EDGES_KEPT * gain * self.learnt.usual_edges
+            && same_structure(&self.learnt.background, grey, self.size, seen);
+        kept.then_some(gain)
     }
 
     fn is_elsewhere(&mut self, ignored: Option<&Ignored>) -> bool {
@@ -427,8 +439,13 @@ mod tests {
     #[test]
     fn the_exposure_has_bounds() {
         let mut scene = settled();
-        let night: Vec<f32> = textured(0).iter().map(|v| v * 0.01).collect();
-        scene.observe(&night, None, tenth(), LEARNING);
+        for light in [0.5, 0.25, 0.125, 0.0625] {
+            for _ in 0..10 {
+                let exposure = scene.exposure();
+                let frame: Vec<f32> = textured(0).iter().map(|v| v * light / exposure).collect();
+                scene.observe(&frame, None, tenth(), LEARNING);
+            }
+        }
         assert!(
             (scene.exposure() - EXPOSURE.0).abs() < 1e-6,
             "{}",

@@ -33,6 +33,8 @@ const NOISE: f32 = 0.004;
 const TEXTURE: f64 = 1e-6;
 /// The spread of the errors is that of about as many pixels.
 const SAMPLES: usize = 1024;
+/// Correlation with the background below which an image shows something else, such as a covered lens.
+const ALIKE: f64 = 0.5;
 /// Parameter of Keys's cubic convolution.
 const KEYS: f32 = -0.5;
 
@@ -83,26 +85,29 @@ impl Stabiliser {
     /// The displacement in pixels of the full size, from the coarsest size to that of `finest` halvings.
     fn displacement(&mut self, finest: usize) -> Option<[f32; 2]> {
         let mut full = [0.0f32; 2];
+        let mut alike = true;
         for level in (finest..self.image.0.len()).rev() {
             let scale = (1 << level) as f32;
             let steps = if level == 0 { FINE_STEPS } else { STEPS };
             for _ in 0..steps {
-                let moved = self.step(level, full.map(|d| d / scale))?;
+                let (moved, correlation) = self.step(level, full.map(|d| d / scale))?;
                 full = [full[0] + scale * moved[0], full[1] + scale * moved[1]];
+                alike = correlation > ALIKE;
             }
             if full[0].hypot(full[1]) > LARGEST {
                 return None;
             }
         }
-        Some(full)
+        alike.then_some(full)
     }
 
-    /// What is to be added to the displacement at one size: a step of Gauss and Newton.
-    fn step(&mut self, level: usize, displacement: [f32; 2]) -> Option<[f32; 2]> {
+    /// What is to be added to the displacement at one size, a step of Gauss and Newton, and the correlation of image and
+    /// background before it.
+    fn step(&mut self, level: usize, displacement: [f32; 2]) -> Option<([f32; 2], f64)> {
         let (image, background) = (&self.image.0[level], &self.background.0[level]);
         let (width, height) = image.size;
         if width < SMALLEST_SIDE || height < SMALLEST_SIDE {
-            return Some([0.0; 2]);
+            return Some(([0.0; 2], 1.0));
         }
         let shift = [Shift::new(displacement[0]), Shift::new(displacement[1])];
         let inside = |shift: Shift, len: usize| {
@@ -137,29 +142,47 @@ impl Stabiliser {
         samples.iter_mut().for_each(|e| *e = (*e - middle).abs());
         let spread = 1.4826 * percentile(&samples, 0.5, &mut self.sorted) + NOISE;
 
-        let mut sums = [0.0f64; 9];
+        let mut sums = [0.0f64; 15];
         for (y, errors) in rows.zip(self.errors.chunks_exact(columns.len())) {
             let row = |y: usize| &background.values[y * width + columns.start - 1..][..columns.len() + 2];
             let (above, here, below) = (row(y - 1), row(y), row(y + 1));
-            let mut row = [0.0f32; 9];
-            for (x, e) in errors.iter().enumerate() {
+            let mut row = [0.0f32; 15];
+            for (column, e) in errors.iter().enumerate() {
                 let e = e - middle;
-                let gx = 0.5 * (here[x + 2] - here[x]);
-                let gy = 0.5 * (below[x + 1] - above[x + 1]);
+                let gx = 0.5 * (here[column + 2] - here[column]);
+                let gy = 0.5 * (below[column + 1] - above[column + 1]);
                 if !(e + gx + gy).is_finite() {
                     continue;
                 }
                 let far = 0.5 * e / spread;
                 let weight = (1.0 / (1.0 + far * far)).powi(2);
                 let (x, y) = (weight * gx, weight * gy);
-                let terms = [x * gx, x * gy, y * gy, x, y, weight, x * e, y * e, weight * e];
+                let b = here[column + 1] - 0.5;
+                let i = b + e;
+                let terms = [
+                    x * gx,
+                    x * gy,
+                    y * gy,
+                    x,
+                    y,
+                    weight,
+                    x * e,
+                    y * e,
+                    weight * e,
+                    1.0,
+                    i,
+                    b,
+                    i * i,
+                    b * b,
+                    i * b,
+                ];
                 row.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
             }
             sums.iter_mut()
                 .zip(row)
                 .for_each(|(sum, row)| *sum += f64::from(row));
         }
-        let [xx, xy, yy, x, y, n, ex, ey, e] = sums;
+        let [xx, xy, yy, x, y, n, ex, ey, e, count, i, b, ii, bb, ib] = sums;
         if n <= 0.0 {
             return None;
         }
@@ -172,7 +195,13 @@ impl Stabiliser {
         let (ex, ey) = (ex - x * e / n, ey - y * e / n);
         let determinant = xx * yy - xy * xy;
         let moved = [xy * ey - yy * ex, xy * ex - xx * ey].map(|d| (d / determinant) as f32);
-        moved.iter().all(|d| d.is_finite()).then_some(moved)
+        // Without any texture nothing speaks against a displacement, which is 0.
+        let variances = (ii - i * i / count + TEXTURE * count) * (bb - b * b / count + TEXTURE * count);
+        let correlation = (ib - i * b / count + TEXTURE * count) / variances.sqrt();
+        moved
+            .iter()
+            .all(|d| d.is_finite())
+            .then_some((moved, correlation))
     }
 }
 
@@ -394,6 +423,11 @@ mod tests {
         let (here, there) = (scene([0.0; 2], None), scene([25.0, 10.0], None));
         let found = stabiliser.observe(&mut shaking(), (&there, &here), SIZE, None, TENTH);
         assert!(found.is_none_or(|[x, y]| x.hypot(y) <= LARGEST), "{found:?}");
+        let covered: Vec<f32> = (0..here.len())
+            .map(|i| 0.1 + 0.001 * ((i * 7919) % 13) as f32)
+            .collect();
+        let found = stabiliser.observe(&mut shaking(), (&covered, &here), SIZE, None, TENTH);
+        assert_eq!(found, None, "a covered lens");
     }
 
     #[test]

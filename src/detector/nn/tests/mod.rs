@@ -63,7 +63,8 @@ fn values(t: &Tensor) -> Vec<f32> {
 #[track_caller]
 fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
-    let scale = want.iter().fold(1e-3f32, |a, w| a.max(w.abs()));
+    // Sums that cancel out keep the rounding of their terms.
+    let scale = want.iter().fold(2e-2f32, |a, w| a.max(w.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         assert!(
             (g - w).abs() <= tolerance * scale,
