@@ -56,6 +56,8 @@ ${CARGO:-cargo} tree "$@" --locked --manifest-path "$root/Cargo.toml" -p gst-plu
             esac
         done
     done
+    printf '\n----------------------------------------\nThe font of vaeanomalyoverlay:\n\n'
+    cat "$root/src/vaeanomalyoverlay/font.LICENSE"
 } >"$docs/copyright"
 
 # dpkg-shlibdeps reads the names of packages from debian/control.
