@@ -13,7 +13,7 @@ const LONGEST: f64 = 1.0;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) seconds: f64,
-    /// The same in ticks.
+    /// The same in ticks; 1 after a gap.
     pub(crate) ticks: f64,
 }
 
@@ -58,15 +58,18 @@ impl Clock {
         // A frame without a time came when it should have come.
         let expected = |last: Duration| last.checked_add(Duration::from_secs_f64(measured));
         self.last = time.or(self.last.and_then(expected));
-        let seconds = measured.min(LONGEST.max(usual));
-        self.now += seconds;
+        let longest = LONGEST.max(usual);
+        let seconds = measured.min(longest);
+        // After a gap, or a wrong time, nothing is known of the time between: it is the next frame.
+        let is_gap = measured > longest;
+        self.now += if is_gap { usual } else { seconds };
         Step {
             seconds,
-            ticks: seconds / TICK,
+            ticks: if is_gap { 1.0 } else { seconds / TICK },
         }
     }
 
-    /// Seconds since the first frame, without long pauses.
+    /// Seconds since the first frame, without gaps.
     pub(crate) fn now(&self) -> f64 {
         self.now
     }
@@ -114,7 +117,11 @@ mod tests {
         );
         clock.step(ms(9000), ms(50));
         assert_eq!(clock.step(ms(1000), ms(50)).seconds, 0.05);
-        assert_eq!(clock.step(ms(90_000_000), ms(50)).seconds, 1.0);
+        let gap = Step {
+            seconds: 1.0,
+            ticks: 1.0,
+        };
+        assert_eq!(clock.step(ms(90_000_000), ms(50)), gap);
         assert_eq!(clock.step(None, ms(2000)).seconds, 2.0);
     }
 
