@@ -1,5 +1,6 @@
 //! The element's implementation: a bin around `overlaycomposition`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex};
 
 use gst::glib;
@@ -119,10 +120,15 @@ impl ObjectImpl for VaeAnomalyOverlay {
         let overlay = obj.downgrade();
         compositor.connect("draw", false, move |values| {
             let sample = values.get(1).and_then(|value| value.get::<gst::Sample>().ok());
-            let composition = overlay
-                .upgrade()
-                .zip(sample)
-                .and_then(|(overlay, sample)| overlay.imp().draw(&sample));
+            let composition = overlay.upgrade().zip(sample).and_then(|(overlay, sample)| {
+                let overlay = overlay.imp();
+                // The caller is C.
+                let drawn = catch_unwind(AssertUnwindSafe(|| overlay.draw(&sample)));
+                drawn.unwrap_or_else(|_| {
+                    gst::error!(CAT, imp = overlay, "a panic while drawing");
+                    None
+                })
+            });
             Some(composition.to_value())
         });
     }
