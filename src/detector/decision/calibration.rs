@@ -40,6 +40,9 @@ pub(crate) struct Prior {
 
 /// Rate per tick of the exponential smoothing.
 const SMOOTHING: f64 = 0.25;
+/// The smoothing goes on from at most this standardised score, so that the score falls within tenths of a second after an
+/// anomaly, however strong it was.
+const LARGEST_REMEMBERED: f64 = 3.0;
 /// Seconds in a block.
 const BLOCK: f64 = 1.0;
 /// A block's maximum is that of at least as many scores: at low frame rates, of some before the block too. Maxima of fewer
@@ -70,8 +73,8 @@ const LOWER_SHARE: f64 = 0.25;
 /// A short history is uncertain: its spread is larger by this, times `UNCERTAIN / (blocks + UNCERTAIN)`.
 const UNCERTAINTY: f64 = 0.2;
 const UNCERTAIN: f64 = 20.0;
-/// Spreads in one unit of the standardised score: 1.75 units are one and a half spreads.
-const UNIT: f64 = 1.5 / 1.75;
+/// Spreads in one unit of the standardised score: 1.75 units are 1.42 spreads.
+const UNIT: f64 = 1.42 / 1.75;
 
 /// A score's history of block maxima.
 #[derive(Clone, Debug)]
@@ -221,7 +224,11 @@ impl Calibration {
     /// Smooths a score before it is standardised.
     pub(crate) fn smooth(&mut self, score: f64, step: Step) {
         let log = self.log(score);
+        let largest = self.scale.map_or(f64::INFINITY, |scale| {
+            scale.median + scale.unit * (LARGEST_REMEMBERED + self.config.offset)
+        });
         let smoothed = self.learnt.smoothed.get_or_insert(log);
+        *smoothed = smoothed.min(largest);
         *smoothed += blend(SMOOTHING, step.ticks) * (log - *smoothed);
     }
 

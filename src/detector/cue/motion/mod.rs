@@ -132,13 +132,14 @@ pub(crate) fn vae_config((width, height): (usize, usize)) -> VaeConfig {
 }
 
 impl Motion {
-    /// The largest cell of the target alone, which stays in the map.
+    /// The largest cell of the target alone, which stays in the map. What moves differs from both previous images; what only
+    /// the older one shows is where something was.
     fn target_score(&mut self, frame: &Frame<'_>) -> f64 {
         let cells: Vec<f32> = self
             .features
             .targets()
             .chunks_exact(CHANNELS)
-            .map(|p| 0.5 * (p[0] + p[1]))
+            .map(|p| p[0].min(p[1]))
             .collect();
         box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
         self.ignore(frame);
@@ -190,7 +191,7 @@ impl Cue for Motion {
         })
     }
 
-    /// Half of target and prediction each, and the latent divergence, without the net's [`Gain`].
+    /// Target, prediction and latent divergence, without the net's [`Gain`].
     fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) -> Option<f64> {
         if !self.features.is_valid() {
             return None;
