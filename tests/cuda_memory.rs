@@ -4,6 +4,8 @@
 //! They need the plugin with the feature `cuda`: `make test-cuda` builds it with the tests, `make test-loading` names that of
 //! `make cuda` in `VAEANOMALY_PLUGIN`. With another plugin they report that and do nothing.
 
+mod common;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -29,20 +31,8 @@ fn folder() -> Option<&'static Path> {
 }
 
 fn plugin() -> Option<PathBuf> {
-    if let Some(file) = std::env::var_os("VAEANOMALY_PLUGIN") {
-        return Some(file.into());
-    }
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop();
-    let built = [
-        folder.join("libgstvaeanomaly.so"),
-        folder.join("../libgstvaeanomaly.so"),
-    ];
-    let newest = built
-        .into_iter()
-        .filter(|file| file.exists())
-        .max_by_key(|file| file.metadata().unwrap().modified().unwrap());
-    newest.filter(|_| cfg!(feature = "cuda"))
+    let has_cuda = cfg!(feature = "cuda") || std::env::var_os("VAEANOMALY_PLUGIN").is_some();
+    has_cuda.then(common::plugin_file)
 }
 
 fn prepare(plugin: &Path) -> PathBuf {

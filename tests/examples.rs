@@ -43,18 +43,12 @@ fn rust_reads_the_metadata() {
 
 #[test]
 fn python_reads_the_metadata() {
-    // Debian's Python has the bindings; another one may come first in PATH.
-    let python = "/usr/bin/python3";
-    let gi = Command::new(python)
-        .args(["-c", "import gi; gi.require_version('Gst', '1.0')"])
-        .output();
-    if !gi.is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: python3-gi with gir1.2-gstreamer-1.0 is not installed");
+    let Some(mut python) = common::python() else {
         return;
-    }
+    };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/read_meta.py");
     check(
-        &command(python)
+        &python
             .arg(script)
             .arg(&short_scene().0)
             .output()

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use common::command;
 use gated::Label;
 
 /// A camera that needs no clock, 30 s at 10 frames a second.
@@ -153,18 +152,7 @@ fn a_bus_that_is_not_read_stops_nothing() {
     let pipeline = gated::pipeline(&format!(
         "{CAMERA} ! vaeanomaly name=eye cues=motion post-messages=all ! vaeanomalygate name=gate ! fakesink name=sink"
     ));
-    let sink = pipeline.by_name("sink").and_then(|sink| sink.static_pad("sink"));
-    let (send, ended) = mpsc::channel();
-    sink.expect("a sink pad")
-        .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            if info
-                .event()
-                .is_some_and(|event| event.type_() == gst::EventType::Eos)
-            {
-                let _ = send.send(());
-            }
-            gst::PadProbeReturn::Ok
-        });
+    let ended = gated::watch_end(&pipeline, "sink");
     pipeline.set_state(gst::State::Playing).expect("it starts");
     ended
         .recv_timeout(Duration::from_secs(60))
@@ -209,14 +197,9 @@ fn an_element_that_is_removed_while_it_trains_is_freed() {
 /// The child of a process that plays has no streaming threads: it can do its own work and end.
 #[test]
 fn a_process_that_forks_while_playing_continues_and_its_child_ends() {
-    let python = "/usr/bin/python3";
-    let gi = Command::new(python)
-        .args(["-c", "import gi; gi.require_version('Gst', '1.0')"])
-        .output();
-    if !gi.is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: python3-gi with gir1.2-gstreamer-1.0 is not installed");
+    let Some(mut python) = common::python() else {
         return;
-    }
+    };
     let script = r#"
 import gi, os, signal, subprocess, sys, time
 gi.require_version("Gst", "1.0")
@@ -245,10 +228,7 @@ assert frames == 200, frames
 pipeline.set_state(Gst.State.NULL)
 print("finished")
 "#;
-    let output = command(python)
-        .args(["-c", script])
-        .output()
-        .expect("Python runs");
+    let output = python.args(["-c", script]).output().expect("Python runs");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("finished"), "{text}");
 }

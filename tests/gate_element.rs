@@ -302,6 +302,31 @@ fn audio_and_streams_in_other_formats_are_rejected() {
     }
 }
 
+/// Parsers mark every frame with an intra slice as a key frame. What follows it may need frames before it.
+#[test]
+fn a_clip_starts_at_an_idr_frame() {
+    let mut harness = harness("pre-roll=0 post-roll=0 keepalive-interval=0", H264);
+    let kinds = [0x65, 0x41, 0x61, 0x41, 0x65, 0x41, 0x61, 0x41, 0x61, 0x41];
+    for (number, kind) in (0..).zip(kinds) {
+        let label = if number == 7 {
+            Label::Anomaly(1)
+        } else {
+            Label::Normal
+        };
+        let is_intra = kind != 0x41;
+        let mut buffer = frame(number, is_intra, Some(label));
+        let content = gst::Memory::from_slice([0, 0, 0, 4, kind, 0x88, number as u8, 0]);
+        buffer.make_mut().replace_all_memory(content);
+        harness.push(buffer).expect("the frame is accepted");
+    }
+    harness.push_event(gst::event::Eos::new());
+    let passed = std::iter::from_fn(|| harness.try_pull());
+    let numbers: Vec<_> = passed
+        .map(|buffer| buffer.pts().expect("a time") / 100 / MS)
+        .collect();
+    assert_eq!(numbers, [4, 5, 6, 7]);
+}
+
 #[test]
 fn clips_are_reported() {
     let mut harness = harness("pre-roll=100000000 post-roll=0 keepalive-interval=0", RAW);

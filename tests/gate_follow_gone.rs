@@ -21,19 +21,7 @@ fn passed_after(cut: impl FnOnce(&gst::Pipeline)) -> (Vec<u64>, usize) {
     gated::label_frames(&pipeline, "eye", |_| Label::Normal);
     let arrived = gated::watch_pad(&pipeline, "gate", "sink");
     let after = gated::watch_pad(&pipeline, "gate", "src");
-    let (send, ended) = std::sync::mpsc::channel();
-    let file_pad = pipeline.by_name("file").and_then(|file| file.static_pad("sink"));
-    file_pad
-        .expect("a sink pad")
-        .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            if info
-                .event()
-                .is_some_and(|event| event.type_() == gst::EventType::Eos)
-            {
-                let _ = send.send(());
-            }
-            gst::PadProbeReturn::Ok
-        });
+    let ended = gated::watch_end(&pipeline, "file");
     pipeline.set_state(gst::State::Playing).expect("it starts");
     while arrived.lock().unwrap().len() < 40 {
         std::thread::sleep(Duration::from_millis(10));

@@ -3,31 +3,16 @@
 //! `VAEANOMALY_PLUGIN` names a file to test instead of the one that cargo built; `make test-loading` sets it to that of
 //! `make cuda`.
 
-use std::path::PathBuf;
+mod common;
+
 use std::process::{Command, Output};
 
-/// The plugin that cargo built next to this test, or the requested one.
-fn plugin() -> PathBuf {
-    if let Some(file) = std::env::var_os("VAEANOMALY_PLUGIN") {
-        return file.into();
-    }
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop();
-    let built = [
-        folder.join("libgstvaeanomaly.so"),
-        folder.join("../libgstvaeanomaly.so"),
-    ];
-    let newest = built
-        .into_iter()
-        .filter(|file| file.exists())
-        .max_by_key(|file| file.metadata().unwrap().modified().unwrap());
-    newest.expect("cargo builds the cdylib with the tests")
-}
+use common::plugin_file;
 
 /// Runs a program in an empty folder, with the plugin alone in GStreamer's path and a registry of its own.
 fn tool(name: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(plugin(), folder.path().join("libgstvaeanomaly.so")).unwrap();
+    std::fs::copy(plugin_file(), folder.path().join("libgstvaeanomaly.so")).unwrap();
     Command::new(name)
         .args(arguments)
         .current_dir(folder.path())
@@ -48,7 +33,7 @@ fn text_of(output: &Output) -> String {
 fn it_links_only_to_gstreamer_and_libc() {
     let output = Command::new("readelf")
         .arg("--dynamic")
-        .arg(plugin())
+        .arg(plugin_file())
         .env("LC_ALL", "C")
         .output()
         .expect("readelf is in the Debian package binutils, beside the linker");

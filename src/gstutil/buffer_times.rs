@@ -169,6 +169,10 @@ impl BufferTimes {
 }
 
 fn running_time(segment: &Segment, position: gst::ClockTime) -> Option<Duration> {
+    if segment.rate() < 0.0 && segment.stop().or(segment.duration()).is_none() {
+        // Running time counts back from an end that is not known.
+        return None;
+    }
     let running_time = segment.to_running_time_full(position)?;
     Some(Duration::from(running_time.positive().unwrap_or_default()))
 }
@@ -193,6 +197,11 @@ fn stretched(segment: &Segment, duration: gst::ClockTime) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use gst::glib;
+
     use super::*;
 
     fn buffer(pts: Option<u64>, dts: Option<u64>, duration: Option<u64>) -> gst::Buffer {
@@ -238,6 +247,31 @@ mod tests {
         });
         let span = times.next(&buffer(Some(9_000), None, Some(1000))).span;
         assert_eq!((span.start, span.end), (ms(0), ms(1000)));
+    }
+
+    /// GStreamer cannot compute times then, and its warnings would end an application that makes them fatal.
+    #[test]
+    fn a_reverse_segment_without_an_end_is_no_programming_error() {
+        let warnings = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&warnings);
+        let this = std::thread::current().id();
+        let handler = glib::log_set_handler(
+            Some("GStreamer"),
+            glib::LogLevels::LEVEL_CRITICAL | glib::LogLevels::LEVEL_WARNING,
+            false,
+            false,
+            move |_, _, _| {
+                count.fetch_add(u64::from(std::thread::current().id() == this), Relaxed);
+            },
+        );
+        let mut times = times(|segment| segment.set_rate(-1.0));
+        for _ in 0..3 {
+            let span = times.next(&buffer(Some(9_000), Some(9_000), Some(1000))).span;
+            times.position(span.start);
+        }
+        times.gap(gst::ClockTime::from_seconds(8), None);
+        glib::log_remove_handler(Some("GStreamer"), handler);
+        assert_eq!(warnings.load(Relaxed), 0);
     }
 
     #[test]

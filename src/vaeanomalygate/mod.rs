@@ -1,7 +1,8 @@
 //! SECTION:element-vaeanomalygate
 //!
 //! Passes on the frames of anomalies, from some time before to some time after them, and drops the others. The element
-//! takes any video, raw or encoded. It never looks at the payload, only at flags, times, metadata and events.
+//! takes any video, raw or encoded. It looks at flags, times, metadata and events, and at the payload only to find the IDR
+//! frames of H.264 and H.265.
 //!
 //! It learns about anomalies from `VaeAnomalyMeta` on the buffers, from `vaeanomaly-event` events where an encoder lost the
 //! metadata, or with `follow` from a `vaeanomaly` element on another branch of the same pipeline, matched by running time.
@@ -37,16 +38,18 @@
 //!   length. Sinks that do not synchronise, such as `filesink` by default, delay no other branch.
 //! * The announced latency covers groups of pictures of up to five seconds. With a longer key-frame distance a warning is
 //!   posted in live pipelines, and synchronised sinks behind the gate are late.
-//! * A clip starts at a frame that is marked as a key frame, which can be a recovery point (open groups of pictures, intra
-//!   refresh): parsers mark IDR frames and recovery points alike. `avdec_h264` shows all frames from there on, with intra
-//!   refresh incomplete ones at first, which other decoders discard: use an encoder that inserts IDR frames.
+//! * A clip starts at a key frame: in H.264 and H.265 at an IDR frame, or, where none comes for five seconds, at another
+//!   frame that the parser marks as a key frame, such as a recovery point (open groups of pictures, intra refresh).
+//!   `avdec_h264` shows all frames from there on, with intra refresh incomplete ones at first, which other decoders discard:
+//!   use an encoder that inserts IDR frames.
 //! * Audio that is muxed with gated video waits for the next video frame: for up to the keep-alive interval, or the
 //!   key-frame distance where that is longer, and with `mp4mux` for twice as long, because it needs the next sample to
 //!   time the current one. Halve `keepalive-interval` there.
 //! * Held frames are references. Only buffers from a pool with a maximum number of buffers are copied, so that the pool does
 //!   not run dry.
-//! * With `keepalive-interval=0` no normal frame is passed on before the first event: a sink in a pipeline that is not live
-//!   may need `async=false`, or the pipeline waits for it.
+//! * A sink behind the gate may need `async=false` in a pipeline that is not live, or the pipeline waits for it: with
+//!   `keepalive-interval=0`, where no normal frame is passed on before the first event, and with `follow` behind a muxer
+//!   that needs a second frame for its first output (`oggmux`), which the followed branch analyses only in PLAYING.
 //! * If a followed element sends nothing for five seconds in PLAYING, or has reached its end, all frames without a verdict are
 //!   kept until there are verdicts again; the former posts a warning.
 //! * In `stats`, every frame that came in is in one count: `frames-in` = `frames-out` + `frames-dropped` +
@@ -54,7 +57,6 @@
 //!   part of `frames-dropped` that belonged to an event, but could not be decoded.
 //! * Element messages `vaeanomalygate` are posted with `event` = `clip-begin` (`running-time`, `reason`) before the first
 //!   frame of a clip and `clip-end` (`running-time`) after its last.
-
 //!
 //! ## Recordings after a crash
 //!
@@ -78,6 +80,7 @@ use gst::prelude::*;
 mod actions;
 mod follow;
 mod imp;
+mod key_frames;
 mod remote;
 mod settings;
 mod state;

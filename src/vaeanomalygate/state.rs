@@ -7,6 +7,7 @@ use gst::prelude::*;
 use super::{
     actions::{Action, Clip, Gaps},
     follow::Update,
+    key_frames::KeyFrames,
     remote::{RemoteEvent, read_verdict},
     settings::Settings,
 };
@@ -17,7 +18,7 @@ use crate::gstutil::{BufferTime, BufferTimes, to_clock_time};
 const LATENCY_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
 /// Latency is announced for groups of pictures up to this long. Every sink of a live pipeline would wait for longer ones.
-const LONGEST_GROUP: gst::ClockTime = gst::ClockTime::from_seconds(5);
+pub(super) const LONGEST_GROUP: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
 /// How long, in time of the followed branch, a jump of one branch waits for that of the other.
 const JUMP_PATIENCE: Duration = Duration::from_secs(60);
@@ -83,6 +84,7 @@ pub(super) struct StreamState {
     intra: bool,
     /// The frames are not encoded.
     raw: bool,
+    key_frames: KeyFrames,
     now: Duration,
     counts: Counts,
     gaps: Gaps,
@@ -110,6 +112,7 @@ impl StreamState {
             ahead: Vec::new(),
             intra: false,
             raw: false,
+            key_frames: KeyFrames::default(),
             now: Duration::ZERO,
             counts: Counts::default(),
             gaps: Gaps::default(),
@@ -206,7 +209,7 @@ impl StreamState {
         if let Some(verdict) = self.verdict(&buffer, span) {
             self.gate.add_verdict(&verdict);
         }
-        let key = self.raw || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let key = self.raw || self.key_frames.is_key(&buffer, to_clock_time(span.start));
         let decode = decode.filter(|_| !self.intra);
         let bytes = buffer.size() as u64;
         self.gate.push(
@@ -259,6 +262,7 @@ impl StreamState {
         let name = caps.structure(0).map_or("", |fields| fields.name().as_str());
         self.raw = name == "video/x-raw";
         self.intra = self.raw || name.starts_with("image/");
+        self.key_frames.set_caps(caps);
         self.times.set_caps(caps);
     }
 

@@ -76,14 +76,29 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// The folder that holds the plugin of this build (or the one that `VAEANOMALY_PLUGIN` names) and nothing else, for
-/// `GST_PLUGIN_PATH`.
-pub fn plugin_folder() -> PathBuf {
+/// The plugin that cargo built with this test, or the one that `VAEANOMALY_PLUGIN` names.
+pub fn plugin_file() -> PathBuf {
+    if let Some(file) = std::env::var_os("VAEANOMALY_PLUGIN") {
+        return file.into();
+    }
     let test = std::env::current_exe().expect("the test knows its path");
-    let deps = test.parent().expect("tests lie in deps/").to_path_buf();
+    let deps = test.parent().expect("tests lie in deps/");
     // Cargo builds the library next to this test; its copy one level up may be older.
-    let plugin =
-        std::env::var_os("VAEANOMALY_PLUGIN").map_or(deps.join("libgstvaeanomaly.so"), PathBuf::from);
+    let built = [
+        deps.join("libgstvaeanomaly.so"),
+        deps.join("../libgstvaeanomaly.so"),
+    ];
+    let modified = |file: &PathBuf| file.metadata().and_then(|found| found.modified()).ok();
+    let newest = built
+        .into_iter()
+        .filter(|file| file.exists())
+        .max_by_key(modified);
+    newest.expect("cargo builds the cdylib with the tests")
+}
+
+/// The folder that holds the plugin of [`plugin_file`] and nothing else, for `GST_PLUGIN_PATH`.
+pub fn plugin_folder() -> PathBuf {
+    let plugin = plugin_file();
     let plugin = plugin
         .canonicalize()
         .unwrap_or_else(|e| panic!("{}: {e}; run cargo build --lib", plugin.display()));
@@ -107,6 +122,20 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         )
         .env("LC_ALL", "C");
     command
+}
+
+/// Debian's Python, which finds the plugin of this build; another Python may come first in `PATH`. `None`, with a message, where
+/// it lacks GStreamer's bindings.
+pub fn python() -> Option<Command> {
+    let python = "/usr/bin/python3";
+    let bindings = Command::new(python)
+        .args(["-c", "import gi; gi.require_version('Gst', '1.0')"])
+        .output();
+    if !bindings.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: python3-gi with gir1.2-gstreamer-1.0 is not installed");
+        return None;
+    }
+    Some(command(python))
 }
 
 /// A pipeline that plays, and its `appsink name=sink`.

@@ -67,7 +67,7 @@ for target; do
     log=$out/fuzz/$target.log
     status=passed
     TARGET=$target program -- "$out/fuzz/$target" "$root/tests/fuzz/corpus/$target" \
-        -max_total_time=$((60 * minutes)) -timeout=20 -rss_limit_mb=3000 -max_len=4096 -print_final_stats=1 \
+        -max_total_time=$((60 * minutes)) -timeout=120 -rss_limit_mb=3000 -max_len=4096 -print_final_stats=1 \
         -artifact_prefix="$out/fuzz/$target-" >"$log" 2>&1 || status=FAILED
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     report "$target" "$runs" $status

@@ -3,7 +3,7 @@
 
 pub mod harness;
 
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, mpsc};
 
 use gst::glib::object::IsA;
 use gst::prelude::*;
@@ -78,6 +78,24 @@ pub fn play(pipeline: &gst::Pipeline) {
     let result = wait(pipeline);
     pipeline.set_state(gst::State::Null).expect("it stops");
     result.unwrap();
+}
+
+/// Receives one item when the end of the stream arrives at the sink `name`.
+pub fn watch_end(pipeline: &gst::Pipeline, name: &str) -> mpsc::Receiver<()> {
+    let (send, ended) = mpsc::channel();
+    let pad = pipeline.by_name(name).and_then(|sink| sink.static_pad("sink"));
+    pad.expect("a sink pad")
+        .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if info
+                .event()
+                .is_some_and(|event| event.type_() == gst::EventType::Eos)
+            {
+                // The receiver is gone where the test has ended already.
+                let _ = send.send(());
+            }
+            gst::PadProbeReturn::Ok
+        });
+    ended
 }
 
 /// Waits for the end of the stream or an error.

@@ -3,6 +3,7 @@
 use std::sync::Once;
 
 use arbitrary::{Result, Unstructured};
+use gst::glib;
 use gstvaeanomaly::{FrameResult, META_NAME};
 
 use crate::values::{number, optional_clock_time, with_input};
@@ -11,6 +12,8 @@ use crate::values::{number, optional_clock_time, with_input};
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // What an element uses in a way that GLib or GStreamer does not allow ends the process too.
+        glib::log_set_always_fatal(glib::LogLevels::LEVEL_CRITICAL | glib::LogLevels::LEVEL_ERROR);
         gst::init().expect("GStreamer starts");
         gstvaeanomaly::plugin_register_static().expect("the plugin registers");
     });

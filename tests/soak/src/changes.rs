@@ -57,8 +57,7 @@ pub fn change(pipeline: &gst::Pipeline, detector: &str, may_drop: bool, gates: &
             .unwrap_or_else(|| panic!("no element {name}"))
     };
     let eye = element(detector);
-    match random.random_range(0..20) {
-        0 => eye.emit_by_name::<()>("reset-model", &[]),
+    match random.random_range(1..20) {
         1 | 2 => {
             let events: u64 = eye.property::<gst::Structure>("stats").get("events").unwrap_or(0);
             eye.emit_by_name::<bool>("accept-event", &[&events]);
@@ -79,6 +78,14 @@ fn set(element: &gst::Element, changes: &[Change], random: &mut Random) {
     {
         element.set_property_from_str(name, value);
     }
+}
+
+/// Lets the detector forget all that it has learnt.
+pub fn reset_model(pipeline: &gst::Pipeline, detector: &str) {
+    let eye = pipeline
+        .by_name(detector)
+        .unwrap_or_else(|| panic!("no element {detector}"));
+    eye.emit_by_name::<()>("reset-model", &[]);
 }
 
 /// Asks an encoder for a key frame.

@@ -161,6 +161,9 @@ fn send(pipeline: &gst::Pipeline, plan: &Plan, seed: u64, random: &mut Random, v
         if random.random_range(0..8) == 0 {
             changes::change(pipeline, "eye", plan.layout == Layout::Encoded, &["gate"], random);
         }
+        if random.random_range(0..160) == 0 {
+            changes::reset_model(pipeline, "eye");
+        }
         let mut stamp = at;
         if !plan.writes {
             let what = disturb(pipeline, &source, &mut at, &mut stamp, &mut fps, random)?;

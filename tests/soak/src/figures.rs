@@ -2,55 +2,153 @@
 
 use anyhow::{Context, Result};
 
-/// A quantity at points in time.
-#[derive(Clone, Debug, Default)]
-pub struct Series(Vec<(f64, f64)>);
+/// A quantity over time, as the medians of equal periods.
+#[derive(Clone, Debug)]
+pub struct Series {
+    period: f64,
+    /// Middle times and medians of the periods that are over.
+    medians: Vec<(f64, f64)>,
+    /// The values of the current period, which has this number.
+    current: (u64, Vec<f64>),
+    last: f64,
+    max: f64,
+}
 
 impl Series {
+    /// A series with periods of this many seconds.
+    pub fn new(period: f64) -> Self {
+        Series {
+            period,
+            medians: Vec::new(),
+            current: (0, Vec::new()),
+            last: 0.0,
+            max: 0.0,
+        }
+    }
+
     /// Adds a value at this time in seconds; times rise.
     pub fn push(&mut self, seconds: f64, value: f64) {
-        self.0.push((seconds, value));
+        let number = (seconds / self.period) as u64;
+        if number != self.current.0 {
+            self.medians.extend(self.current_median());
+            self.current.0 = number;
+            self.current.1.clear();
+        }
+        self.current.1.push(value);
+        self.last = value;
+        self.max = self.max.max(value);
     }
 
     /// The last value; 0 where there is none.
     pub fn last(&self) -> f64 {
-        self.0.last().map_or(0.0, |(_, value)| *value)
+        self.last
     }
 
     /// The largest value; 0 where there is none.
     pub fn max(&self) -> f64 {
-        self.0.iter().map(|(_, value)| *value).fold(0.0, f64::max)
+        self.max
     }
 
-    /// How much the median of the last third of the values from `start` on is above that of their first third, and the
-    /// seconds between both thirds. `None` with less than three values.
-    pub fn growth(&self, start: f64) -> Option<(f64, f64)> {
-        let values: Vec<(f64, f64)> = self.0.iter().copied().filter(|(at, _)| *at >= start).collect();
-        let third = values.len() / 3;
-        if third == 0 {
+    /// How much the quantity grows in a second, from `start` on: the median of the slopes between all pairs of periods
+    /// (Theil 1950, Sen 1968), which single outliers do not move. `None` with less than three periods.
+    pub fn slope(&self, start: f64) -> Option<f64> {
+        let medians = self.medians.iter().copied().chain(self.current_median());
+        let medians: Vec<_> = medians.filter(|(at, _)| *at >= start).collect();
+        if medians.len() < 3 {
             return None;
         }
-        let (early, late) = (middle(&values[..third]), middle(&values[values.len() - third..]));
-        Some((late.1 - early.1, late.0 - early.0))
+        let slopes = medians.iter().enumerate().flat_map(|(i, (at, value))| {
+            let later = medians[i + 1..].iter();
+            later.map(move |(later, then)| (then - value) / (later - at))
+        });
+        median(slopes.collect())
+    }
+
+    fn current_median(&self) -> Option<(f64, f64)> {
+        let (number, values) = &self.current;
+        let value = median(values.clone())?;
+        Some(((*number as f64 + 0.5) * self.period, value))
     }
 }
 
-/// The middle time and the median value.
-fn middle(values: &[(f64, f64)]) -> (f64, f64) {
-    let mut sorted: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
-    sorted.sort_by(f64::total_cmp);
-    (values[values.len() / 2].0, sorted[sorted.len() / 2])
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
-/// Resident memory of this process in MB of 10^6 bytes.
-///
-/// # Errors
-/// There is no procfs.
-pub fn resident_mb() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    Ok(kib.context("VmRSS is no number of kB")? * 1024.0 / 1e6)
+/// Memory of this process in MB of 10^6 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident.
+    pub resident: f64,
+    /// Allocated with C's malloc and not freed: GStreamer, its elements and codecs.
+    pub in_use_of_c: f64,
+}
+
+impl Memory {
+    /// Measures it.
+    ///
+    /// # Errors
+    /// There is no procfs.
+    pub fn measure() -> Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        Ok(Memory {
+            resident: kib.context("VmRSS is no number of kB")? * 1024.0 / 1e6,
+            in_use_of_c: allocators::in_use_of_c() as f64 / 1e6,
+        })
+    }
+}
+
+pub use allocators::{return_freed_memory, use_one_arena};
+
+/// The process has two allocators: glibc's for C, mimalloc for Rust.
+#[expect(unsafe_code, reason = "functions of C without a binding")]
+mod allocators {
+    use std::ffi::c_int;
+
+    const M_ARENA_MAX: c_int = -8;
+
+    /// `struct mallinfo2` of glibc's malloc.h.
+    #[repr(C)]
+    struct MallocInfo {
+        arena: usize,
+        ordblks: usize,
+        smblks: usize,
+        hblks: usize,
+        hblkhd: usize,
+        usmblks: usize,
+        fsmblks: usize,
+        uordblks: usize,
+        fordblks: usize,
+        keepcost: usize,
+    }
+
+    unsafe extern "C" {
+        safe fn mallopt(param: c_int, value: c_int) -> c_int;
+        safe fn mallinfo2() -> MallocInfo;
+        safe fn malloc_trim(pad: usize) -> c_int;
+        safe fn mi_collect(force: bool);
+    }
+
+    /// Lets all threads allocate from one arena. By default, glibc has up to eight a core, and each keeps what its threads
+    /// once needed: threads that come and go make resident memory grow for hours while no more is in use.
+    pub fn use_one_arena() {
+        mallopt(M_ARENA_MAX, 1);
+    }
+
+    /// Returns free pages to the system, as far as this thread can. What is resident then is in use, or shares a page with
+    /// what is.
+    pub fn return_freed_memory() {
+        mi_collect(true);
+        malloc_trim(0);
+    }
+
+    pub fn in_use_of_c() -> usize {
+        let info = mallinfo2();
+        info.uordblks + info.hblkhd
+    }
 }
 
 #[cfg(test)]
@@ -58,15 +156,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_that_of_the_medians() {
-        let mut series = Series::default();
-        for i in 0..90 {
-            let outlier = if i % 10 == 3 { 1000.0 } else { 0.0 };
-            series.push(f64::from(i), 2.0 * f64::from(i) + outlier);
+    fn the_slope_is_that_of_most_periods() {
+        let mut series = Series::new(10.0);
+        for i in 0..900 {
+            let at = f64::from(i);
+            let outlier = if i % 100 < 12 { 1000.0 } else { 0.0 };
+            series.push(at, 2.0 * at + f64::from(i * 7 % 5) + outlier);
         }
-        let (growth, seconds) = series.growth(0.0).unwrap();
-        assert!((growth - 120.0).abs() < 8.0, "{growth}");
-        assert_eq!(seconds, 60.0);
-        assert_eq!(series.growth(88.0), None);
+        let slope = series.slope(0.0).unwrap();
+        assert!((slope - 2.0).abs() < 0.01, "{slope}");
+        assert_eq!(series.slope(880.0), None);
+        assert_eq!((series.last(), series.max() > 1000.0), (1801.0, true));
+    }
+
+    #[test]
+    fn memory_that_is_not_freed_is_in_use_and_resident() {
+        gst::init().unwrap();
+        drop(gst::Buffer::with_size(1));
+        let before = Memory::measure().unwrap();
+        let mut of_c = gst::Buffer::with_size(40_000_000).unwrap();
+        of_c.make_mut().map_writable().unwrap().fill(1);
+        let of_rust = vec![1u8; 40_000_000];
+        let used = Memory::measure().unwrap();
+        drop((of_c, of_rust));
+        return_freed_memory();
+        let after = Memory::measure().unwrap();
+        println!("{before:?} {used:?} {after:?}");
+        assert!(used.resident > before.resident + 75.0 && after.resident < before.resident + 10.0);
+        assert!(used.in_use_of_c > before.in_use_of_c + 39.0 && after.in_use_of_c < before.in_use_of_c + 5.0);
     }
 }

@@ -19,6 +19,10 @@ use crate::figures::Series;
 
 const FPS: u64 = 10;
 
+/// Frames between two times that all that was learnt is forgotten. What a detector remembers grows until then, by 20 kB a
+/// training step here: at random times, memory would have a new maximum for hours.
+const RESET_EVERY: u64 = 600;
+
 /// Room for the latency that the gates announce.
 const QUEUE: &str = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=0";
 
@@ -50,8 +54,8 @@ pub struct Figures {
 }
 
 impl Recorder {
-    /// Starts the pipeline; files go to `folder`.
-    pub fn start(seed: u64, folder: &Path) -> Result<Self> {
+    /// Starts the pipeline; files go to `folder`. What is measured is summed up over periods of this many seconds.
+    pub fn start(seed: u64, folder: &Path, period: f64) -> Result<Self> {
         let encoder =
             "videoconvert ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=40 threads=1";
         let description = format!(
@@ -71,9 +75,9 @@ impl Recorder {
         let pipeline = crate::parse(&description)?;
         let names = ["eye", "recorder", "copy"];
         let counters = names.map(|name| Counter::new(&pipeline, name)).into();
-        let latency = Shared::default();
+        let latency = Arc::new(Mutex::new(Series::new(period)));
         let late = VIEWERS
-            .map(|viewer| watch_viewer(&pipeline, viewer, &latency))
+            .map(|viewer| watch_viewer(&pipeline, viewer, period, &latency))
             .into();
         pipeline.set_state(gst::State::Playing)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -125,20 +129,20 @@ impl Recorder {
             .iter()
             .for_each(|counter| account += counter.account());
         self.pipeline.set_state(gst::State::Null)?;
-        let take = |series: &Shared| std::mem::take(&mut *series.lock().unwrap_or_else(|e| e.into_inner()));
+        let copy = |series: &Shared| series.lock().unwrap_or_else(|e| e.into_inner()).clone();
         Ok(Figures {
             account,
-            late: VIEWERS.into_iter().zip(self.late.iter().map(take)).collect(),
-            latency: take(&self.latency),
+            late: VIEWERS.into_iter().zip(self.late.iter().map(copy)).collect(),
+            latency: copy(&self.latency),
         })
     }
 }
 
 /// The lateness of each frame that the sink `viewer` gets.
-fn watch_viewer(pipeline: &gst::Pipeline, viewer: &str, latency: &Shared) -> Shared {
+fn watch_viewer(pipeline: &gst::Pipeline, viewer: &str, period: f64, latency: &Shared) -> Shared {
     let viewer = pipeline.by_name(viewer).and_downcast::<gst_base::BaseSink>();
     let viewer = viewer.expect("fakesink is a sink");
-    let series = Shared::default();
+    let series = Arc::new(Mutex::new(Series::new(period)));
     let (late, latency) = (Arc::clone(&series), Arc::clone(latency));
     let start = Instant::now();
     viewer.connect("handoff", false, move |values| {
@@ -179,6 +183,9 @@ fn send(pipeline: &gst::Pipeline, seed: u64, stop: &AtomicBool) {
             .is_err()
         {
             break;
+        }
+        if frame % RESET_EVERY == RESET_EVERY - 1 {
+            changes::reset_model(pipeline, "eye");
         }
         if random.random_range(0..20) == 0 {
             changes::change(pipeline, "eye", false, &["recorder", "copy"], &mut random);
