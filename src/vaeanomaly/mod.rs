@@ -62,6 +62,12 @@
 //! free number), the message `model-refused` has the reason, and learning begins anew. A model that cannot be written is
 //! a warning, once for each kind of failure until a write succeeds, and is tried again.
 //!
+//! ## Messages of an anomaly
+//!
+//! `anomaly-begin`, `anomaly-update` and `anomaly-end` have the field `regions` as the metadata, an array of structures; it is
+//! of the frame at which the message is posted, and in `anomaly-end` of the strongest frame of the event, as are `x`, `y`,
+//! `width` and `height`. `vaeanomaly-event` has it too.
+//!
 //! ## Notes on properties
 //!
 //! * `model-location`: `%s` is the element's name (with `_` for `/`) and `%%` a `%`; any other escape is an error. With
@@ -78,7 +84,8 @@
 //!   absence is new.
 //! * `stabilise`: while the image moves against the background from frame to frame, by more than a thousandth of its width on
 //!   average, the small images are moved back before anything looks at them. Displacements of up to 4 % of the width are
-//!   corrected; `region` and maps are those of the corrected image.
+//!   corrected. Regions and maps are where things are in the frame that passes through, maps to the nearest cell; the
+//!   reconstruction is that of the corrected image.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
 //! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
 //!   share is taken over if it is of that device.

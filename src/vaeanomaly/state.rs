@@ -9,13 +9,13 @@ use std::time::Duration;
 #[cfg(feature = "cuda")]
 use super::cuda_memory::CudaFrames;
 use super::load::{LoadLevel, LoadShedder};
-use super::message::Notification;
+use super::message::{Found, Notification};
 use super::meta::{FrameResult, SmallImage};
 use super::model::unix_time;
 use super::settings::Settings;
 use super::view;
 use crate::detector::store::Model;
-use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, Region, State, Tuning};
+use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, State, Tuning};
 use crate::events::{Decision, EventChange, EventTracker, FrameVerdict, Observation, Retention, Span};
 use crate::gstutil::{BufferTimes, lock, to_clock_time};
 
@@ -87,8 +87,8 @@ pub(super) struct StreamState {
     retention: Retention,
     life_cycle: Option<State>,
     view_blocked: bool,
-    /// Highest raw score of the open event, and where it was.
-    peak: Option<(f64, Region)>,
+    /// Highest raw score of the open event, and what was found in that frame.
+    peak: Option<(f64, Found)>,
     /// The last events and the numbers of their frames.
     events: VecDeque<(NonZeroU64, RangeInclusive<u64>)>,
 }
@@ -289,7 +289,7 @@ impl StreamState {
             });
         }
         for change in tracked.changes() {
-            notifications.push(self.event_notification(change, &prediction));
+            notifications.push(self.event_notification(change));
         }
         if let Some(id) = tracked.event_id {
             self.update_peak(&prediction);
@@ -415,13 +415,13 @@ impl StreamState {
         notifications
     }
 
-    fn event_notification(&mut self, change: EventChange, prediction: &Prediction) -> Notification {
+    fn event_notification(&mut self, change: EventChange) -> Notification {
         match change {
             EventChange::Begin(event) => {
                 self.peak = None;
                 Notification::Begin(event)
             }
-            EventChange::Update(event) => Notification::Update(event, prediction.region),
+            EventChange::Update(event) => Notification::Update(event),
             EventChange::End(event) => Notification::End(event, self.take_peak()),
         }
     }
@@ -453,13 +453,21 @@ impl StreamState {
     }
 
     fn update_peak(&mut self, prediction: &Prediction) {
-        if self.peak.is_none_or(|(score, _)| prediction.raw_score > score) {
-            self.peak = Some((prediction.raw_score, prediction.region));
+        if self
+            .peak
+            .as_ref()
+            .is_none_or(|(score, _)| prediction.raw_score > *score)
+        {
+            let found = Found {
+                region: prediction.region,
+                regions: prediction.regions.clone(),
+            };
+            self.peak = Some((prediction.raw_score, found));
         }
     }
 
-    fn take_peak(&mut self) -> Region {
-        self.peak.take().map(|(_, region)| region).unwrap_or_default()
+    fn take_peak(&mut self) -> Found {
+        self.peak.take().map(|(_, found)| found).unwrap_or_default()
     }
 }
 
