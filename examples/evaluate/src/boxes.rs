@@ -337,6 +337,64 @@ mod tests {
     }
 
     #[test]
+    fn masks_are_videos_named_as_their_clips() {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // White on the left, dark on the right.
+        let line = "videotestsrc num-buffers=3 pattern=black ! video/x-raw,format=I420,width=64,height=32 \
+            ! videobox left=-16 fill=white ! avenc_ffv1 ! matroskamux ! filesink location=";
+        let pipeline =
+            gst::parse::launch(&format!("{line}{}", folder.path().join("a_gt.mkv").display())).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let bus = pipeline.bus().unwrap();
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = bus.timed_pop_filtered(gst::ClockTime::NONE, &ends).unwrap();
+        assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+        drop(end);
+        pipeline.set_state(gst::State::Null).unwrap();
+
+        let masks = Masks::find(&[folder.path().join("*").display().to_string()]).unwrap();
+        assert!(masks.decode("b").unwrap().is_empty(), "a clip without masks");
+        let frames = masks.decode("a").unwrap();
+        assert_eq!(frames.len(), 3);
+        let white = Region {
+            x: 0,
+            y: 0,
+            width: 16,
+            height: 32,
+        };
+        assert!(
+            frames.iter().all(|mask| mask.boxes((80, 32)) == [white]),
+            "{frames:?}"
+        );
+
+        let mut verdicts: Vec<Verdict> = (0..4).map(|i| verdict(0, i, 2.0)).collect();
+        for verdict in &mut verdicts {
+            verdict.image_size = (80, 32);
+            verdict.regions = vec![(white, 0.9)];
+            verdict.map = Some(gstvaeanomaly::SmallImage {
+                width: 5,
+                height: 1,
+                pixels: vec![200, 100, 100, 100, 100],
+            });
+        }
+        let clips = [clip("a")];
+        let truth = Truth {
+            boxes: None,
+            masks: Some(masks),
+        };
+        let evaluate = |frames: usize| {
+            let counted = Counted::new(&verdicts[..frames], &clips, None, 0, 10.0).unwrap();
+            truth.evaluate(&verdicts[..frames], &clips, &counted)
+        };
+        let figures = evaluate(3).unwrap();
+        assert_eq!(figures.report.mean_iou, Some(1.0));
+        assert_eq!((figures.pixel_auroc, figures.pixel_aupro), (Some(1.0), Some(1.0)));
+        let error = evaluate(4).unwrap_err().to_string();
+        assert_eq!(error, "the masks of clip a end before frame 3");
+    }
+
+    #[test]
     fn the_parts_of_a_mask_have_boxes_in_the_pixels_of_the_image() {
         let mask = Mask {
             width: 4,
