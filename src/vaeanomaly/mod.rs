@@ -68,6 +68,18 @@
 //! of the frame at which the message is posted, and in `anomaly-end` of the strongest frame of the event, as are `x`, `y`,
 //! `width` and `height`. `vaeanomaly-event` has it too.
 //!
+//! ## Analytics metadata
+//!
+//! Built with the feature `v1_24`, which the Makefile switches on where GStreamer 1.24 or newer is installed, the element
+//! also adds to the buffer's `GstAnalyticsRelationMeta`, or attaches one where no element upstream has. Frames without a
+//! label get none of this:
+//!
+//! * a classification of the frame, of the classes `anomaly`, with `score` as confidence, and `normal`, with the rest to 1;
+//! * an object detection of the type `anomaly` for each region, in pixels of the frame, with the region's own score as
+//!   confidence; it is part of (`IS_PART_OF`) the classification, which contains it (`CONTAIN`);
+//! * a tracking for each region with its id, and the running times at which it was seen first and last; the detection relates
+//!   to it (`RELATE_TO`).
+//!
 //! ## Notes on properties
 //!
 //! * `model-location`: `%s` is the element's name (with `_` for `/`) and `%%` a `%`; any other escape is an error. With
@@ -111,6 +123,8 @@
 //!                   -> metadata, statistics -> messages, events -> frame passed on or dropped
 //! ```
 
+#[cfg(feature = "v1_24")]
+mod analytics;
 #[cfg(feature = "cuda")]
 mod cuda_memory;
 #[cfg(not(feature = "cuda"))]

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(feature = "v1_24")]
+use super::analytics::{Track, Tracks};
 #[cfg(feature = "cuda")]
 use super::cuda_memory::CudaFrames;
 use super::load::{LoadLevel, LoadShedder};
@@ -53,6 +55,9 @@ const EVENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) result: FrameResult,
+    /// The tracks of its regions.
+    #[cfg(feature = "v1_24")]
+    pub(super) tracks: Vec<Track>,
     pub(super) report: FrameReport,
     pub(super) load: Load,
     pub(super) decision: Decision,
@@ -83,6 +88,8 @@ pub(super) struct StreamState {
     last: Option<Prediction>,
     /// The small images of the last frame that was scored.
     images: Images,
+    #[cfg(feature = "v1_24")]
+    tracks: Tracks,
     tracker: EventTracker,
     retention: Retention,
     life_cycle: Option<State>,
@@ -122,6 +129,8 @@ impl StreamState {
             load: LoadShedder::default(),
             last: None,
             images: Images::default(),
+            #[cfg(feature = "v1_24")]
+            tracks: Tracks::default(),
             tracker: EventTracker::new(),
             retention: Retention::new(),
             life_cycle: None,
@@ -297,6 +306,10 @@ impl StreamState {
         }
         notifications.push(Notification::Frame);
         Ok(Outcome {
+            #[cfg(feature = "v1_24")]
+            tracks: self
+                .tracks
+                .follow(&prediction.regions, times.running_time(), scored),
             result: FrameResult {
                 prediction,
                 event_id: tracked.event_id,
