@@ -18,6 +18,10 @@ PACKAGES := gcc libc6-dev pkg-config \
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp libgstrtspserver-1.0-dev \
 	fonts-dejavu-core python3-gi gir1.2-gstreamer-1.0
 
+# From GStreamer 1.24 on: its analytics metadata, and the cargo feature that uses it.
+ANALYTICS_PACKAGES := libgstreamer-plugins-bad1.0-dev
+ANALYTICS = $$(pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features v1_24)
+
 # For `make bench`: a virtual environment for PyTorch, and the element motioncells for comparison.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
@@ -64,17 +68,19 @@ help:
 
 # Installs missing packages only; does not prompt as root.
 deps:
-	@missing=""; \
-	if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then \
-	  for package in $(PACKAGES); do \
-	    dpkg-query -W -f='$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
-	  done; \
-	  if [ -n "$$missing" ]; then \
+	@if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then \
+	  add() { \
+	    missing=""; \
+	    for package; do \
+	      dpkg-query -W -f='$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	    done; \
+	    [ -n "$$missing" ] || return 0; \
 	    echo "Installing Debian packages:$$missing"; \
 	    sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo"; \
 	    $$sudo apt-get update -q && \
 	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing; \
-	  fi; \
+	  }; \
+	  add $(PACKAGES) && { ! pkg-config --atleast-version=1.24 gstreamer-1.0 || add $(ANALYTICS_PACKAGES); }; \
 	elif ! pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0; then \
 	  echo "Not a Debian system. Please install GStreamer 1.22 or newer with development files, its plugin sets base," >&2; \
 	  echo "good, bad, ugly and libav, its RTSP server library, and the DejaVu fonts." >&2; \
@@ -82,11 +88,11 @@ deps:
 	fi
 
 build: deps
-	$(CARGO) build --release --lib
+	$(CARGO) build --release --lib $(ANALYTICS)
 
 cuda: PACKAGES += $(CUDA_PACKAGES)
 cuda: deps
-	$(TOOLKIT) $(CARGO) build --release --lib --features cuda --target-dir $(CUDA_TARGET)
+	$(TOOLKIT) $(CARGO) build --release --lib --features cuda $(ANALYTICS) --target-dir $(CUDA_TARGET)
 
 # Where `make cuda` was run, its plugin is brought up to date and used.
 PLUGIN_TARGET = $$(if [ -f "$(CUDA_TARGET)/release/libgstvaeanomaly.so" ]; then echo cuda; else echo build; fi)
@@ -104,7 +110,7 @@ install:
 	@sh packaging/install.sh "$${CARGO_TARGET_DIR:-target}/$(PLUGIN)" '$(PREFIX)' '$(DESTDIR)'
 
 demo: deps
-	$(CARGO) build --release -p gst-plugin-vaeanomaly -p street_scene -p demo_summary
+	$(CARGO) build --release -p gst-plugin-vaeanomaly -p street_scene -p demo_summary $(ANALYTICS)
 	@sh examples/demo_summary/run.sh $(if $(PLAIN),--plain) '$(VIDEO)' '$(DURATION)'
 
 # The pictures of README.
@@ -163,12 +169,12 @@ check test: PACKAGES += $(TEST_PACKAGES)
 # One profile, without --release: keeps the test run short.
 check: deps
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --workspace --all-targets --features static,capi,doc -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(ANALYTICS) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features static,capi,doc $(ANALYTICS) -- -D warnings
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
 
 test: check
-	G_DEBUG=fatal_warnings $(CARGO) test --workspace --no-fail-fast
+	G_DEBUG=fatal_warnings $(CARGO) test --workspace $(ANALYTICS) --no-fail-fast
 	@"$${CARGO_TARGET_DIR:-target}/debug/soak" --hours 0.034
 	@$(MAKE) --no-print-directory test-loading
 	@CARGO='$(CARGO)' sh tests/package.sh
@@ -179,14 +185,14 @@ test-loading: deps
 	@status=0; $(TOOLKIT) true || status=$$?; \
 	case $$status in \
 	0) $(MAKE) --no-print-directory check-cuda cuda && \
-	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --workspace --test load --test pipelines --test cuda_memory;; \
+	   VAEANOMALY_PLUGIN="$(CUDA_TARGET)/release/libgstvaeanomaly.so" G_DEBUG=fatal_warnings $(CARGO) test --workspace $(ANALYTICS) --test load --test pipelines --test cuda_memory;; \
 	3) echo "SKIPPED: loading the plugin of make cuda (no compiler for it, see above)";; \
 	*) exit $$status;; \
 	esac
 
 check-cuda: PACKAGES += $(CUDA_PACKAGES)
 check-cuda: deps
-	$(TOOLKIT) $(CARGO) clippy --workspace --all-targets --features cuda -- -D warnings
+	$(TOOLKIT) $(CARGO) clippy --workspace --all-targets --features cuda $(ANALYTICS) -- -D warnings
 
 # The kernels of the CUDA engine, compiled as C++, with the sanitizers of GCC.
 sanitize-cuda: PACKAGES += $(CUDA_PACKAGES)
@@ -196,7 +202,7 @@ sanitize-cuda: deps
 # All tests with the feature cuda; those that need a GPU are skipped without one.
 test-cuda: PACKAGES += $(CUDA_PACKAGES)
 test-cuda: deps
-	G_DEBUG=fatal_warnings $(TOOLKIT) $(CARGO) test --workspace --features cuda --no-fail-fast --target-dir $(CUDA_TARGET)
+	G_DEBUG=fatal_warnings $(TOOLKIT) $(CARGO) test --workspace --features cuda $(ANALYTICS) --no-fail-fast --target-dir $(CUDA_TARGET)
 	@if ldconfig -p | grep -q 'libcuda\.so\.1'; then :; else \
 	  echo "There is no driver: the tests of a GPU run on one in the host's memory."; \
 	  sh tests/emulated_kernels/driver.sh $(TOOLKIT) $(CARGO) test --features cuda --lib --target-dir $(CUDA_TARGET) \

@@ -37,6 +37,9 @@ case $plugin in
 */cuda/release/*) set -- --features cuda ;;
 *) set -- ;;
 esac
+if grep -q libgstanalytics "$plugin"; then
+    set -- "$@" --features v1_24
+fi
 ${CARGO:-cargo} tree "$@" --locked --manifest-path "$root/Cargo.toml" -p gst-plugin-vaeanomaly --edges normal --prefix none --no-dedupe \
     --format '{p} {l}' >"$work/crates"
 # The licence of the plugin, then of each crate that is linked into it.

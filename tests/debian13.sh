@@ -1,9 +1,11 @@
 #!/bin/sh
 # Makes a chroot with Debian 13, installs the Debian package in it, and runs the recipes with the GStreamer of that release.
+# Then builds the plugin and its package there, which turns on the feature v1_24, and tests the analytics metadata.
 #
 # usage: debian13.sh PACKAGE.deb [FOLDER]
-# FOLDER is the chroot: made where it does not exist, and kept. Without it, one is made and removed. Needs root, debootstrap,
-# network, about 1.5 GB and some minutes. MIRROR is the Debian mirror, where it is not debootstrap's default.
+# The working tree is built. FOLDER is the chroot: made where it does not exist, and kept. Without it, one is made and removed.
+# Needs root, debootstrap, Rust, network, about 5 GB and a quarter of an hour. MIRROR is the Debian mirror, where it is not
+# debootstrap's default.
 set -eu
 
 deb=$1
@@ -16,15 +18,31 @@ chroot=${2:-}
     echo "Needs root and the Debian package debootstrap" >&2
     exit 2
 }
+root=$(cd "$(dirname "$0")/.." && pwd)
+keep=yes
 if [ -z "$chroot" ]; then
     chroot=$(mktemp -d)
-    trap 'rm -rf "$chroot"' EXIT
+    keep=
 fi
+# What is mounted is mounted read-only, and nothing is removed while something is.
+clean_up() {
+    for folder in proc source rust cargo/registry; do
+        ! mountpoint -q "$chroot/$folder" || umount "$chroot/$folder" || keep=yes
+    done
+    if [ -n "$keep" ]; then
+        rm -rf "$chroot/build"
+    else
+        rm -rf "$chroot"
+    fi
+}
+trap clean_up EXIT
+trap 'exit 1' INT TERM
 [ -x "$chroot/usr/bin/dpkg" ] || debootstrap --variant=minbase trixie "$chroot" ${MIRROR:-}
 cp "$deb" "$chroot/tmp/vaeanomaly.deb"
 
 run() {
-    chroot "$chroot" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"
+    chroot "$chroot" /usr/bin/env -i PATH=/rust/bin:/usr/sbin:/usr/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive \
+        CARGO_HOME=/cargo CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=/build "$@"
 }
 run apt-get update -q
 run apt-get install -y -q --no-install-recommends --reinstall /tmp/vaeanomaly.deb gstreamer1.0-tools \
@@ -72,6 +90,27 @@ recipe masks SOURCE="$source"
 recipe snapshots SOURCE="$source" OUT=/tmp/snapshots
 recipe webcam SOURCE="$source" SINK=fakesink
 recipe rtsp-to-hls IN=file:///tmp/kept.mp4 OUT=/tmp/hls
+
+# Compilers and crates are those of the machine.
+cargo fetch --locked --manifest-path "$root/Cargo.toml" --target "$(rustc -vV | sed -n 's/^host: //p')"
+registry=${CARGO_HOME:-$HOME/.cargo}
+mkdir -p "$chroot/proc" "$chroot/source" "$chroot/rust" "$chroot/cargo/registry"
+[ ! -f "$registry/config.toml" ] || cp "$registry/config.toml" "$chroot/cargo/"
+mountpoint -q "$chroot/proc" || mount -t proc proc "$chroot/proc"
+for pair in "$root:source" "$(rustc --print sysroot):rust" "$registry/registry:cargo/registry"; do
+    mount --bind "${pair%%:*}" "$chroot/${pair#*:}"
+    mount -o remount,bind,ro "$chroot/${pair#*:}"
+done
+run apt-get install -y -q --no-install-recommends make g++ >/dev/null
+run make -C /source deb
+run sh -c 'dpkg-deb --field /build/deb/*.deb Depends' | grep -q libgstreamer-plugins-bad1.0-0 || {
+    echo "The package that was built on Debian 13 does not depend on the analytics library" >&2
+    exit 1
+}
+run sh -c 'apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades /build/deb/*.deb' >/dev/null
+run gst-launch-1.0 -q $source ! vaeanomaly ! objectdetectionoverlay ! fakesink
+run env -C /source G_DEBUG=fatal_warnings cargo test --locked --release --features v1_24 --test analytics
+run env -C /source cargo test --locked --release --features v1_24 --lib vaeanomaly::analytics
 [ -z "$failed" ] || {
     echo "Failed:$failed" >&2
     exit 1

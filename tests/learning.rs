@@ -179,6 +179,59 @@ fn the_place_of_a_planted_anomaly_is_found() {
     }
 }
 
+/// An image of the scene that is displaced by some columns.
+fn displaced(image: &[u8], columns: isize) -> Vec<u8> {
+    let displaced = |row: &[u8]| -> Vec<u8> {
+        let from = |x: usize| x.saturating_add_signed(-columns).min(SIZE.0 - 1);
+        (0..SIZE.0).map(|x| row[from(x)]).collect()
+    };
+    image.chunks_exact(SIZE.0).flat_map(displaced).collect()
+}
+
+#[test]
+fn regions_and_maps_of_a_shaking_camera_are_where_things_are_in_the_frame() {
+    const SWING: isize = 3;
+    let scene = Scene::quiet().with(40.0..44.0, Happening::Runner);
+    let mut detector = detector(calibrated(MOTION));
+    // Where region and map are beside the runner, in columns, in frames that are displaced to the right and to the left.
+    let mut beside = [[0.0, 0.0, 0.0]; 2];
+    for i in 0..440 {
+        let t = f64::from(i) / 10.0;
+        let swing = match i {
+            0..50 => 0,
+            i if i % 2 == 0 => SWING,
+            _ => -SWING,
+        };
+        let image = displaced(&scene.image(t), swing);
+        let p = see(&mut detector, &image, t, &Tuning::default());
+        // The runner is brighter than anything else.
+        let bright: Vec<f64> = (0..SIZE.0)
+            .filter(|&x| image[22 * SIZE.0 + x] > 195)
+            .map(|x| x as f64 + 0.5)
+            .collect();
+        if p.label != Some(Label::Anomaly) || !(8..=10).contains(&bright.len()) {
+            continue;
+        }
+        let runner = bright.iter().sum::<f64>() / bright.len() as f64;
+        let region = f64::from(p.region.x) + 0.5 * f64::from(p.region.width);
+        let map = detector.anomaly_map(p.threshold);
+        let over = map.values.iter().enumerate().filter(|(_, score)| **score > 0.5);
+        let columns: Vec<f64> = over.map(|(i, _)| (i % map.width) as f64 + 0.5).collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let mean = columns.iter().sum::<f64>() / columns.len() as f64 * SIZE.0 as f64 / map.width as f64;
+        let sums = &mut beside[(i % 2) as usize];
+        *sums = [sums[0] + 1.0, sums[1] + region - runner, sums[2] + mean - runner];
+    }
+    let [right, left] = beside.map(|[frames, region, map]| (frames, region / frames, map / frames));
+    println!("beside the runner, by region and map: {right:?}, {left:?}");
+    assert!(right.0 > 5.0 && left.0 > 5.0);
+    assert!((right.1 - left.1).abs() < 2.0, "regions follow the background");
+    // A cell is two columns wide.
+    assert!((right.2 - left.2).abs() < 4.5, "maps follow the background");
+}
+
 /// What of a prediction must not depend on anything but the past.
 fn decision(p: &Processed) -> (u64, u64, u64, Option<Label>, State) {
     (

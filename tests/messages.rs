@@ -74,6 +74,22 @@ fn an_event_begins_is_updated_and_ends() {
         let place = ["x", "y", "width", "height"].map(|name| s.get::<u32>(name).unwrap() as usize);
         assert!(place[0] + place[2] <= SIZE.0 && place[1] + place[3] <= SIZE.1 && place[2] > 0);
         assert_eq!(s.get("state"), Ok("detecting"));
+        // The launcher prints messages: what is printed can be read back.
+        let printed: gst::Structure = s.to_string().parse().unwrap();
+        for s in [s, &printed] {
+            let regions = s.get::<gst::Array>("regions").unwrap();
+            // Between two anomalies of an event a frame is normal.
+            if regions.is_empty() && s.get("event") == Ok("anomaly-update") {
+                continue;
+            }
+            let first = regions.first().expect("an event has a region");
+            let first = first.get::<gst::Structure>().unwrap();
+            let strongest =
+                ["x", "y", "width", "height"].map(|name| first.get::<u32>(name).unwrap() as usize);
+            assert_eq!(strongest, place);
+            assert!(first.get::<u64>("id").unwrap() > 0 && first.get::<f64>("score").unwrap() > 0.0);
+            assert!(["motion", "appearance"].contains(&first.get::<&str>("cue").unwrap()));
+        }
     }
     let end = rig::of_kind(&messages, "anomaly-end")[0];
     let duration = time(end, "duration");

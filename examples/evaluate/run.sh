@@ -3,7 +3,7 @@
 #
 # usage: run.sh [DATA]
 # DATA: a folder with labels.csv and clips. The clips may also be in DATA/test, and normal clips for the warm-up in
-# DATA/train. Or a folder of such folders, one or more cameras each, with the clips in warm/ and eval/: then one table.
+# DATA/train; where the anomalies are in DATA/boxes.csv, and as videos of masks in DATA/masks. Or a folder of such folders, one or more cameras each, with the clips in warm/ and eval/: then one table.
 set -eu
 
 programs=${CARGO_TARGET_DIR:-target}/release
@@ -38,6 +38,7 @@ elif [ -n "$data" ]; then
     [ -d "$data/test" ] && clips=$data/test
     set -- --clips "$clips/*.mp4" --labels "$data/labels.csv"
     [ -f "$data/boxes.csv" ] && set -- "$@" --boxes "$data/boxes.csv"
+    [ -d "$data/masks" ] && set -- "$@" --masks "$data/masks/*"
     if [ -d "$data/train" ]; then
         set -- "$@" --warm "$data/train/*.mp4"
     else

@@ -39,6 +39,21 @@ impl Region {
         };
         shared(self.x, self.width, other.x, other.width) * shared(self.y, self.height, other.y, other.height)
     }
+
+    /// The same moved by a displacement in fractions of a frame of `frame` = (width, height) pixels. What leaves the frame is
+    /// cut off; at least one pixel stays.
+    pub(crate) fn moved(&self, displacement: [f32; 2], frame: (usize, usize)) -> Self {
+        let along = |from: u32, length: u32, displacement: f32, pixels: usize| {
+            let by = (displacement * pixels as f32).round() as i64;
+            let pixels = pixels as i64;
+            let start = (i64::from(from) + by).clamp(0, pixels - 1);
+            let end = (i64::from(from) + i64::from(length) + by).clamp(start + 1, pixels);
+            (start as u32, (end - start) as u32)
+        };
+        let (x, width) = along(self.x, self.width, displacement[0], frame.0);
+        let (y, height) = along(self.y, self.height, displacement[1], frame.1);
+        Self { x, y, width, height }
+    }
 }
 
 /// Cells of a grid, or pixels of an image, from `left` and `upper` up to but without `right` and `lower`.
@@ -128,6 +143,32 @@ impl AnomalyMap {
     /// Takes the score from these cells: none of them is ever the peak.
     pub(crate) fn exclude(&mut self, cells: &[usize]) {
         cells.iter().for_each(|&i| self.values[i] = f32::NEG_INFINITY);
+    }
+
+    /// The same moved by a displacement in fractions of width and height, to the nearest cell. Cells without a score stay
+    /// where they are. What lies before the first cell or behind the last one has the value of that one.
+    pub(crate) fn moved(self, displacement: [f32; 2]) -> Self {
+        let by = |displacement: f32, cells: usize| (displacement * cells as f32).round() as isize;
+        let (dx, dy) = (by(displacement[0], self.width), by(displacement[1], self.height));
+        if (dx, dy) == (0, 0) {
+            return self;
+        }
+        let from = |at: usize, by: isize, cells: usize| at.saturating_add_signed(-by).min(cells - 1);
+        let value = |(i, &here): (usize, &f32)| {
+            let (x, y) = (
+                from(i % self.width, dx, self.width),
+                from(i / self.width, dy, self.height),
+            );
+            let moved = self.values[y * self.width + x];
+            match here.is_finite() && moved.is_finite() {
+                true => moved,
+                false => here,
+            }
+        };
+        Self {
+            values: self.values.iter().enumerate().map(value).collect(),
+            ..self
+        }
     }
 
     /// Columns and rows.
@@ -252,6 +293,34 @@ mod tests {
         assert_eq!(
             AnomalyMap::default().region_of_peak((640, 360)),
             Region::default()
+        );
+    }
+
+    #[test]
+    fn regions_are_moved_within_the_frame() {
+        let moved = |r: Region, by| r.moved(by, (200, 100));
+        let r = region(10, 20, 30, 40);
+        assert_eq!(moved(r, [0.0, 0.0]), r);
+        assert_eq!(moved(r, [0.05, -0.1]), region(20, 10, 30, 40));
+        assert_eq!(moved(r, [-0.1, 0.5]), region(0, 70, 20, 30));
+        assert_eq!(moved(r, [1.0, -1.0]), region(199, 0, 1, 1));
+    }
+
+    #[test]
+    fn maps_are_moved_to_the_nearest_cell() {
+        let mut map = AnomalyMap::new(4, 2);
+        map.values = vec![1.0, 2.0, 3.0, f32::NEG_INFINITY, 5.0, 6.0, 7.0, 8.0];
+        assert_eq!(map.clone().moved([0.1, 0.2]), map);
+        let left = map.clone().moved([-0.25, 0.0]);
+        assert_eq!(
+            left.values,
+            [2.0, 3.0, 3.0, f32::NEG_INFINITY, 6.0, 7.0, 8.0, 8.0],
+            "what is excluded stays where it is"
+        );
+        let down = map.moved([0.0, 0.5]);
+        assert_eq!(
+            down.values,
+            [1.0, 2.0, 3.0, f32::NEG_INFINITY, 1.0, 2.0, 3.0, 8.0]
         );
     }
 

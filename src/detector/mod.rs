@@ -48,6 +48,7 @@ pub use error::{Error, Result};
 #[cfg(all(feature = "cuda", feature = "plugin"))]
 pub(crate) use frame::CudaImage;
 pub use frame::{ColorModel, ColorRange, IgnoredRegions, ImageView, PixelFormat};
+pub(crate) use map::connected;
 pub use map::{AnomalyMap, Region};
 pub use net_arch::{NetArch, Stage};
 pub use online::{Detector, FrameReport, Label, Learnt, Prediction, SceneChange, Timings};

@@ -107,6 +107,8 @@ pub struct Detector {
     cues: CueSet,
     post_processor: PostProcessor,
     regions: RegionTracker,
+    /// How far the images of the last frame were moved back, in fractions of width and height.
+    displacement: [f32; 2],
     frames: u64,
 }
 
@@ -217,6 +219,7 @@ impl Detector {
             cues: CueSet::new(&config, sizes, engine),
             post_processor: PostProcessor::default(),
             regions: RegionTracker::default(),
+            displacement: [0.0; 2],
             config,
             device,
             frame_size,
@@ -280,10 +283,12 @@ impl Detector {
         Ok(())
     }
 
-    /// A detector of the same configuration that has learnt nothing and counts on.
+    /// A detector of the same configuration that has learnt nothing and counts frames and regions on.
     fn renewed(&self, frame_size: (usize, usize)) -> Result<Self> {
         let mut other = Self::on(self.device.clone(), self.config.clone(), frame_size)?;
         other.frames = self.frames;
+        other.regions = self.regions.clone();
+        other.regions.restart();
         other.ignore(&self.ignored);
         Ok(other)
     }
@@ -408,6 +413,14 @@ impl Detector {
                 (Vec::new(), strongest.map().region_of_peak(self.frame_size))
             }
         };
+        // Regions are followed where the background stands still, and reported where they are in the frame.
+        let displacement = small.displacement;
+        let region = region.moved(displacement, self.frame_size);
+        let in_frame = |found: AnomalousRegion| AnomalousRegion {
+            region: found.region.moved(displacement, self.frame_size),
+            ..found
+        };
+        let regions: Vec<AnomalousRegion> = regions.into_iter().map(in_frame).collect();
         let cue = strongest.kind();
         let scored = Instant::now();
 
@@ -426,6 +439,7 @@ impl Detector {
             self.device = ComputeDevice::cpu();
         }
         let learnt = Instant::now();
+        self.displacement = displacement;
 
         let prediction = Prediction {
             frame: self.skip(),
@@ -465,7 +479,7 @@ impl Detector {
 
     /// The score of every cell of the last frame, on the scale of [`Prediction::score`]: 0..1, 0.5 at the threshold.
     pub fn anomaly_map(&self, threshold: f64) -> AnomalyMap {
-        let mut map = self.cues.map();
+        let mut map = self.cues.map().moved(self.displacement);
         for value in &mut map.values {
             *value = to_unit(f64::from(*value), threshold) as f32;
         }

@@ -1,7 +1,7 @@
-//! Whether what was found is where the anomaly is: boxes against boxes, and maps against boxes.
+//! Whether what was found is where the anomaly is: boxes against boxes, and maps against boxes or masks.
 
 use super::share;
-use crate::detector::Region;
+use crate::detector::{Region, connected};
 
 /// Smallest intersection over union at which a region of the ground truth counts as detected, and share of a track's
 /// regions that makes the track detected (Ramachandra & Jones, "Street Scene: A new dataset and evaluation protocol for
@@ -171,10 +171,20 @@ fn area_to_one(scores: &[f64], false_scores: &[f64], frames: usize) -> Option<f6
 /// students", CVPR 2020, section 4).
 const AUPRO_LIMIT: f64 = 0.3;
 
-/// Curves of 8-bit anomaly maps against ground truth for every cell.
+/// The pixels of each connected part of a mask of `width` columns, row by row. Pixels that touch at a corner are not
+/// connected.
+#[must_use]
+pub fn mask_parts(mask: &[bool], width: usize) -> Vec<Vec<usize>> {
+    let size = (width, mask.len() / width.max(1));
+    let mut seen = vec![false; mask.len()];
+    let parts = (0..size.0 * size.1).map(|start| connected(size, start, &mut seen, |i| mask[i]));
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+/// Curves of 8-bit anomaly maps against ground truth for every cell or every pixel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MapCurve {
-    /// Number of normal and of anomalous cells with each value.
+    /// Number of normal and of anomalous cells or pixels with each value.
     normal: Vec<u64>,
     anomalous: Vec<u64>,
     /// Shares of the regions of the ground truth with each value, summed over the regions.
@@ -210,7 +220,37 @@ impl MapCurve {
                 self.overlap[usize::from(map[cell])] += 1.0 / cells.len() as f64;
             }
         }
-        for (&value, is_anomalous) in map.iter().zip(is_anomalous) {
+        self.count(map.iter().copied().zip(is_anomalous));
+    }
+
+    /// Adds a map of `columns` columns that is stretched over a frame of `width` columns. `truth` are the regions, each with
+    /// its pixels, as from [`mask_parts`]; the other ones of the `pixels` of the frame are normal. A pixel has the value of
+    /// the cell that it is in.
+    pub fn add_pixels(
+        &mut self,
+        map: &[u8],
+        columns: usize,
+        (width, pixels): (usize, usize),
+        truth: &[Vec<usize>],
+    ) {
+        let (rows, height) = (map.len() / columns.max(1), pixels / width.max(1));
+        let value = |i: usize| {
+            let (x, y) = (i % width * columns / width, i / width * rows / height);
+            map[y * columns + x]
+        };
+        let mut is_anomalous = vec![false; pixels];
+        for region in truth {
+            self.regions += 1;
+            for &pixel in region {
+                is_anomalous[pixel] = true;
+                self.overlap[usize::from(value(pixel))] += 1.0 / region.len() as f64;
+            }
+        }
+        self.count(is_anomalous.into_iter().enumerate().map(|(i, is)| (value(i), is)));
+    }
+
+    fn count(&mut self, values: impl Iterator<Item = (u8, bool)>) {
+        for (value, is_anomalous) in values {
             let counts = if is_anomalous {
                 &mut self.anomalous
             } else {
@@ -220,7 +260,7 @@ impl MapCurve {
         }
     }
 
-    /// Area under the ROC curve of the cells; equal values count half. `None` without cells of both kinds.
+    /// Area under the ROC curve of the cells or pixels; equal values count half. `None` without both kinds of them.
     #[must_use]
     pub fn auroc(&self) -> Option<f64> {
         let (normal, anomalous) = (
@@ -333,6 +373,29 @@ mod tests {
         assert_eq!(
             (MapCurve::default().auroc(), MapCurve::default().aupro()),
             (None, None)
+        );
+    }
+
+    #[test]
+    fn maps_are_ranked_by_pixel() {
+        let mask: Vec<bool> = "##......"
+            .chars()
+            .chain("#.....##".chars())
+            .map(|c| c == '#')
+            .collect();
+        let parts = mask_parts(&mask, 8);
+        assert_eq!(parts, [vec![0, 1, 8], vec![14, 15]]);
+        let mut curve = MapCurve::default();
+        // Two columns and one row: four columns and two rows of pixels have the same value.
+        curve.add_pixels(&[200, 100], 2, (8, 16), &parts);
+        // Five normal pixels at 200 and six at 100; three anomalous ones at 200 and two at 100.
+        let ranked = 3.0 * (6.0 + 0.5 * 5.0) + 2.0 * 0.5 * 6.0;
+        assert!(near(curve.auroc(), ranked / (5.0 * 11.0)), "{:?}", curve.auroc());
+        // One of two regions at a share of 5/11 of the normal pixels, on a straight line up to there.
+        assert!(
+            near(curve.aupro(), 0.5 * 0.5 * 0.3 / (5.0 / 11.0)),
+            "{:?}",
+            curve.aupro()
         );
     }
 }

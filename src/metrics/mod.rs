@@ -26,7 +26,7 @@ mod ranking;
 pub use confusion::Confusion;
 pub use event::{EventOutcome, EventReport, flagged_with_post_roll, runs};
 pub use image::{mse, psnr, ssim};
-pub use localisation::{LocalisationReport, LocatedFrame, MapCurve, iou};
+pub use localisation::{LocalisationReport, LocatedFrame, MapCurve, iou, mask_parts};
 pub use ranking::{OperatingPoint, Ranking};
 
 /// Input for which no figure can be computed.

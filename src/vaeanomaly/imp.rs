@@ -358,6 +358,10 @@ impl VaeAnomaly {
         if settings.roi_meta && result.prediction.label == Some(Label::Anomaly) {
             meta::add_regions_of_interest(buffer, result);
         }
+        #[cfg(feature = "v1_24")]
+        if let Err(e) = super::analytics::attach(buffer, result, &outcome.tracks) {
+            gst::error!(CAT, imp = self, "cannot attach analytics metadata: {e}");
+        }
         let tally = {
             let mut stats = lock(&self.stats);
             stats.add(outcome);

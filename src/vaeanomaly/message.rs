@@ -4,10 +4,10 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use super::load::LoadLevel;
-use super::meta::FrameResult;
+use super::meta::{FrameResult, regions_array};
 use super::model::ModelReport;
 use super::state::{Load, Times};
-use crate::detector::{Region, SceneChange, State};
+use crate::detector::{AnomalousRegion, Region, SceneChange, State};
 use crate::events::{EventInfo, Tally};
 use crate::gstutil::{label_name, to_clock_time};
 
@@ -34,9 +34,16 @@ pub(super) enum Notification {
     ViewBlocked,
     LoadChanged { from: LoadLevel, load: Load },
     Begin(EventInfo),
-    Update(EventInfo, Region),
-    End(EventInfo, Region),
+    Update(EventInfo),
+    End(EventInfo, Found),
     Frame,
+}
+
+/// What was found in one frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Found {
+    pub(super) region: Region,
+    pub(super) regions: Vec<AnomalousRegion>,
 }
 
 /// What the messages of one frame have in common.
@@ -86,10 +93,16 @@ impl Notification {
                 s.set("lateness", load.lateness.unwrap_or_default().as_nanos() as u64);
             }
             Self::ViewBlocked | Self::Frame => {}
-            Self::Begin(event) => context.describe_event(&mut s, event, None),
-            Self::Update(event, region) => context.describe_event(&mut s, event, Some(*region)),
-            Self::End(event, region) => {
-                context.describe_event(&mut s, event, Some(*region));
+            Self::Begin(event) | Self::Update(event) => {
+                context.describe_event(&mut s, event);
+                if let Some(result) = context.result {
+                    s.set("regions", regions_array(&result.prediction.regions));
+                }
+            }
+            Self::End(event, peak) => {
+                context.describe_event(&mut s, event);
+                set_region(&mut s, peak.region);
+                s.set("regions", regions_array(&peak.regions));
                 s.set("reason", if event.absorbed { "absorbed" } else { "over" });
                 s.set("frames-in", context.tally.frames_in);
                 s.set("frames-out", context.tally.frames_out);
@@ -163,7 +176,7 @@ impl Context<'_> {
     }
 
     /// Sets the times of the event: its begin, and its duration so far.
-    fn describe_event(&self, s: &mut gst::StructureRef, event: &EventInfo, region: Option<Region>) {
+    fn describe_event(&self, s: &mut gst::StructureRef, event: &EventInfo) {
         s.set("event-id", event.id.get());
         s.set("peak-score", event.peak_score);
         s.set("anomalous-frames", event.frames);
@@ -175,9 +188,6 @@ impl Context<'_> {
             begin,
         );
         s.set("duration", to_clock_time(event.duration()));
-        if let Some(region) = region {
-            set_region(s, region);
-        }
     }
 }
 

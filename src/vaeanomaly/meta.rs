@@ -194,18 +194,7 @@ impl FrameResult {
         s.set("scored", self.scored);
         s.set("image-width", self.image_size.0);
         s.set("image-height", self.image_size.1);
-        let regions = p.regions.iter().map(|found| {
-            gst::Structure::builder("region")
-                .field("id", found.id)
-                .field("score", found.score)
-                .field("cue", found.cue.as_str())
-                .field("x", found.region.x)
-                .field("y", found.region.y)
-                .field("width", found.region.width)
-                .field("height", found.region.height)
-                .build()
-        });
-        s.set("regions", gst::Array::new(regions));
+        s.set("regions", regions_array(&p.regions));
         for (name, image, format) in [
             ("anomaly-map", &self.anomaly_map, MAP_FORMAT),
             ("reconstruction", &self.reconstruction, RECONSTRUCTION_FORMAT),
@@ -255,6 +244,21 @@ impl FrameResult {
 /// Formats of the small images.
 const MAP_FORMAT: gst_video::VideoFormat = gst_video::VideoFormat::Gray8;
 const RECONSTRUCTION_FORMAT: gst_video::VideoFormat = gst_video::VideoFormat::Rgb;
+
+/// The field `regions` of metadata and messages.
+pub(super) fn regions_array(regions: &[AnomalousRegion]) -> gst::Array {
+    gst::Array::new(regions.iter().map(|found| {
+        gst::Structure::builder("region")
+            .field("id", found.id)
+            .field("score", found.score)
+            .field("cue", found.cue.as_str())
+            .field("x", found.region.x)
+            .field("y", found.region.y)
+            .field("width", found.region.width)
+            .field("height", found.region.height)
+            .build()
+    }))
+}
 
 fn read_region(s: &gst::StructureRef) -> Option<Region> {
     Some(Region {

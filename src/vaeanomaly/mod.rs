@@ -62,6 +62,24 @@
 //! free number), the message `model-refused` has the reason, and learning begins anew. A model that cannot be written is
 //! a warning, once for each kind of failure until a write succeeds, and is tried again.
 //!
+//! ## Messages of an anomaly
+//!
+//! `anomaly-begin`, `anomaly-update` and `anomaly-end` have the field `regions` as the metadata, an array of structures; it is
+//! of the frame at which the message is posted, and in `anomaly-end` of the strongest frame of the event, as are `x`, `y`,
+//! `width` and `height`. `vaeanomaly-event` has it too.
+//!
+//! ## Analytics metadata
+//!
+//! Built with the feature `v1_24`, which the Makefile switches on where GStreamer 1.24 or newer is installed, the element
+//! also adds to the buffer's `GstAnalyticsRelationMeta`, or attaches one where no element upstream has. Frames without a
+//! label get none of this:
+//!
+//! * a classification of the frame, of the classes `anomaly`, with `score` as confidence, and `normal`, with the rest to 1;
+//! * an object detection of the type `anomaly` for each region, in pixels of the frame, with the region's own score as
+//!   confidence; it is part of (`IS_PART_OF`) the classification, which contains it (`CONTAIN`);
+//! * a tracking for each region with its id, and the running times at which it was seen first and last; the detection relates
+//!   to it (`RELATE_TO`).
+//!
 //! ## Notes on properties
 //!
 //! * `model-location`: `%s` is the element's name (with `_` for `/`) and `%%` a `%`; any other escape is an error. With
@@ -78,7 +96,8 @@
 //!   absence is new.
 //! * `stabilise`: while the image moves against the background from frame to frame, by more than a thousandth of its width on
 //!   average, the small images are moved back before anything looks at them. Displacements of up to 4 % of the width are
-//!   corrected; `region` and maps are those of the corrected image.
+//!   corrected. Regions and maps are where things are in the frame that passes through, maps to the nearest cell; the
+//!   reconstruction is that of the corrected image.
 //! * `device`: a CUDA device that is requested by name and cannot be used is an error; there is no silent fallback.
 //! * Frames in `memory:CUDAMemory` are reduced on their GPU, with any `device`; with `device=cuda:N` a context that elements
 //!   share is taken over if it is of that device.
@@ -104,6 +123,8 @@
 //!                   -> metadata, statistics -> messages, events -> frame passed on or dropped
 //! ```
 
+#[cfg(feature = "v1_24")]
+mod analytics;
 #[cfg(feature = "cuda")]
 mod cuda_memory;
 #[cfg(not(feature = "cuda"))]

@@ -6,16 +6,18 @@ use std::ops::RangeInclusive;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(feature = "v1_24")]
+use super::analytics::{Track, Tracks};
 #[cfg(feature = "cuda")]
 use super::cuda_memory::CudaFrames;
 use super::load::{LoadLevel, LoadShedder};
-use super::message::Notification;
+use super::message::{Found, Notification};
 use super::meta::{FrameResult, SmallImage};
 use super::model::unix_time;
 use super::settings::Settings;
 use super::view;
 use crate::detector::store::Model;
-use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, Region, State, Tuning};
+use crate::detector::{ComputeDevice, Detector, FrameReport, Label, Prediction, State, Tuning};
 use crate::events::{Decision, EventChange, EventTracker, FrameVerdict, Observation, Retention, Span};
 use crate::gstutil::{BufferTimes, lock, to_clock_time};
 
@@ -53,6 +55,9 @@ const EVENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) result: FrameResult,
+    /// The tracks of its regions.
+    #[cfg(feature = "v1_24")]
+    pub(super) tracks: Vec<Track>,
     pub(super) report: FrameReport,
     pub(super) load: Load,
     pub(super) decision: Decision,
@@ -83,12 +88,14 @@ pub(super) struct StreamState {
     last: Option<Prediction>,
     /// The small images of the last frame that was scored.
     images: Images,
+    #[cfg(feature = "v1_24")]
+    tracks: Tracks,
     tracker: EventTracker,
     retention: Retention,
     life_cycle: Option<State>,
     view_blocked: bool,
-    /// Highest raw score of the open event, and where it was.
-    peak: Option<(f64, Region)>,
+    /// Highest raw score of the open event, and what was found in that frame.
+    peak: Option<(f64, Found)>,
     /// The last events and the numbers of their frames.
     events: VecDeque<(NonZeroU64, RangeInclusive<u64>)>,
 }
@@ -122,6 +129,8 @@ impl StreamState {
             load: LoadShedder::default(),
             last: None,
             images: Images::default(),
+            #[cfg(feature = "v1_24")]
+            tracks: Tracks::default(),
             tracker: EventTracker::new(),
             retention: Retention::new(),
             life_cycle: None,
@@ -289,7 +298,7 @@ impl StreamState {
             });
         }
         for change in tracked.changes() {
-            notifications.push(self.event_notification(change, &prediction));
+            notifications.push(self.event_notification(change));
         }
         if let Some(id) = tracked.event_id {
             self.update_peak(&prediction);
@@ -297,6 +306,10 @@ impl StreamState {
         }
         notifications.push(Notification::Frame);
         Ok(Outcome {
+            #[cfg(feature = "v1_24")]
+            tracks: self
+                .tracks
+                .follow(&prediction.regions, times.running_time(), scored),
             result: FrameResult {
                 prediction,
                 event_id: tracked.event_id,
@@ -415,13 +428,13 @@ impl StreamState {
         notifications
     }
 
-    fn event_notification(&mut self, change: EventChange, prediction: &Prediction) -> Notification {
+    fn event_notification(&mut self, change: EventChange) -> Notification {
         match change {
             EventChange::Begin(event) => {
                 self.peak = None;
                 Notification::Begin(event)
             }
-            EventChange::Update(event) => Notification::Update(event, prediction.region),
+            EventChange::Update(event) => Notification::Update(event),
             EventChange::End(event) => Notification::End(event, self.take_peak()),
         }
     }
@@ -453,13 +466,21 @@ impl StreamState {
     }
 
     fn update_peak(&mut self, prediction: &Prediction) {
-        if self.peak.is_none_or(|(score, _)| prediction.raw_score > score) {
-            self.peak = Some((prediction.raw_score, prediction.region));
+        if self
+            .peak
+            .as_ref()
+            .is_none_or(|(score, _)| prediction.raw_score > *score)
+        {
+            let found = Found {
+                region: prediction.region,
+                regions: prediction.regions.clone(),
+            };
+            self.peak = Some((prediction.raw_score, found));
         }
     }
 
-    fn take_peak(&mut self) -> Region {
-        self.peak.take().map(|(_, region)| region).unwrap_or_default()
+    fn take_peak(&mut self) -> Found {
+        self.peak.take().map(|(_, found)| found).unwrap_or_default()
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Args {
     /// Where the anomalies are, for figures of the location: columns clip,frame,x,y,w,h in pixels
     #[arg(long, value_name = "CSV")]
     pub boxes: Option<PathBuf>,
+    /// The same for every pixel: grey videos with the name of their clip, with or without _gt at its end; white = anomalous
+    #[arg(long, value_name = "GLOB")]
+    pub masks: Vec<String>,
     /// Property of the element; repeatable
     #[arg(long = "set", value_name = "PROPERTY=VALUE")]
     pub settings: Vec<Setting>,

@@ -9,7 +9,7 @@ use gstvaeanomaly::metrics::{Confusion, EventReport, share};
 use crate::acceptance::{self, Acceptance, Kinds};
 use crate::args::{Args, Clip};
 use crate::baseline::{self, Grey};
-use crate::boxes::Boxes;
+use crate::boxes::Truth;
 use crate::clips::Frames;
 use crate::core_pass;
 use crate::encode::{self, Recording};
@@ -32,7 +32,7 @@ pub struct Task {
     /// Ground truth, if any.
     pub labels: Option<Labels>,
     /// Where the anomalies are, if that is known.
-    pub boxes: Option<Boxes>,
+    pub locations: Option<Truth>,
     /// What is ignored.
     pub mask: Mask,
     /// Events whose kinds are accepted, if any.
@@ -109,10 +109,10 @@ impl Task {
         if let Some(kinds) = &kinds {
             kinds.check_clips(&clips)?;
         }
-        let boxes = args.boxes.as_deref().map(Boxes::read).transpose()?;
+        let locations = Truth::read(&args)?;
         let mask = Mask::new(&args)?;
         Ok(Self {
-            boxes,
+            locations,
             args,
             clips,
             labels,
@@ -174,7 +174,7 @@ impl Task {
             device: self.args.device.clone(),
             seed,
             others: [&self.args.settings, self.mask.settings()].concat(),
-            attach_map: self.boxes.is_some(),
+            attach_map: self.locations.is_some(),
         }
     }
 
@@ -215,8 +215,10 @@ impl Task {
             self.args.skip
         );
         let mut figures = Figures::new(&pass.verdicts, &counted)?;
-        let boxes = self.boxes.as_ref();
-        figures.localisation = boxes.map(|boxes| boxes.evaluate(&pass.verdicts, &self.clips, &counted));
+        let locations = self.locations.as_ref();
+        figures.localisation = locations
+            .map(|truth| truth.evaluate(&pass.verdicts, &self.clips, &counted))
+            .transpose()?;
         Ok(Run {
             seed,
             pass,

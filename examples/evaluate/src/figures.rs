@@ -120,7 +120,7 @@ pub struct Figures {
     pub flagged_share: Option<f64>,
     /// Evaluated frames in states without labels.
     pub untrusted_frames: usize,
-    /// Where the anomalies were found; `None` without boxes.
+    /// Where the anomalies were found; `None` without boxes and masks.
     pub localisation: Option<Localisation>,
 }
 

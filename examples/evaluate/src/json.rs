@@ -102,6 +102,8 @@ fn localisation(l: &Localisation) -> Value {
         "tbdc": r.tbdc,
         "map_auroc": l.map_auroc,
         "map_aupro": l.map_aupro,
+        "pixel_auroc": l.pixel_auroc,
+        "pixel_aupro": l.pixel_aupro,
     })
 }
 
@@ -200,6 +202,7 @@ fn settings(task: &Task) -> Value {
         "clips": args.clips,
         "labels": args.labels,
         "boxes": args.boxes,
+        "masks": args.masks,
         "skip": args.skip,
         "device": args.device,
         "seeds": args.seeds,

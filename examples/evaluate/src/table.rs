@@ -89,7 +89,7 @@ fn summary(out: &mut String, run: &Run) {
     out.push('\n');
 }
 
-/// Figures of the location; none without boxes.
+/// Figures of the location; none without boxes and masks.
 pub fn localisation(f: &Figures) -> Vec<(&'static str, String)> {
     let Some(l) = &f.localisation else {
         return Vec::new();
@@ -108,6 +108,10 @@ pub fn localisation(f: &Figures) -> Vec<(&'static str, String)> {
         (
             "map: AUROC / AUPRO",
             format!("{} / {}", number(l.map_auroc), number(l.map_aupro)),
+        ),
+        (
+            "pixels: AUROC / AUPRO",
+            format!("{} / {}", number(l.pixel_auroc), number(l.pixel_aupro)),
         ),
     ]
 }

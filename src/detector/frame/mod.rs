@@ -46,6 +46,9 @@ pub(crate) struct Frame<'a> {
     pub(crate) colour: &'a [f32],
     /// What is ignored; blank in all images.
     pub(crate) ignored: Option<&'a Ignored>,
+    /// How far all images were moved back, in fractions of width and height: what they show at `x` is at `x` and this in the
+    /// frame itself.
+    pub(crate) displacement: [f32; 2],
     /// Seconds since the first frame.
     pub(crate) now: f64,
     /// Time since the previous frame.
@@ -131,9 +134,7 @@ impl Preprocessor {
         let step = self.clock.step(time, nominal);
         let exposure = self.scene.exposure();
         self.expose(exposure);
-        if stabilise {
-            self.stabilise(step);
-        }
+        let displacement = if stabilise { self.stabilise(step) } else { [0.0; 2] };
         let report = self
             .scene
             .observe(&self.reduced.grey, self.ignored.as_ref(), step, learning);
@@ -144,6 +145,7 @@ impl Preprocessor {
             edges: self.scene.edges(),
             colour: &self.reduced.colour,
             ignored: self.ignored.as_ref(),
+            displacement,
             now: self.clock.now(),
             step,
         };
@@ -164,11 +166,12 @@ impl Preprocessor {
         self.blank();
     }
 
-    fn stabilise(&mut self, step: Step) {
+    /// Moves both images back to where the background is. Returns by which fractions of width and height.
+    fn stabilise(&mut self, step: Step) -> [f32; 2] {
         let ReducedFrame { grey, colour } = &mut self.reduced;
         let ignored = self.ignored.as_ref();
         let Some(displacement) = self.scene.displacement(grey, ignored, step) else {
-            return;
+            return [0.0; 2];
         };
         let [scratch, before] = &mut self.scratch;
         let (width, height) = self.sizes.grey.unwrap_or_default();
@@ -182,15 +185,16 @@ impl Preprocessor {
             background,
             scratch,
         );
+        let [x, y] = [displacement[0] / width as f32, displacement[1] / height as f32];
         if let Some((columns, rows)) = self.sizes.colour {
-            let [x, y] = displacement;
-            let displacement = [x * columns as f32 / width as f32, y * rows as f32 / height as f32];
+            let displacement = [x * columns as f32, y * rows as f32];
             let pixels = ignored
                 .into_iter()
                 .flat_map(|ignored| ignored.pixels.iter().copied());
             before.clone_from(colour);
             move_back(colour, (columns, rows, 3), displacement, pixels, before, scratch);
         }
+        [x, y]
     }
 
     /// The next frame does not follow the previous one.

@@ -33,6 +33,7 @@ pub fn html(task: &Task, evaluation: &Evaluation) -> Result<String> {
     images(&mut page, run, &cards, deviation);
     page.push_str(&tables::competitors(evaluation, run));
     page.push_str(&tables::robustness(&evaluation.robustness));
+    page.push_str(&tables::locations(evaluation, run));
     page.push_str(&tables::acceptances(&evaluation.acceptances));
     page.push_str(&tables::events(task, run));
     page.push_str(&tables::choices(&evaluation.choices));

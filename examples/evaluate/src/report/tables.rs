@@ -99,6 +99,62 @@ pub fn robustness(rows: &[(String, Figures)]) -> String {
     )
 }
 
+/// Where the anomalies were found, also under each disturbance.
+pub fn locations(evaluation: &Evaluation, run: &Run) -> String {
+    let clean = [("vaeanomaly".to_owned(), run.figures.clone())];
+    let all = if evaluation.robustness.is_empty() {
+        &clean[..]
+    } else {
+        &evaluation.robustness
+    };
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .filter_map(|(name, figures)| {
+            let l = figures.localisation.as_ref()?;
+            let r = &l.report;
+            let numbers = [
+                r.mean_iou,
+                r.rbdc,
+                r.tbdc,
+                l.map_auroc,
+                l.map_aupro,
+                l.pixel_auroc,
+                l.pixel_aupro,
+            ];
+            let mut row = vec![
+                html_escape(name),
+                percent(r.strongest_overlaps),
+                percent(r.least_share),
+            ];
+            row.extend(numbers.map(number));
+            Some(row)
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header = [
+        "",
+        "strongest region overlaps",
+        "worst track overlapped",
+        "mean IoU",
+        "RBDC",
+        "TBDC",
+        "map AUROC",
+        "map AUPRO",
+        "pixel AUROC",
+        "pixel AUPRO",
+    ];
+    format!(
+        "<section><h2>Location</h2><p class=how>Regions are compared with the boxes of the ground truth in flagged frames: \
+         whether the strongest one overlaps a box, the smallest share of a track's frames with an overlapping region, \
+         intersection over union, and the region- and track-based detection criteria at up to one false region a frame. The \
+         anomaly maps are compared with the boxes cell by cell, and with masks, where there are any, pixel by pixel.</p>{}\
+         </section>",
+        table(&header, &rows, None)
+    )
+}
+
 /// What was accepted as normal, and what was flagged after that.
 pub fn acceptances(rows: &[Acceptance]) -> String {
     if rows.is_empty() {

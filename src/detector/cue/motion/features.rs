@@ -369,6 +369,7 @@ mod tests {
                 edges: &edges,
                 colour: &[],
                 ignored: None,
+                displacement: [0.0; 2],
                 now,
                 step,
             };
