@@ -38,5 +38,5 @@ pub use plugin::plugin_register_static;
 #[cfg(feature = "plugin")]
 pub use vaeanomaly::{
     ACCEPT_NAME, Cues, EVENT_NAME, FrameResult, MESSAGE_NAME, META_NAME, PostMessages, SmallImage, Stabilise,
-    State, ThresholdMode,
+    State, Temporal, ThresholdMode,
 };

@@ -9,7 +9,7 @@ use common::synthetic::{Happening, SIZE, Scene};
 use gst::glib;
 use gst::prelude::*;
 use gstvaeanomaly::detector::Label;
-use gstvaeanomaly::{Cues, FrameResult, Stabilise, State};
+use gstvaeanomaly::{Cues, FrameResult, Stabilise, State, Temporal};
 
 /// Short warm-up and a high threshold: only planted anomalies are found.
 const QUICK: [(&str, &str); 3] = [("warm-up", "100"), ("threshold", "4"), ("seed", "7")];
@@ -36,6 +36,12 @@ fn contract() -> Vec<(&'static str, bool, glib::Value, glib::Value)> {
         ),
         ("latent-dim", ready, 16u32.to_value(), 512u32.to_value()),
         ("model-width", ready, 64u32.to_value(), 256u32.to_value()),
+        (
+            "temporal",
+            ready,
+            Temporal::None.to_value(),
+            Temporal::ConvLstm.to_value(),
+        ),
         ("seed", ready, 0u64.to_value(), u64::MAX.to_value()),
         ("warm-up", ready, 0u32.to_value(), 100u32.to_value()),
         ("learn", playing, true.to_value(), false.to_value()),

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use common::synthetic::{Happening, PARCEL, Processed, SIZE, Scene, see};
 use gstvaeanomaly::detector::{
-    Config, CueKind, Detector, Label, NetArch, SceneChange, State, ThresholdMode, Tuning,
+    Config, CueKind, Detector, Label, NetArch, SceneChange, State, Temporal, ThresholdMode, Tuning,
 };
 
 const APPEARANCE: &[CueKind] = &[CueKind::Appearance];
@@ -269,6 +269,75 @@ fn the_seed_decides() {
         "other weights, other losses"
     );
     assert_ne!(raw(&one), raw(&other));
+}
+
+/// With a convolutional LSTM in both nets.
+fn recurrent(cues: &[CueKind]) -> Config {
+    Config {
+        temporal: Temporal::ConvLstm,
+        ..config(cues)
+    }
+}
+
+#[test]
+fn recurrent_nets_learn_and_their_seed_decides() {
+    let scene = Scene::quiet().with(0.0..0.05, Happening::Covered);
+    let (one, again) = (
+        learn(recurrent(BOTH), &scene, 150),
+        learn(recurrent(BOTH), &scene, 150),
+    );
+    assert!(one.iter().zip(&again).all(|(a, b)| decision(a) == decision(b)));
+    for cue in [CueKind::Appearance, CueKind::Motion] {
+        let steps = one.iter().flat_map(|p| &p.report.steps);
+        let losses: Vec<f64> = steps
+            .filter(|(kind, step)| *kind == cue && !step.rejected)
+            .map(|(_, step)| step.reconstruction)
+            .collect();
+        // Without the first frames, which make no clip.
+        assert!(
+            (135..150).contains(&losses.len()),
+            "{cue:?}: {} steps",
+            losses.len()
+        );
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        let (first, last) = (mean(&losses[..20]), mean(&losses[losses.len() - 20..]));
+        assert!(last < 0.9 * first, "{cue:?}: {first} -> {last}");
+    }
+    let without = learn(config(BOTH), &scene, 150);
+    assert_ne!(raw(&one), raw(&without), "other nets, other scores");
+}
+
+#[test]
+fn a_recurrent_net_remembers_the_frames_before_until_the_next_restart() {
+    let frozen = Tuning {
+        learn: false,
+        ..Tuning::default()
+    };
+    let scene = Scene::quiet();
+    let image = |i: u32| scene.image(10.0 + 2.5 * f64::from(i));
+    let map_of_last = |detector: &mut Detector, from: u32, images: &[u32]| {
+        let mut threshold = 0.0;
+        for (n, &i) in images.iter().enumerate() {
+            let time = f64::from(from) / 10.0 + n as f64 / 10.0;
+            threshold = see(detector, &image(i), time, &frozen).threshold;
+        }
+        detector.anomaly_map(threshold).values
+    };
+    for (temporal, remembers) in [(Temporal::ConvLstm, true), (Temporal::None, false)] {
+        let config = Config {
+            temporal,
+            ..config(APPEARANCE)
+        };
+        let mut detector = detector(config);
+        watch(&mut detector, &scene, 10.0, 0..100, &Tuning::default());
+        let mut after = |images: &[u32]| {
+            detector.restart();
+            map_of_last(&mut detector, 200, images)
+        };
+        let (one, other, again) = (after(&[1, 2, 3, 4]), after(&[2, 3, 1, 4]), after(&[1, 2, 3, 4]));
+        assert_eq!(one, again, "{temporal}: a restart forgets the frames");
+        assert_eq!(one != other, remembers, "{temporal}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rand::{Rng as _, SeedableRng as _};
 
 use super::cue::{appearance, motion};
-use super::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
+use super::engine::{Engine, InferenceJob, Inputs, NetId, StateUpdate, TrainingBatch, TrainingJob};
 use super::frame::{GREY_CELL, ReducedFrame, ReducedSizes, Reducer};
 use super::nn::Rng;
 use super::vae::{Checkpoint, VaeConfig};
@@ -122,6 +122,10 @@ impl NetSteps {
         self.engine.infer(&[InferenceJob {
             net: self.net,
             inputs,
+            update: StateUpdate {
+                advance: true,
+                ..StateUpdate::default()
+            },
         }])?;
         Ok(())
     }

@@ -18,6 +18,19 @@ pub enum Networks {
     Off,
 }
 
+/// Recurrent layer between encoder and latent layers of the nets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Temporal {
+    /// None: every frame is encoded by itself.
+    #[default]
+    None,
+    /// A convolutional LSTM (Shi et al., *Convolutional LSTM Network*, NIPS 2015), whose state is carried along the
+    /// stream.
+    ConvLstm,
+}
+
+names!(Temporal, "temporal": None = "none", ConvLstm = "conv-lstm");
+
 /// Fixed when a detector is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -29,6 +42,8 @@ pub struct Config {
     pub latent_dim: usize,
     /// Width of the appearance image in pixels, 16..=256; the height follows the aspect.
     pub model_width: usize,
+    /// Recurrent layer of the nets.
+    pub temporal: Temporal,
     /// Seed of weights, noise and replay.
     pub seed: u64,
     /// Frames before the state `calibrating` ends; 0 = as long as the statistics need.
@@ -44,6 +59,7 @@ impl Default for Config {
             net_arch: NetArch::default(),
             latent_dim: 16,
             model_width: 64,
+            temporal: Temporal::None,
             seed: 0,
             warm_up: 0,
             networks: Networks::Trained,

@@ -38,7 +38,7 @@ mod regions;
 pub mod store;
 mod vae;
 
-pub use config::{Config, Networks, Stabilise, ThresholdMode, Tuning};
+pub use config::{Config, Networks, Stabilise, Temporal, ThresholdMode, Tuning};
 pub use cue::{CueKind, StepReport};
 pub use decision::State;
 pub use device::{ComputeDevice, DeviceChoice};

@@ -38,7 +38,7 @@ pub(crate) use names;
 
 #[cfg(test)]
 mod tests {
-    use crate::detector::{CueKind, Label, Stabilise, State, ThresholdMode};
+    use crate::detector::{CueKind, Label, Stabilise, State, Temporal, ThresholdMode};
 
     fn round_trip<T>(all: &[T])
     where
@@ -63,6 +63,7 @@ mod tests {
         round_trip(State::ALL);
         round_trip(Label::ALL);
         round_trip(CueKind::ALL);
+        round_trip(Temporal::ALL);
         round_trip(ThresholdMode::ALL);
         round_trip(Stabilise::ALL);
     }

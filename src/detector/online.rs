@@ -17,7 +17,7 @@ use super::names::names;
 use super::regions::RegionTracker;
 use super::{
     AnomalousRegion, AnomalyMap, ComputeDevice, Config, CueKind, Error, ImageView, Region, Result, Stabilise,
-    State, StepReport, Tuning,
+    State, StepReport, Temporal, Tuning,
 };
 
 /// The decision on a frame.
@@ -137,10 +137,17 @@ pub(crate) struct Shape {
     cues: String,
     net_arch: String,
     latent_dim: usize,
+    /// Files of before this setting have none.
+    #[serde(default = "no_temporal_layer")]
+    temporal: String,
     /// Width and height of the grey image, which follow the aspect ratio of the frames.
     grey_image: Option<(usize, usize)>,
     /// The same of the appearance net's.
     model_image: Option<(usize, usize)>,
+}
+
+fn no_temporal_layer() -> String {
+    Temporal::None.to_string()
 }
 
 impl Shape {
@@ -150,6 +157,7 @@ impl Shape {
             cues: on.map(|kind| kind.as_str()).collect::<Vec<_>>().join("+"),
             net_arch: config.net_arch.to_string(),
             latent_dim: config.latent_dim,
+            temporal: config.temporal.to_string(),
             grey_image: sizes.grey,
             model_image: sizes.colour,
         }
@@ -168,6 +176,7 @@ impl Shape {
                 self.latent_dim.to_string(),
                 other.latent_dim.to_string(),
             ),
+            ("temporal", self.temporal.clone(), other.temporal.clone()),
             (
                 "grey image (aspect ratio)",
                 image(self.grey_image),

@@ -5,7 +5,7 @@ use super::engine::tests::FailsAfter;
 use super::store::{self, Model};
 use super::{
     ColorModel, ColorRange, ComputeDevice, Config, Detector, Error, FrameReport, ImageView, PixelFormat,
-    Prediction, Timings, Tuning,
+    Prediction, Temporal, Timings, Tuning,
 };
 
 pub(crate) const SIZE: (usize, usize) = (96, 48);
@@ -67,7 +67,17 @@ fn a_device_failure_is_reported_once_and_costs_no_frame_and_no_bit() {
 
 #[test]
 fn a_detector_that_continues_from_what_was_learnt_is_the_same_detector() {
-    let mut stayed = Detector::new(Config::default(), SIZE).unwrap();
+    for &temporal in Temporal::ALL {
+        let config = Config {
+            temporal,
+            ..Config::default()
+        };
+        continues(&config);
+    }
+}
+
+fn continues(config: &Config) {
+    let mut stayed = Detector::new(config.clone(), SIZE).unwrap();
     (0..120).for_each(|i| drop(process(&mut stayed, i)));
     let model = Model {
         learnt: stayed.learnt().unwrap(),
@@ -77,7 +87,7 @@ fn a_detector_that_continues_from_what_was_learnt_is_the_same_detector() {
     };
     let learnt = store::read(&store::write(model).unwrap()).unwrap().learnt;
 
-    let mut moved = Detector::new(Config::default(), SIZE).unwrap();
+    let mut moved = Detector::new(config.clone(), SIZE).unwrap();
     moved.restore(learnt).unwrap();
     // Without printing megabytes where it fails.
     assert!(

@@ -59,6 +59,27 @@ pub enum Stabilise {
 
 same_variants!(Stabilise, detector::Stabilise: Off, Auto);
 
+/// Recurrent layer of the models.
+///
+/// Since: 0.1
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVaeAnomalyTemporal")]
+#[non_exhaustive]
+pub enum Temporal {
+    /// Every frame is encoded by itself.
+    #[default]
+    #[enum_value(name = "None: every frame is encoded by itself", nick = "none")]
+    None,
+    /// A convolutional LSTM, whose state is carried along the stream.
+    #[enum_value(
+        name = "ConvLSTM: a convolutional LSTM, whose state is carried along the stream",
+        nick = "conv-lstm"
+    )]
+    ConvLstm,
+}
+
+same_variants!(Temporal, detector::Temporal: None, ConvLstm);
+
 /// Life-cycle state.
 ///
 /// Since: 0.1
@@ -178,6 +199,10 @@ mod tests {
         for choice in detector::Stabilise::ALL.iter().copied() {
             assert_eq!(nick(Stabilise::from(choice)), choice.as_str());
             assert_eq!(detector::Stabilise::from(Stabilise::from(choice)), choice);
+        }
+        for choice in detector::Temporal::ALL.iter().copied() {
+            assert_eq!(nick(Temporal::from(choice)), choice.as_str());
+            assert_eq!(detector::Temporal::from(Temporal::from(choice)), choice);
         }
         for mode in detector::ThresholdMode::ALL.iter().copied() {
             assert_eq!(nick(ThresholdMode::from(mode)), mode.as_str());

@@ -106,6 +106,11 @@
 //! * `attach-reconstruction`: `model-width` pixels wide; on a GPU it costs a copy to the host for every frame.
 //! * `net-arch`: 1 to 6 stages with 1 to 256 filters, kernel 1, 3, 5 or 7, and pooling 1 to 4. The poolings must divide
 //!   `model-width`.
+//! * `temporal`: with `conv-lstm` both models see, beside the frame, what the layer remembers of the frames before it: a step
+//!   every tenth of a second, or every frame where there are fewer. It is trained on clips of five steps, the current one and
+//!   replayed ones; the replay holds as many images as without it. What it remembers is not learnt: it is cleared by a
+//!   flush, a gap, a cut and other caps, and is not in the model file. A model of another `temporal` is refused. Figures are
+//!   in `examples/evaluate/README.md`.
 //! * `learning-rate`: the first 1000 steps of the appearance model use twice as much, the first 20 s of the motion model six
 //!   times as much.
 //! * `train-interval`: the first 1500 steps come ten times a second, or with every frame at lower frame rates.
@@ -145,7 +150,7 @@ mod view;
 use gst::glib;
 use gst::prelude::*;
 
-pub use enums::{Cues, PostMessages, Stabilise, State, ThresholdMode};
+pub use enums::{Cues, PostMessages, Stabilise, State, Temporal, ThresholdMode};
 pub use message::{ACCEPT_NAME, EVENT_NAME, MESSAGE_NAME};
 pub use meta::{FrameResult, META_NAME, SmallImage};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
-use super::{Cues, PostMessages, Stabilise, State, ThresholdMode};
+use super::{Cues, PostMessages, Stabilise, State, Temporal, ThresholdMode};
 use crate::detector::{ComputeDevice, Config, DeviceChoice, IgnoredRegions, NetArch, Result, Tuning};
 use crate::events::{EventPolicy, RetentionPolicy};
 use crate::gstutil::{
@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) net_arch: String,
     pub(super) latent_dim: u32,
     pub(super) model_width: u32,
+    pub(super) temporal: Temporal,
     pub(super) seed: u64,
     pub(super) warm_up: u32,
     pub(super) tuning: Tuning,
@@ -56,6 +57,7 @@ impl Default for Settings {
             net_arch: config.net_arch.to_string(),
             latent_dim: config.latent_dim as u32,
             model_width: config.model_width as u32,
+            temporal: config.temporal.into(),
             seed: config.seed,
             warm_up: config.warm_up,
             tuning: Tuning::default(),
@@ -90,6 +92,7 @@ impl Settings {
             net_arch: self.net_arch.parse::<NetArch>()?,
             latent_dim: self.latent_dim as usize,
             model_width: self.model_width as usize,
+            temporal: self.temporal.into(),
             seed: self.seed,
             warm_up: self.warm_up,
             ..Config::default()
@@ -143,6 +146,7 @@ impl Settings {
             "net-arch" => self.net_arch = string(value),
             "latent-dim" => self.latent_dim = get(value),
             "model-width" => self.model_width = get(value),
+            "temporal" => self.temporal = get(value),
             "seed" => self.seed = get(value),
             "warm-up" => self.warm_up = get(value),
             "learn" => self.tuning.learn = get(value),
@@ -185,6 +189,7 @@ impl Settings {
             "net-arch" => self.net_arch.to_value(),
             "latent-dim" => self.latent_dim.to_value(),
             "model-width" => self.model_width.to_value(),
+            "temporal" => self.temporal.to_value(),
             "seed" => self.seed.to_value(),
             "warm-up" => self.warm_up.to_value(),
             "learn" => self.tuning.learn.to_value(),
@@ -276,6 +281,11 @@ fn model(d: &Settings) -> Vec<glib::ParamSpec> {
             d.model_width,
             Mutable::Ready,
         ),
+        glib::ParamSpecEnum::builder_with_default("temporal", d.temporal)
+            .nick("Temporal")
+            .blurb("Recurrent layer between encoder and latent layers of both models")
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt64::builder("seed")
             .nick("Seed")
             .blurb("Random seed; the same input, seed and device give the same scores")

@@ -9,7 +9,7 @@ use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use gstvaeanomaly::detector::{
     ColorModel, ColorRange, Config, CueKind, Detector, IgnoredRegions, ImageView, Networks, PixelFormat,
-    Prediction, Stabilise, ThresholdMode, Tuning,
+    Prediction, Stabilise, Temporal, ThresholdMode, Tuning,
 };
 
 use crate::clips::{Frame, Frames};
@@ -32,6 +32,11 @@ pub fn mirror(settings: &ElementSettings) -> Result<(Config, Tuning)> {
         net_arch: element.property::<String>("net-arch").parse()?,
         latent_dim: number("latent-dim") as usize,
         model_width: number("model-width") as usize,
+        temporal: match element.property("temporal") {
+            gstvaeanomaly::Temporal::None => Temporal::None,
+            gstvaeanomaly::Temporal::ConvLstm => Temporal::ConvLstm,
+            other => bail!("temporal {other:?} is not supported"),
+        },
         seed: element.property("seed"),
         warm_up: number("warm-up"),
         networks: Networks::Trained,

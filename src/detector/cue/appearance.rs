@@ -4,15 +4,17 @@
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use super::clip::Clip;
 use super::{Batch, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::CalibrationConfig;
-use crate::detector::engine::{Inputs, TrainingBatch};
+use crate::detector::engine::{Inputs, StateUpdate, TrainingBatch};
 use crate::detector::frame::{Learning, Frame, ReducedSizes};
 use crate::detector::nn::Rng;
 use crate::detector::store::{Array, Visitor, check_len};
 use crate::detector::vae::{
-    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
+    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights,
+    TemporalLayer, VaeConfig,
 };
 use crate::detector::{AnomalyMap, Config, Error, NetArch, Result, Tuning};
 
@@ -40,6 +42,7 @@ struct Appearance {
     waited: f64,
     /// The last frame as the net's input.
     input: Vec<f32>,
+    clip: Clip<u8>,
     map: AnomalyMap,
 }
 
@@ -47,7 +50,7 @@ struct Appearance {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Learnt {
     rng: Rng,
-    /// Y, Cr, Cb images, 8 bits a value.
+    /// Clips of Y, Cr, Cb images, 8 bits a value.
     replay: Replay<u8>,
     steps: u32,
     /// Running mean of the input, instead of a prediction where there is no net.
@@ -66,15 +69,20 @@ impl Learnt {
 /// An appearance cue for colour images of `sizes`.
 pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use<>> {
     let (width, height) = sizes.colour?;
+    let vae = VaeConfig {
+        temporal: TemporalLayer::new(config.temporal),
+        ..vae_config(&config.net_arch, config.latent_dim, (width, height))
+    };
     Some(Appearance {
         networks: config.networks,
-        vae: vae_config(&config.net_arch, config.latent_dim, (width, height)),
+        clip: Clip::new(vae.clip()),
         learnt: Learnt {
             rng: Rng::seed_from_u64(config.seed ^ 0x0061_7070_6561_7261),
-            replay: Replay::new(ReplayPolicy::Reservoir, REPLAY_SLOTS),
+            replay: Replay::new(ReplayPolicy::Reservoir, REPLAY_SLOTS / vae.clip()),
             steps: 0,
             background: Vec::new(),
         },
+        vae,
         waited: 0.0,
         input: Vec::new(),
         map: AnomalyMap::new(width, height),
@@ -101,6 +109,7 @@ pub(crate) fn vae_config(arch: &NetArch, latent_dim: usize, (width, height): (us
         channels: CHANNELS,
         condition: 0,
         encoder: encoder.collect(),
+        temporal: None,
         latent: Latent::Flat(latent_dim),
         log_var_range: [-10.0, 3.0],
         initial_log_var: -4.0,
@@ -118,6 +127,11 @@ pub(crate) fn vae_config(arch: &NetArch, latent_dim: usize, (width, height): (us
 /// 0..255 to the net's -2..2.
 fn to_input(value: f32) -> f32 {
     value * (4.0 / 255.0) - 2.0
+}
+
+/// 0..255 in 8 bits.
+fn to_byte(value: f32) -> u8 {
+    value.round() as u8
 }
 
 /// The net's -2..2 to 0..255.
@@ -165,6 +179,9 @@ impl Cue for Appearance {
 
     fn features(&mut self, frame: &Frame<'_>, _: Learning) {
         self.waited += frame.step.seconds;
+        let previous = || self.input.iter().map(|&v| to_byte(from_input(v))).collect();
+        self.clip.keep_previous(previous);
+        self.clip.follow(frame.step);
         self.input.clear();
         self.input.extend(frame.colour.iter().map(|&v| to_input(v)));
         if self.networks == Networks::Off && self.learnt.background.is_empty() {
@@ -179,6 +196,10 @@ impl Cue for Appearance {
         })
     }
 
+    fn state_update(&self) -> StateUpdate {
+        self.clip.update()
+    }
+
     fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, _: Learning) -> Option<f64> {
         let without_net = || self.vae.anomaly_map(&self.input, &self.learnt.background, &[]);
         self.map.values = map.unwrap_or_else(without_net);
@@ -189,6 +210,9 @@ impl Cue for Appearance {
     }
 
     fn batch(&mut self, frame: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
+        if self.networks == Networks::Trained && !self.clip.is_complete() {
+            return None;
+        }
         self.learnt.steps = self.learnt.steps.saturating_add(1);
         if self.networks != Networks::Trained {
             if self.networks == Networks::Off {
@@ -204,14 +228,21 @@ impl Cue for Appearance {
                 let from = replayed.len();
                 replayed.extend(past.iter().map(|&v| to_input(f32::from(v))));
                 if let Some(ignored) = frame.ignored {
-                    ignored.blank_colour(&mut replayed[from..], to_input(128.0));
+                    for image in replayed[from..].chunks_exact_mut(self.vae.target_values()) {
+                        ignored.blank_colour(image, to_input(128.0));
+                    }
                 }
             }
         }
-        let waited = std::mem::take(&mut self.waited);
-        replay.offer(rng, (waited, tuning.memory_seconds()), || frame.colour.iter().map(|v| v.round() as u8).collect());
+        if self.clip.is_offered() {
+            let waited = std::mem::take(&mut self.waited);
+            let colour: Vec<u8> = frame.colour.iter().map(|&v| to_byte(v)).collect();
+            let clip = self.clip.images(&colour);
+            replay.offer(rng, (waited, tuning.memory_seconds()), || clip.flatten().copied().collect());
+        }
         let rate = if *steps <= FAST_STEPS { FAST_RATE } else { 1.0 };
         let mut batch = TrainingBatch {
+            previous_target: self.clip.previous().flatten().map(|&v| to_input(f32::from(v))).collect(),
             replayed_target: replayed,
             kl_weight: tuning.kl_weight,
             learning_rate: rate * tuning.learning_rate,
@@ -234,7 +265,8 @@ impl Cue for Appearance {
     }
 
     fn sample(&self, frame: &Frame<'_>) -> Sample {
-        Sample::Bytes(frame.colour.iter().map(|v| v.round() as u8).collect())
+        let colour: Vec<u8> = frame.colour.iter().map(|&v| to_byte(v)).collect();
+        Sample::Bytes(self.clip.images(&colour).flatten().copied().collect())
     }
 
     fn admit(&mut self, sample: &Sample) {
@@ -245,6 +277,7 @@ impl Cue for Appearance {
 
     fn restart(&mut self) {
         self.waited = 0.0;
+        self.clip.restart();
     }
 
     fn expected_image(&self, prediction: Option<Vec<f32>>) -> Option<Vec<f32>> {
@@ -270,7 +303,7 @@ impl Cue for Appearance {
         if !learnt.background.is_empty() {
             check_len("appearance.mean-input", learnt.background.len(), values)?;
         }
-        self.learnt.replay.restore(learnt.replay, values)?;
+        self.learnt.replay.restore(learnt.replay, self.clip.len() * values)?;
         self.learnt.rng = learnt.rng;
         self.learnt.steps = learnt.steps;
         self.learnt.background = learnt.background;

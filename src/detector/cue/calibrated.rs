@@ -8,7 +8,7 @@ use super::absorption::Absorption;
 use super::accepted::{AnomalyLog, discount};
 use super::{Batch, Cue, CueKind, CueLearnt};
 use crate::detector::decision::{Calibration, CalibrationLearnt};
-use crate::detector::engine::{Engine, Inputs, NetId};
+use crate::detector::engine::{Engine, Inputs, NetId, StateUpdate};
 use crate::detector::frame::{Frame, Learning, Step};
 use crate::detector::store::{Array, Visitor, check_len};
 use crate::detector::vae::Checkpoint;
@@ -194,6 +194,11 @@ impl CalibratedCue {
     /// The net and what it is to look at; `None` where there is no net, or too few frames were seen.
     pub(super) fn inputs(&self) -> Option<(NetId, Inputs<'_>)> {
         self.net.zip(self.cue.inputs())
+    }
+
+    /// What the last frame does to the state of the net's temporal layer.
+    pub(super) fn state_update(&self) -> StateUpdate {
+        self.cue.state_update()
     }
 
     /// Takes the net's map of the last frame. A score that is not finite counts as missing.

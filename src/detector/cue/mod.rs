@@ -7,6 +7,7 @@
 mod absorption;
 mod accepted;
 mod calibrated;
+mod clip;
 mod set;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub(crate) use calibrated::{CalibratedCue, CalibratedCueLearnt};
 pub(crate) use set::{CueSet, CueSetLearnt};
 
 use super::decision::CalibrationConfig;
-use super::engine::{Inputs, TrainingBatch};
+use super::engine::{Inputs, StateUpdate, TrainingBatch};
 use super::frame::{Frame, Learning, ReducedSizes};
 use super::names::names;
 use super::store::Visitor;
@@ -111,6 +112,11 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
 
     /// The features of the last frame as the net's inputs; `None` while too few frames were seen.
     fn inputs(&self) -> Option<Inputs<'_>>;
+
+    /// What the last frame does to the state of the net's temporal layer.
+    fn state_update(&self) -> StateUpdate {
+        StateUpdate::default()
+    }
 
     /// The raw score of the last frame, larger = more unusual; `None` while too few frames were seen. `map` is the net's
     /// anomaly map, `None` without a net.

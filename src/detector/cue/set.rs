@@ -60,8 +60,11 @@ impl CueSet {
         let jobs: Vec<InferenceJob<'_>> = self
             .cues
             .iter()
-            .filter_map(CalibratedCue::inputs)
-            .map(|(net, inputs)| InferenceJob { net, inputs })
+            .filter_map(|cue| {
+                let (net, inputs) = cue.inputs()?;
+                let update = cue.state_update();
+                Some(InferenceJob { net, inputs, update })
+            })
             .collect();
         let mut maps = match jobs.is_empty() {
             true => Vec::new(),

@@ -28,7 +28,7 @@ impl Engine for CpuEngine {
     }
 
     fn infer(&mut self, jobs: &[InferenceJob<'_>]) -> Result<Vec<Vec<f32>>> {
-        let infer = |job: &InferenceJob<'_>| self.net(job.net)?.infer(job.inputs);
+        let infer = |job: &InferenceJob<'_>| self.net(job.net)?.infer(job.inputs, job.update);
         jobs.iter().map(infer).collect()
     }
 

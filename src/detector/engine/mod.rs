@@ -30,18 +30,31 @@ pub(crate) struct Inputs<'a> {
     pub(crate) condition: &'a [f32],
 }
 
+/// What an image does to the state of a net's temporal layer; nothing to a net without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StateUpdate {
+    /// It does not follow the previous image: the state is zero before it.
+    pub(crate) restart: bool,
+    /// It is a step: the state after it is kept. Otherwise the next image is scored from the same state.
+    pub(crate) advance: bool,
+}
+
 /// A frame to be scored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InferenceJob<'a> {
     pub(crate) net: NetId,
     /// One image.
     pub(crate) inputs: Inputs<'a>,
+    pub(crate) update: StateUpdate,
 }
 
 /// Everything random about a training step, and its rates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TrainingBatch {
-    /// Replayed images behind the current one, as [`Inputs`]: whole images, or empty.
+    /// The images of the current clip before the current one, as [`Inputs`]; empty without a temporal layer.
+    pub(crate) previous_target: Vec<f32>,
+    pub(crate) previous_condition: Vec<f32>,
+    /// Replayed images behind the current one, as [`Inputs`]: whole clips, or empty.
     pub(crate) replayed_target: Vec<f32>,
     pub(crate) replayed_condition: Vec<f32>,
     /// Standard normal samples for the latent values of the whole batch, `[B, latent values]`.
@@ -58,7 +71,7 @@ pub(crate) struct TrainingBatch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TrainingJob<'a> {
     pub(crate) net: NetId,
-    /// The current image; the batch's replayed ones come behind it.
+    /// The current image; the batch's previous ones come before it, the replayed ones behind it.
     pub(crate) inputs: Inputs<'a>,
     pub(crate) batch: &'a TrainingBatch,
 }

@@ -3,7 +3,9 @@
 use candle_core::{Result, bail};
 use rand::SeedableRng;
 
-use super::{CpuEngine, Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob, WithFallback};
+use super::{
+    CpuEngine, Engine, InferenceJob, Inputs, NetId, StateUpdate, TrainingBatch, TrainingJob, WithFallback,
+};
 use crate::detector::StepReport;
 use crate::detector::nn::Rng;
 use crate::detector::vae::tests::{appearance, motion};
@@ -110,6 +112,7 @@ impl<E: Engine> Nets<E> {
         let inference = samples.iter().map(|(net, target, condition, _)| InferenceJob {
             net: *net,
             inputs: inputs((target, condition)),
+            update: StateUpdate::default(),
         });
         let training = samples.iter().map(|(net, target, condition, batch)| TrainingJob {
             net: *net,
@@ -173,6 +176,7 @@ fn an_unknown_net_is_an_error() {
     let job = InferenceJob {
         net: NetId(2),
         inputs: Inputs::default(),
+        update: StateUpdate::default(),
     };
     assert!(engine.infer(&[job]).is_err());
     assert!(engine.checkpoint(NetId(0)).is_err());

@@ -17,6 +17,13 @@ pub(crate) struct Step {
     pub(crate) ticks: f64,
 }
 
+impl Step {
+    /// Whether nothing is known of the time between.
+    pub(crate) fn is_gap(self) -> bool {
+        self.ticks < 0.5 * self.seconds / TICK
+    }
+}
+
 /// Whether running means follow, and how far back they reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Learning {
@@ -115,14 +122,16 @@ mod tests {
                 ticks: 1.0
             }
         );
-        clock.step(ms(9000), ms(50));
+        assert!(!clock.step(ms(9000), ms(50)).is_gap());
         assert_eq!(clock.step(ms(1000), ms(50)).seconds, 0.05);
         let gap = Step {
             seconds: 1.0,
             ticks: 1.0,
         };
         assert_eq!(clock.step(ms(90_000_000), ms(50)), gap);
-        assert_eq!(clock.step(None, ms(2000)).seconds, 2.0);
+        assert!(gap.is_gap());
+        let slow = clock.step(None, ms(2000));
+        assert!(slow.seconds == 2.0 && !slow.is_gap());
     }
 
     #[test]

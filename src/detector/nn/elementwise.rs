@@ -11,6 +11,24 @@ pub(crate) fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
     apply(Clamp { low, high }, [x])
 }
 
+/// Concatenation along the channels.
+///
+/// # Shapes
+/// `[B, H, W, C]`, `[B, H, W, D]` -> `[B, H, W, C + D]`
+pub(crate) fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (batch, height, width, first) = a.dims4()?;
+    let (.., second) = b.dims4()?;
+    if b.dims() != [batch, height, width, second] || first * second == 0 {
+        bail!(
+            "the channels of {:?} and {:?} cannot be joined",
+            a.shape(),
+            b.shape()
+        );
+    }
+    let channels = [first, second];
+    apply(Join { channels }, [a, b])
+}
+
 /// Adds one image to each of a batch.
 ///
 /// # Shapes
@@ -72,6 +90,46 @@ impl Op<1> for Clamp {
         for ((d, &x), &g) in dx.into_iter().flatten().zip(x).zip(grad) {
             if x >= self.low && x <= self.high {
                 *d += g;
+            }
+        }
+    }
+}
+
+struct Join {
+    channels: [usize; 2],
+}
+
+impl Op<2> for Join {
+    fn name(&self) -> &'static str {
+        "join"
+    }
+
+    fn shape(&self, [a, _]: [&Shape; 2]) -> Shape {
+        let mut dims = a.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.channels.iter().sum();
+        }
+        Shape::from(dims)
+    }
+
+    fn forward(&self, [a, b]: [&[f32]; 2], output: &mut [f32]) {
+        let [first, second] = self.channels;
+        let pixels = a.chunks_exact(first).zip(b.chunks_exact(second));
+        for (to, (a, b)) in output.chunks_exact_mut(first + second).zip(pixels) {
+            to[..first].copy_from_slice(a);
+            to[first..].copy_from_slice(b);
+        }
+    }
+
+    fn backward(&self, _: [&[f32]; 2], _: &[f32], grad: &[f32], [da, db]: [Option<&mut [f32]>; 2]) {
+        let [first, second] = self.channels;
+        for (d, start, channels) in [(da, 0, first), (db, first, second)] {
+            let Some(d) = d else { continue };
+            for (d, grad) in d
+                .chunks_exact_mut(channels)
+                .zip(grad.chunks_exact(first + second))
+            {
+                d.iter_mut().zip(&grad[start..]).for_each(|(d, g)| *d += g);
             }
         }
     }

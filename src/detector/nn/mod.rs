@@ -5,6 +5,7 @@
 
 mod adam;
 mod conv;
+mod conv_lstm;
 mod conv_op;
 mod correlate;
 mod elementwise;
@@ -27,11 +28,11 @@ mod upsample_conv;
 pub(crate) use adam::StepOutcome;
 pub(crate) use adam::{Adam, AdamConfig, AdamState, Losses};
 pub(crate) use conv::{Activation, Conv, ConvSpec, Linear};
-pub(crate) use elementwise::{add_to_each, apply_mask, clamp, weighted_sum};
+pub(crate) use conv_lstm::{ConvLstm, ConvLstmState};
+pub(crate) use elementwise::{add_to_each, apply_mask, clamp, join, weighted_sum};
 pub(crate) use loss::{kl, kl_loss, reparameterize, student_t_loss};
 pub(crate) use parameters::{Parameters, fan_in_uniform};
 pub(crate) use tape::{Tape, reshape};
-pub(crate) use tensor::join;
 pub(crate) use upsample::upsample;
 
 /// Random numbers of the core: small, fast and the same on every machine for a seed.

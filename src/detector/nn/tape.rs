@@ -181,3 +181,37 @@ impl Backward for Reshape {
         Ok(())
     }
 }
+
+/// [`Tensor::stack`] along the second dimension, recorded.
+///
+/// # Shapes
+/// `T` times `[B, ..]` -> `[B, T, ..]`
+pub(crate) fn stack_steps(steps: &[&Tensor]) -> Result<Tensor> {
+    let output = Tensor::stack(steps, 1)?;
+    if !is_recording() {
+        return Ok(output.detach());
+    }
+    push(&output, || {
+        Box::new(StackSteps(steps.iter().map(|&step| step.clone()).collect()))
+    });
+    Ok(output)
+}
+
+struct StackSteps(Vec<Tensor>);
+
+impl Backward for StackSteps {
+    fn backward(&self, output: &Tensor, grad: Vec<f32>, grads: &mut Gradients<'_>) -> Result<()> {
+        let (batch, steps) = (output.dim(0)?, self.0.len());
+        let len = output.elem_count() / (batch * steps).max(1);
+        for (number, step) in self.0.iter().enumerate() {
+            grads.add_to([step], |[into]| {
+                let Some(into) = into else { return Ok(()) };
+                for (into, sequence) in into.chunks_exact_mut(len).zip(grad.chunks_exact(steps * len)) {
+                    add(into, &sequence[number * len..][..len]);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}

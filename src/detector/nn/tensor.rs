@@ -67,14 +67,6 @@ pub(super) fn same_shape(a: &Tensor, b: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Concatenation along the channels; no gradient.
-///
-/// # Shapes
-/// `[B, H, W, C]`, `[B, H, W, D]` -> `[B, H, W, C + D]`
-pub(crate) fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Tensor::cat(&[a, b], 3)
-}
-
 vectorized! {
     /// `to += from`, element by element.
     pub(super) fn add<'a>(to: &'a mut [f32], from: &'a [f32]) -> () {

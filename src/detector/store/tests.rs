@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::detector::online_tests::{SIZE, failing, process};
-use crate::detector::{Config, CueKind, Detector, NetArch};
+use crate::detector::{Config, CueKind, Detector, NetArch, Temporal};
 
 fn learnt_from(frames: u64, config: &Config) -> Model {
     let mut detector = Detector::new(config.clone(), SIZE).unwrap();
@@ -183,6 +183,10 @@ fn other_nets_and_another_aspect_are_rejected_and_another_size_is_not() {
         },
         Config {
             net_arch: "[(8,3,2)]".parse::<NetArch>().unwrap(),
+            ..default.clone()
+        },
+        Config {
+            temporal: Temporal::ConvLstm,
             ..default
         },
     ];
@@ -191,6 +195,7 @@ fn other_nets_and_another_aspect_are_rejected_and_another_size_is_not() {
         "latent-dim: expected 8, got 16",
         "model-width",
         "net-arch",
+        "temporal: expected conv-lstm, got none",
     ];
     for (config, field) in other.iter().zip(fields) {
         let reason = restore(config, SIZE).unwrap_err();

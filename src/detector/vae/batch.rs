@@ -8,9 +8,10 @@ use crate::detector::engine::TrainingBatch;
 use crate::detector::nn::Rng;
 
 impl TrainingBatch {
-    /// Draws dropout mask and noise for the current image and the replayed ones.
+    /// Draws dropout mask and noise for the current image, those before it and the replayed ones.
     pub(crate) fn draw(&mut self, config: &VaeConfig, dropout: f64, rng: &mut Rng) {
-        let images = 1 + self.replayed_target.len() / config.target_values();
+        let others = self.previous_target.len() + self.replayed_target.len();
+        let images = 1 + others / config.target_values();
         self.dropout_mask = dropout_mask(rng, dropout, images * config.features());
         self.noise = normal(rng, images * config.latent_values());
     }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! target [H, W, C] ++ condition [H, W, D]
-//!   -> encoder stages -> bottleneck [h, w, F] -> mean, log_var -> z
+//!   -> encoder stages -> bottleneck [h, w, F] (-> temporal layer) -> mean, log_var -> z
 //!   -> from_latent -> decoder stages (some joined by the condition) -> prediction [H, W, C] (+ base image)
 //! ```
 
 use serde::{Deserialize, Serialize};
+
+use crate::detector::config::Temporal;
 
 /// Negative slope of the LeakyReLU behind every layer but the heads and the last one.
 pub(crate) const NEGATIVE_SLOPE: f32 = 0.1;
@@ -30,6 +32,25 @@ pub(crate) struct DecoderStage {
     pub(crate) upsample: usize,
     /// Whether the condition's channels join the upsampled ones. Only at full size.
     pub(crate) conditioned: bool,
+}
+
+/// A convolutional LSTM layer over the bottleneck, with as many channels as that (Shi et al., *Convolutional LSTM
+/// Network*, NIPS 2015). Its state is carried along the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TemporalLayer {
+    /// Side of the square kernel, odd.
+    pub(crate) kernel: usize,
+    /// Images of a clip: back-propagation through time is truncated to it.
+    pub(crate) clip: usize,
+}
+
+impl TemporalLayer {
+    pub(crate) fn new(temporal: Temporal) -> Option<Self> {
+        match temporal {
+            Temporal::None => None,
+            Temporal::ConvLstm => Some(Self { kernel: 3, clip: 5 }),
+        }
+    }
 }
 
 /// Where the latent values are.
@@ -83,6 +104,7 @@ pub(crate) struct VaeConfig {
     /// Channels of the condition; 0 = unconditional.
     pub(crate) condition: usize,
     pub(crate) encoder: Vec<EncoderStage>,
+    pub(crate) temporal: Option<TemporalLayer>,
     pub(crate) latent: Latent,
     /// Range of the logarithm of the latent variance: the head's output is clamped to it.
     pub(crate) log_var_range: [f32; 2],
@@ -107,6 +129,9 @@ pub(crate) struct VaeConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LayerRole {
     Encoder,
+    /// All four gates of the temporal layer: input, forget, candidate, output. Its inputs are the bottleneck and the
+    /// previous hidden state, one behind the other.
+    Gates,
     Mean,
     LogVar,
     FromLatent,
@@ -197,13 +222,18 @@ impl VaeConfig {
         self.size[0] * self.size[1] * self.condition
     }
 
+    /// Images of a clip: 1 without a temporal layer.
+    pub(crate) fn clip(&self) -> usize {
+        self.temporal.map_or(1, |layer| layer.clip)
+    }
+
     /// Number of trainable values.
     pub(crate) fn parameters(&self) -> usize {
         let base = if self.base_image { self.target_values() } else { 0 };
         self.layers().iter().map(Layer::parameters).sum::<usize>() + base
     }
 
-    /// All layers, in the order in which their parameters are made and stored: encoder, mean, log_var, from_latent,
+    /// All layers, in the order in which their parameters are made and stored: encoder, gates, mean, log_var, from_latent,
     /// decoder. The base image comes behind them.
     pub(crate) fn layers(&self) -> Vec<Layer> {
         let mut layers = Vec::new();
@@ -234,6 +264,23 @@ impl VaeConfig {
             }
             (size, channels) = (output_size, stage.filters);
         }
+        layers.extend(self.temporal.map(|temporal| Layer {
+            name: "gates".to_owned(),
+            role: LayerRole::Gates,
+            dense: false,
+            kernel: temporal.kernel,
+            stride: 1,
+            upsample: 1,
+            inputs: 2 * channels,
+            extra: 0,
+            outputs: 4 * channels,
+            input_size: size,
+            upsampled_size: size,
+            output_size: size,
+            negative_slope: 1.0,
+            weight: Start::Uniform,
+            bias: Start::Constant(0.0),
+        }));
         layers.extend(self.latent_layers(size, channels));
         for (i, stage) in self.decoder.iter().enumerate() {
             let upsampled = match stage.upsample {

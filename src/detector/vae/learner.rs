@@ -1,14 +1,16 @@
 //! A net, its optimiser, and the weights that score.
 
+use std::collections::VecDeque;
+
 use candle_core::{Device, Result, Tensor, bail};
 use rand::SeedableRng;
 
 use super::config::{ScoringWeights, VaeConfig};
 use super::{Checkpoint, Vae};
 use crate::detector::StepReport;
-use crate::detector::engine::{Inputs, TrainingBatch};
+use crate::detector::engine::{Inputs, StateUpdate, TrainingBatch};
 use crate::detector::nn::{
-    Adam, AdamConfig, AdamState, Losses, Parameters, Rng, Tape, student_t_loss, weighted_sum,
+    Adam, AdamConfig, AdamState, ConvLstmState, Losses, Parameters, Rng, Tape, student_t_loss, weighted_sum,
 };
 
 /// Trains one net on the CPU and scores with it.
@@ -20,8 +22,40 @@ pub(crate) struct Learner {
     /// The moving average of the weights, where the net scores with that.
     average: Option<(Parameters, Vae)>,
     adam: Adam,
+    states: States,
     /// The prediction of the last scored image.
     reconstruction: Option<Vec<f32>>,
+}
+
+/// The state of a temporal layer along the stream.
+#[derive(Debug, Default)]
+struct States {
+    /// Before the last steps and the current image, as many as a clip has images; the last one is the current image's.
+    before: VecDeque<ConvLstmState>,
+    /// After the current image, where it is a step.
+    after: Option<ConvLstmState>,
+}
+
+impl States {
+    /// The state before the next image; `None` = zero.
+    fn next(&mut self, update: StateUpdate, clip: usize) -> Option<&ConvLstmState> {
+        if update.restart {
+            *self = Self::default();
+        }
+        if let Some(state) = self.after.take() {
+            self.before.push_back(state);
+            if self.before.len() > clip {
+                self.before.pop_front();
+            }
+        }
+        self.before.back()
+    }
+
+    /// The state before a clip that ends with the current image; `None` = zero.
+    fn before_clip(&self, clip: usize) -> Option<&ConvLstmState> {
+        // The state before the first step after a restart is zero and not kept.
+        self.before.front().filter(|_| self.before.len() == clip)
+    }
 }
 
 impl Checkpoint {
@@ -72,6 +106,8 @@ pub(super) struct Batch<'a> {
     pub(super) target: &'a Tensor,
     /// `[B, H, W, D]`
     pub(super) condition: Option<&'a Tensor>,
+    /// Of the temporal layer before each clip.
+    pub(super) state: Option<&'a ConvLstmState>,
     /// Standard normal samples, as many as latent values.
     pub(super) noise: &'a Tensor,
     /// Factors of the features at the bottleneck.
@@ -81,7 +117,7 @@ pub(super) struct Batch<'a> {
 /// The negative evidence lower bound with weights (Kingma & Welling 2014, eq. 10): `reconstruction_weight` times the mean
 /// Student t term plus `kl_weight` times the mean divergence.
 pub(super) fn losses(config: &VaeConfig, vae: &Vae, batch: Batch<'_>, kl_weight: f64) -> Result<Losses> {
-    let posterior = vae.encode(batch.target, batch.condition, batch.dropout_mask)?;
+    let (posterior, _) = vae.encode(batch.target, batch.condition, batch.state, batch.dropout_mask)?;
     let prediction = vae.decode(&posterior.reparameterize(batch.noise)?, batch.condition)?;
     let reconstruction = student_t_loss(&prediction, batch.target, config.residual_scale)?;
     let kl = posterior.kl_loss()?;
@@ -121,6 +157,7 @@ impl Learner {
             vae,
             average,
             adam,
+            states: States::default(),
             reconstruction: None,
         })
     }
@@ -141,11 +178,13 @@ impl Learner {
     }
 
     /// The anomaly map `[H, W]` of one image, from the posterior mean.
-    pub(crate) fn infer(&mut self, inputs: Inputs<'_>) -> Result<Vec<f32>> {
+    pub(crate) fn infer(&mut self, inputs: Inputs<'_>, update: StateUpdate) -> Result<Vec<f32>> {
         let vae = self.average.as_ref().map_or(&self.vae, |(_, vae)| vae);
         let target = self.images(self.config.channels, &[inputs.target])?;
         let condition = self.condition(&[inputs.condition])?;
-        let posterior = vae.encode(&target, condition.as_ref(), None)?;
+        let before = self.states.next(update, self.config.clip());
+        let (posterior, after) = vae.encode(&target, condition.as_ref(), before, None)?;
+        self.states.after = after.filter(|_| update.advance);
         let prediction = vae.decode(&posterior.mean, condition.as_ref())?;
         let prediction: Vec<f32> = prediction.flatten_all()?.to_vec1()?;
         let kl: Vec<f32> = posterior.kl()?.flatten_all()?.to_vec1()?;
@@ -159,11 +198,29 @@ impl Learner {
         self.reconstruction.as_deref()
     }
 
-    /// One step of the optimiser on the current image and the replayed ones of `batch`. The loss is the weighted mean of
-    /// the Student t reconstruction terms plus the weighted mean of the KL divergences.
+    /// One step of the optimiser on the clip that ends with the current image and the replayed ones of `batch`. The loss is
+    /// the weighted mean of the Student t reconstruction terms plus the weighted mean of the KL divergences.
+    ///
+    /// With a temporal layer, this is truncated back-propagation through time: the current clip continues from the state
+    /// that the stream had before it, replayed ones begin with a state of zero.
     pub(crate) fn step(&mut self, inputs: Inputs<'_>, batch: &TrainingBatch) -> Result<StepReport> {
-        let target = self.images(self.config.channels, &[inputs.target, &batch.replayed_target])?;
-        let condition = self.condition(&[inputs.condition, &batch.replayed_condition])?;
+        let target = [&batch.previous_target, inputs.target, &batch.replayed_target];
+        let target = self.images(self.config.channels, &target)?;
+        let condition = [
+            &batch.previous_condition,
+            inputs.condition,
+            &batch.replayed_condition,
+        ];
+        let condition = self.condition(&condition)?;
+        let clip = self.config.clip();
+        let clips = target.dim(0)? / clip;
+        if target.dim(0)? != clips * clip {
+            bail!("{} images are no clips of {clip}", target.dim(0)?);
+        }
+        let state = match self.states.before_clip(clip) {
+            Some(state) => Some(state.padded(clips)?),
+            None => self.vae.zero_state(clips)?,
+        };
         let noise = Tensor::from_slice(&batch.noise, batch.noise.len(), &Device::Cpu)?;
         let mask = match batch.dropout_mask.as_slice() {
             [] => None,
@@ -173,6 +230,7 @@ impl Learner {
             let images = Batch {
                 target: &target,
                 condition: condition.as_ref(),
+                state: state.as_ref(),
                 noise: &noise,
                 dropout_mask: mask.as_ref(),
             };

@@ -12,7 +12,9 @@ mod score;
 pub(crate) mod tests;
 
 pub(crate) use checkpoint::Checkpoint;
-pub(crate) use config::{DecoderStage, EncoderStage, Latent, ScoreMap, ScoringWeights, VaeConfig};
+pub(crate) use config::{
+    DecoderStage, EncoderStage, Latent, ScoreMap, ScoringWeights, TemporalLayer, VaeConfig,
+};
 #[cfg(any(feature = "cuda", test))]
 pub(crate) use config::{Layer, LayerRole};
 pub(crate) use learner::Learner;

@@ -1,20 +1,22 @@
 //! A [`VaeConfig`] as layers.
 
 use candle_core::{Result, Tensor, bail};
+use candle_nn::rnn::RNN;
 use candle_nn::var_builder::VarBuilder;
 use candle_nn::{Init, Module};
 
 use super::config::{Layer, LayerRole, Start, VaeConfig};
 use super::posterior::Posterior;
 use crate::detector::nn::{
-    Activation, Conv, ConvSpec, Linear, Parameters, add_to_each, apply_mask, clamp, fan_in_uniform, join,
-    reshape, upsample,
+    Activation, Conv, ConvLstm, ConvLstmState, ConvSpec, Linear, Parameters, add_to_each, apply_mask, clamp,
+    fan_in_uniform, join, reshape, upsample,
 };
 
 /// A conditional convolutional VAE.
 #[derive(Debug)]
 pub(crate) struct Vae {
     encoder: Vec<Conv>,
+    temporal: Option<ConvLstm>,
     mean: LatentLayer,
     log_var: LatentLayer,
     from_latent: LatentLayer,
@@ -47,9 +49,11 @@ impl Vae {
     pub(crate) fn new(config: &VaeConfig, parameters: &Parameters) -> Result<Self> {
         let vb = parameters.var_builder();
         let (mut encoder, mut latent, mut decoder) = (Vec::new(), Vec::new(), Vec::new());
+        let mut temporal = None;
         for layer in config.layers() {
             match layer.role {
                 LayerRole::Encoder => encoder.push(layer.conv(&vb)?),
+                LayerRole::Gates => temporal = Some(layer.conv_lstm(&vb)?),
                 LayerRole::Mean | LayerRole::LogVar | LayerRole::FromLatent => {
                     latent.push(LatentLayer::new(&layer, &vb)?);
                 }
@@ -74,6 +78,7 @@ impl Vae {
         };
         Ok(Self {
             encoder,
+            temporal,
             mean,
             log_var,
             from_latent,
@@ -84,23 +89,43 @@ impl Vae {
         })
     }
 
-    /// The posterior of the latent values, `q(z | target, condition)`.
+    /// The temporal layer's state before the first image of `clips` sequences; `None` without that layer.
+    pub(crate) fn zero_state(&self, clips: usize) -> Result<Option<ConvLstmState>> {
+        let layer = self.temporal.as_ref();
+        layer.map(|layer| layer.zero_state(clips)).transpose()
+    }
+
+    /// The posterior of the latent values, `q(z | target, condition)`, and the temporal layer's state after the last image
+    /// of each clip. `state` is that before the first one; without it, every image begins a clip.
     ///
     /// # Shapes
     /// `[B, H, W, C]`, `[B, H, W, D]` -> `[B, K]` for flat latent values, `[B, h, w, K]` for a map of them; the dropout
-    /// mask has `B` times the bottleneck's values
+    /// mask has `B` times the bottleneck's values. A state of `N` clips divides the batch into `N` times `B / N` images.
     pub(crate) fn encode(
         &self,
         target: &Tensor,
         condition: Option<&Tensor>,
+        state: Option<&ConvLstmState>,
         dropout_mask: Option<&Tensor>,
-    ) -> Result<Posterior> {
+    ) -> Result<(Posterior, Option<ConvLstmState>)> {
         let mut x = match condition {
             Some(condition) => join(target, condition)?,
             None => target.clone(),
         };
         for stage in &self.encoder {
             x = stage.forward(&x)?;
+        }
+        let mut last_state = None;
+        if let Some(layer) = &self.temporal {
+            let [height, width, channels] = self.bottleneck;
+            let state = match state {
+                Some(state) => state.clone(),
+                None => layer.zero_state(x.dim(0)?)?,
+            };
+            let clips = reshape(&x, (state.h.dim(0)?, (), height, width, channels))?;
+            let mut states = layer.seq_init(&clips, &state)?;
+            x = reshape(&layer.states_to_tensor(&states)?, ((), height, width, channels))?;
+            last_state = states.pop();
         }
         if let LatentLayer::Dense(_) = self.mean {
             x = reshape(&x, ((), self.bottleneck.iter().product()))?;
@@ -109,10 +134,11 @@ impl Vae {
             x = apply_mask(&x, &mask.reshape(x.shape())?)?;
         }
         let [low, high] = self.log_var_range;
-        Ok(Posterior {
+        let posterior = Posterior {
             mean: self.mean.forward(&x)?,
             log_var: clamp(&self.log_var.forward(&x)?, low, high)?,
-        })
+        };
+        Ok((posterior, last_state))
     }
 
     /// The prediction of the target.
@@ -179,6 +205,12 @@ impl Layer {
             1.0 => Activation::Identity,
             slope => Activation::LeakyRelu(slope),
         }
+    }
+
+    fn conv_lstm(&self, vb: &VarBuilder<'_>) -> Result<ConvLstm> {
+        let (fan_in, channels) = (self.fan_in(), self.inputs / 2);
+        let init = (self.weight.init(fan_in), self.bias.init(fan_in));
+        ConvLstm::new(self.input_size, channels, self.kernel, init, vb.pp(&self.name))
     }
 
     fn conv(&self, vb: &VarBuilder<'_>) -> Result<Conv> {

@@ -4,9 +4,9 @@ use candle_core::{Device, Result, Tensor};
 use rand::SeedableRng;
 
 use super::learner::{Batch, losses};
-use super::{Checkpoint, Learner, Vae, VaeConfig};
+use super::{Checkpoint, Learner, ScoringWeights, TemporalLayer, Vae, VaeConfig};
 use crate::detector::cue::{appearance, motion};
-use crate::detector::engine::{Inputs, TrainingBatch};
+use crate::detector::engine::{Inputs, StateUpdate, TrainingBatch};
 use crate::detector::nn::{Losses, Parameters, Rng, Tape};
 
 /// The motion net on a grid of 5 rows and 6 columns.
@@ -17,6 +17,14 @@ pub(crate) fn motion() -> VaeConfig {
 /// A small appearance net on 8x4 pixels.
 pub(crate) fn appearance() -> VaeConfig {
     appearance::vae_config(&"[(4,3,2),(6,3,2)]".parse().unwrap(), 3, (8, 4))
+}
+
+/// The same net with a convolutional LSTM and clips of three images.
+pub(crate) fn recurrent(config: VaeConfig) -> VaeConfig {
+    VaeConfig {
+        temporal: Some(TemporalLayer { kernel: 3, clip: 3 }),
+        ..config
+    }
 }
 
 fn make(config: &VaeConfig) -> (Parameters, Vae) {
@@ -49,6 +57,7 @@ fn the_decoder_mirrors_any_encoder() {
     ] {
         configs.push(appearance::vae_config(&arch.parse().unwrap(), 16, size));
     }
+    configs.extend([recurrent(motion()), recurrent(appearance())]);
     for config in configs {
         let (parameters, vae) = make(&config);
         let [height, width] = config.size;
@@ -57,7 +66,7 @@ fn the_decoder_mirrors_any_encoder() {
         let condition = (config.condition > 0).then(|| wave(&[2, height, width, config.condition], 0.23));
         let mask = wave(&[2 * config.features()], 0.5);
         let forward = || -> Result<Losses> {
-            let posterior = vae.encode(&target, condition.as_ref(), None)?;
+            let (posterior, _) = vae.encode(&target, condition.as_ref(), None, None)?;
             match config.latent {
                 super::Latent::Flat(dim) => assert_eq!(posterior.mean.dims(), [2, dim], "{config:?}"),
                 super::Latent::Map(dim) => assert_eq!(posterior.mean.dims(), [2, h, w, dim], "{config:?}"),
@@ -67,6 +76,7 @@ fn the_decoder_mirrors_any_encoder() {
             let batch = Batch {
                 target: &target,
                 condition: condition.as_ref(),
+                state: None,
                 noise: &wave(&[2 * config.latent_values()], 0.91),
                 dropout_mask: Some(&mask),
             };
@@ -76,11 +86,8 @@ fn the_decoder_mirrors_any_encoder() {
         set_weights(&parameters);
         let (losses, tape) = Tape::record(forward).unwrap();
         let gradients = parameters.backward(tape, &losses.loss).unwrap();
-        assert_eq!(
-            gradients,
-            parameters.backward_by_candle(&losses.loss).unwrap(),
-            "{config:?}"
-        );
+        let by_candle = parameters.backward_by_candle(&losses.loss).unwrap();
+        assert_eq!(gradients, by_candle, "{config:?}");
         let first = parameters.iter().next().unwrap().1.elem_count();
         assert!(
             gradients[..first].iter().any(|g| *g != 0.0),
@@ -102,7 +109,7 @@ fn the_base_image_is_the_first_prediction_of_a_decoder_at_zero() {
         target: &image,
         condition: &[],
     };
-    let map = learner.infer(inputs).unwrap();
+    let map = learner.infer(inputs, StateUpdate::default()).unwrap();
     assert_eq!(learner.reconstruction(), Some(image.as_slice()));
     assert!(map.iter().all(|&v| v == 0.0));
     let short = Checkpoint::initial(&config, 1, Some(&image[1..]))
@@ -111,26 +118,218 @@ fn the_base_image_is_the_first_prediction_of_a_decoder_at_zero() {
     assert!(short.contains("base image"), "{short}");
 }
 
-#[test]
-fn a_checkpoint_continues_bit_for_bit() {
-    for config in [motion(), appearance()] {
-        let target: Vec<f32> = sine(config.target_values(), 0.37, 0.0)
+/// Target and condition of an image of a sequence, and the batch of a training step on the clip that ends with it.
+fn sample(config: &VaeConfig, number: usize) -> ([Vec<f32>; 2], TrainingBatch) {
+    let wave = |values: usize, rate: f64, number: usize| -> Vec<f32> {
+        sine(values, rate, 0.7 * number as f64)
             .map(|v| v as f32)
-            .collect();
-        let condition: Vec<f32> = sine(config.condition_values(), 0.23, 0.0)
-            .map(|v| v as f32)
-            .collect();
+            .collect()
+    };
+    let images = |from: usize, count: usize| {
+        let of = |values, rate| (from..from + count).flat_map(|i| wave(values, rate, i)).collect();
+        [
+            of(config.target_values(), 0.37),
+            of(config.condition_values(), 0.23),
+        ]
+    };
+    let before = config.clip() - 1;
+    let [previous_target, previous_condition] = images(number.saturating_sub(before), before);
+    let [replayed_target, replayed_condition] = images(100, 2 * config.clip());
+    let mut batch = TrainingBatch {
+        previous_target,
+        previous_condition,
+        replayed_target,
+        replayed_condition,
+        kl_weight: 0.1,
+        learning_rate: 1e-3,
+        average_rate: 0.1,
+        ..TrainingBatch::default()
+    };
+    batch.draw(config, 0.2, &mut Rng::seed_from_u64(number as u64));
+    (images(number, 1), batch)
+}
+
+/// Scores images of these numbers, the first after a restart; the last map. Negative numbers are no steps.
+fn infer(learner: &mut Learner, config: &VaeConfig, numbers: &[i32]) -> Vec<f32> {
+    let mut map = Vec::new();
+    for (i, &number) in numbers.iter().enumerate() {
+        let ([target, condition], _) = sample(config, number.unsigned_abs() as usize);
         let inputs = Inputs {
             target: &target,
             condition: &condition,
         };
-        let mut batch = TrainingBatch {
-            replayed_target: target.clone(),
-            replayed_condition: condition.clone(),
-            kl_weight: 0.1,
-            learning_rate: 1e-3,
-            average_rate: 0.1,
-            ..TrainingBatch::default()
+        let update = StateUpdate {
+            restart: i == 0,
+            advance: number > 0,
+        };
+        map = learner.infer(inputs, update).unwrap();
+    }
+    map
+}
+
+/// A net whose weights are all random: no layer starts at zero.
+fn random_learner(config: &VaeConfig) -> Learner {
+    let (parameters, _) = make(config);
+    set_weights(&parameters);
+    let weights = parameters.values().unwrap();
+    let checkpoint = Checkpoint {
+        average: match config.scoring_weights {
+            ScoringWeights::MovingAverage => weights.clone(),
+            ScoringWeights::Trained => Vec::new(),
+        },
+        weights,
+        ..Checkpoint::initial(config, 1, None).unwrap()
+    };
+    Learner::new(config, &checkpoint).unwrap()
+}
+
+#[test]
+fn the_state_of_a_temporal_layer_is_carried_along_and_cleared_by_a_restart() {
+    for config in [recurrent(motion()), recurrent(appearance())] {
+        let mut learner = random_learner(&config);
+        let ordered = infer(&mut learner, &config, &[1, 2, 3]);
+        assert_eq!(
+            infer(&mut learner, &config, &[1, 2, 3]),
+            ordered,
+            "a restart clears the state"
+        );
+        assert_ne!(
+            infer(&mut learner, &config, &[3]),
+            ordered,
+            "what came before matters"
+        );
+        assert_ne!(
+            infer(&mut learner, &config, &[2, 1, 3]),
+            ordered,
+            "so does its order"
+        );
+        let between = infer(&mut learner, &config, &[1, -7, 2, -8, -9, 3]);
+        assert_eq!(
+            between, ordered,
+            "an image that is no step leaves the state as it is"
+        );
+    }
+    for config in [motion(), appearance()] {
+        let mut learner = random_learner(&config);
+        let ordered = infer(&mut learner, &config, &[1, 2, 3]);
+        assert_eq!(
+            infer(&mut learner, &config, &[3]),
+            ordered,
+            "without the layer there is no state"
+        );
+    }
+}
+
+#[test]
+fn a_step_on_clips_continues_from_the_state_before_the_current_one() {
+    for config in [recurrent(motion()), recurrent(appearance())] {
+        let loss_after = |numbers: &[i32]| {
+            let mut learner = random_learner(&config);
+            infer(&mut learner, &config, numbers);
+            let ([target, condition], batch) = sample(&config, 6);
+            let inputs = Inputs {
+                target: &target,
+                condition: &condition,
+            };
+            let report = learner.step(inputs, &batch).unwrap();
+            assert!(report.loss.is_finite() && !report.rejected);
+            report.loss
+        };
+        let loss = loss_after(&[2, 3, 4, 5, 6]);
+        assert_eq!(
+            loss_after(&[2, 3, 4, 5, -6]),
+            loss,
+            "the current image need not be a step"
+        );
+        assert_ne!(
+            loss_after(&[1, 3, 4, 5, 6]),
+            loss,
+            "images before the clip act through the state"
+        );
+        assert_eq!(
+            loss_after(&[4, 5, 6]),
+            loss_after(&[6]),
+            "nothing came before the clip"
+        );
+
+        let mut learner = random_learner(&config);
+        let ([target, condition], mut batch) = sample(&config, 6);
+        let values = config.target_values();
+        batch.previous_target.truncate(values);
+        batch.previous_condition.truncate(config.condition_values());
+        let inputs = Inputs {
+            target: &target,
+            condition: &condition,
+        };
+        let error = learner.step(inputs, &batch).unwrap_err().to_string();
+        assert!(error.contains("no clips of 3"), "{error}");
+    }
+}
+
+#[test]
+fn gradients_of_recurrent_nets_agree_with_finite_differences() {
+    for config in [recurrent(motion()), recurrent(appearance())] {
+        let (parameters, vae) = make(&config);
+        set_weights(&parameters);
+        let [height, width] = config.size;
+        let images = 2 * config.clip();
+        let target = wave(&[images, height, width, config.channels], 0.37);
+        let condition =
+            (config.condition > 0).then(|| wave(&[images, height, width, config.condition], 0.23));
+        let noise = wave(&[images * config.latent_values()], 0.91);
+        let state = vae.zero_state(2).unwrap();
+        let forward = || {
+            let batch = Batch {
+                target: &target,
+                condition: condition.as_ref(),
+                state: state.as_ref(),
+                noise: &noise,
+                dropout_mask: None,
+            };
+            losses(&config, &vae, batch, 0.1)
+        };
+        let (losses, tape) = Tape::record(forward).unwrap();
+        let gradients = parameters.backward(tape, &losses.loss).unwrap();
+        let values = parameters.values().unwrap();
+        let loss_at = |values: &[f32]| {
+            parameters.set_values(values).unwrap();
+            f64::from(forward().unwrap().loss.to_scalar::<f32>().unwrap())
+        };
+        // Along random directions: one value alone moves the loss by less than its rounding.
+        let norm = gradients.iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+        for rate in [0.13, 0.29, 0.71] {
+            let direction: Vec<f64> = sine(values.len(), rate, 1.0).collect();
+            let moved = |by: f64| -> Vec<f32> {
+                let values = values.iter().zip(&direction);
+                values.map(|(v, d)| (f64::from(*v) + by * d) as f32).collect()
+            };
+            let step = 2e-4;
+            let difference = (loss_at(&moved(step)) - loss_at(&moved(-step))) / (2.0 * step);
+            let slope: f64 = gradients
+                .iter()
+                .zip(&direction)
+                .map(|(g, d)| f64::from(*g) * d)
+                .sum();
+            assert!(
+                (difference - slope).abs() < 0.02 * norm,
+                "{difference}, by the gradient {slope} of {norm}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_continues_bit_for_bit() {
+    for config in [
+        motion(),
+        appearance(),
+        recurrent(motion()),
+        recurrent(appearance()),
+    ] {
+        let ([target, condition], mut batch) = sample(&config, 6);
+        let inputs = Inputs {
+            target: &target,
+            condition: &condition,
         };
         let mut rng = Rng::seed_from_u64(5);
         let initial = Checkpoint::initial(&config, 1, None).unwrap();
@@ -148,7 +347,11 @@ fn a_checkpoint_continues_bit_for_bit() {
                 moved.step(inputs, &batch).unwrap(),
                 stayed.step(inputs, &batch).unwrap()
             );
-            assert_eq!(moved.infer(inputs).unwrap(), stayed.infer(inputs).unwrap());
+            let update = StateUpdate::default();
+            assert_eq!(
+                moved.infer(inputs, update).unwrap(),
+                stayed.infer(inputs, update).unwrap()
+            );
         }
         let mut other = checkpoint;
         other.weights.pop();
@@ -319,6 +522,7 @@ fn loss_and_gradients_of_the_motion_net_are_pytorchs() {
     let batch = Batch {
         target: &wave(&[2, 5, 6, 2], 0.37),
         condition: Some(&wave(&[2, 5, 6, 2], 0.23)),
+        state: None,
         noise: &wave(&[2, 3, 3, 4], 0.91),
         dropout_mask: None,
     };
@@ -356,6 +560,7 @@ fn loss_and_gradients_of_the_appearance_net_are_pytorchs() {
     let batch = Batch {
         target: &wave(&[2, 4, 8, 3], 0.37),
         condition: None,
+        state: None,
         noise: &wave(&[2, 3], 0.91),
         dropout_mask: None,
     };

@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use gstvaeanomaly::detector::store::{self, Model};
 use gstvaeanomaly::detector::{
     ColorModel, Config, CueKind, Detector, IgnoredRegions, ImageView, NetArch, Networks, PixelFormat,
-    Stabilise, Stage, ThresholdMode, Tuning,
+    Stabilise, Stage, Temporal, ThresholdMode, Tuning,
 };
 
 use crate::values::{number, optional_duration, with_input};
@@ -37,12 +37,19 @@ fn config(u: &mut Unstructured<'_>) -> Result<Config> {
         1 => vec![CueKind::Appearance],
         _ => CueKind::ALL.to_vec(),
     };
+    let latent_dim = u.int_in_range(1..=40)?;
+    let seed: u64 = u.arbitrary()?;
     Ok(Config {
         cues,
         net_arch,
-        latent_dim: u.int_in_range(1..=40)?,
+        latent_dim,
         model_width,
-        seed: u.arbitrary()?,
+        // From the seed, so that older inputs keep their meaning.
+        temporal: match seed % 3 {
+            2 => Temporal::ConvLstm,
+            _ => Temporal::None,
+        },
+        seed,
         warm_up: u.int_in_range(0..=3)?,
         networks: *u.choose(&[
             Networks::Trained,

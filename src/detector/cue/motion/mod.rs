@@ -8,16 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use self::features::{FeaturesLearnt, MotionFeatures};
 use self::gain::Gain;
+use super::clip::Clip;
 use super::{Batch, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::{CalibrationConfig, Prior};
-use crate::detector::engine::{Inputs, TrainingBatch};
+use crate::detector::engine::{Inputs, StateUpdate, TrainingBatch};
 use crate::detector::frame::filter::box_mean;
 use crate::detector::frame::{Learning, Frame, ReducedSizes};
 use crate::detector::nn::Rng;
 use crate::detector::store::{Array, Visitor};
 use crate::detector::vae::{
-    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, VaeConfig,
+    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights,
+    TemporalLayer, VaeConfig,
 };
 use crate::detector::{AnomalyMap, Config, Error, Result, Tuning};
 
@@ -51,6 +53,8 @@ struct Motion {
     features: MotionFeatures,
     learnt: MotionLearnt,
     map: AnomalyMap,
+    /// Targets, each with its condition behind it.
+    clip: Clip<f32>,
     /// Seconds since the last sample was offered to the replay.
     waited: f64,
 }
@@ -65,7 +69,7 @@ pub(crate) struct Learnt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct MotionLearnt {
     rng: Rng,
-    /// Targets, each with its condition behind it.
+    /// The targets of a clip, with their conditions behind them.
     replay: Replay<f32>,
     steps: u32,
     gain: Gain,
@@ -82,16 +86,21 @@ impl Learnt {
 pub(super) fn new(config: &Config, sizes: ReducedSizes) -> Option<impl Cue + use<>> {
     let features = MotionFeatures::new(sizes.grey?);
     let (width, height) = features.grid();
+    let vae = VaeConfig {
+        temporal: TemporalLayer::new(config.temporal),
+        ..vae_config(features.grid())
+    };
     Some(Motion {
         networks: config.networks,
-        vae: vae_config(features.grid()),
+        clip: Clip::new(vae.clip()),
         features,
         learnt: MotionLearnt {
             rng: Rng::seed_from_u64(config.seed ^ 0x6d6f_7469_6f6e),
-            replay: Replay::new(ReplayPolicy::RandomReplacement, REPLAY_SLOTS),
+            replay: Replay::new(ReplayPolicy::RandomReplacement, REPLAY_SLOTS / vae.clip()),
             steps: 0,
             gain: Gain::default(),
         },
+        vae,
         map: AnomalyMap::new(width, height),
         waited: 0.0,
     })
@@ -116,6 +125,7 @@ pub(crate) fn vae_config((width, height): (usize, usize)) -> VaeConfig {
         channels: CHANNELS,
         condition: CHANNELS,
         encoder: vec![encode(16, 1), encode(24, 2), encode(24, 1)],
+        temporal: None,
         latent: Latent::Map(4),
         log_var_range: [-8.0, 3.0],
         initial_log_var: -2.0,
@@ -129,6 +139,24 @@ pub(crate) fn vae_config((width, height): (usize, usize)) -> VaeConfig {
         score_map: ScoreMap::Level { kl_share: KL_SHARE },
         score_box: BOX,
     }
+}
+
+/// The clip that ends with the last frame, as the replay keeps it.
+fn clip_sample(clip: &Clip<f32>, features: &MotionFeatures) -> Vec<f32> {
+    let target = features.targets();
+    let current = [target, features.conditions()].concat();
+    separate(clip.images(&current), target.len()).concat()
+}
+
+/// Targets and conditions of images of `target_values` and their condition each.
+fn separate<'a>(images: impl Iterator<Item = &'a [f32]>, target_values: usize) -> [Vec<f32>; 2] {
+    let mut parts = [Vec::new(), Vec::new()];
+    for image in images {
+        let (target, condition) = image.split_at(target_values.min(image.len()));
+        parts[0].extend_from_slice(target);
+        parts[1].extend_from_slice(condition);
+    }
+    parts
 }
 
 impl Motion {
@@ -181,7 +209,12 @@ impl Cue for Motion {
 
     fn features(&mut self, frame: &Frame<'_>, learning: Learning) {
         self.waited += frame.step.seconds;
+        let features = &self.features;
+        self.clip.keep_previous(|| [features.targets(), features.conditions()].concat());
         self.features.observe(frame, learning);
+        if self.features.is_valid() {
+            self.clip.follow(frame.step);
+        }
     }
 
     fn inputs(&self) -> Option<Inputs<'_>> {
@@ -189,6 +222,10 @@ impl Cue for Motion {
             target: self.features.targets(),
             condition: self.features.conditions(),
         })
+    }
+
+fn state_update(&self) -> StateUpdate {
+        self.clip.update()
     }
 
     /// Target, prediction and latent divergence, without the net's [`Gain`].
@@ -213,7 +250,8 @@ impl Cue for Motion {
     }
 
     fn batch(&mut self, _: &Frame<'_>, tuning: &Tuning) -> Option<Batch> {
-        if !self.features.is_valid() {
+        let has_clip = self.networks != Networks::Trained || self.clip.is_complete();
+        if !(self.features.is_valid() && has_clip) {
             return None;
         }
         let MotionLearnt { rng, replay, steps, .. } = &mut self.learnt;
@@ -221,22 +259,28 @@ impl Cue for Motion {
         if self.networks != Networks::Trained {
             return Some(Batch::Statistics);
         }
-        let (target, condition) = (self.features.targets(), self.features.conditions());
+        let target = self.features.targets();
         let (replayed_target, replayed_condition) = match replay.len() > REPLAY_AFTER {
             true => {
                 let replayed = replay.draw(rng).unwrap_or_default();
-                replayed.split_at(target.len().min(replayed.len()))
+                replayed.split_at((self.clip.len() * target.len()).min(replayed.len()))
             }
             false => Default::default(),
         };
         let (replayed_target, replayed_condition) = (replayed_target.to_vec(), replayed_condition.to_vec());
-        let waited = std::mem::take(&mut self.waited);
-        replay.offer(rng, (waited, tuning.memory_seconds()), || [target, condition].concat());
+        if self.clip.is_offered() {
+            let waited = std::mem::take(&mut self.waited);
+            let (clip, features) = (&self.clip, &self.features);
+            replay.offer(rng, (waited, tuning.memory_seconds()), || clip_sample(clip, features));
+        }
+        let [previous_target, previous_condition] = separate(self.clip.previous(), target.len());
         let rate = match self.features.ticks() < FAST_TICKS {
             true => FAST_RATE,
             false => RATE,
         };
         let mut batch = TrainingBatch {
+            previous_target,
+            previous_condition,
             replayed_target,
             replayed_condition,
             kl_weight: KL_WEIGHT * tuning.kl_weight,
@@ -266,7 +310,7 @@ impl Cue for Motion {
     }
 
     fn sample(&self, _: &Frame<'_>) -> Sample {
-        Sample::Floats([self.features.targets(), self.features.conditions()].concat().into())
+        Sample::Floats(clip_sample(&self.clip, &self.features).into())
     }
 
     fn admit(&mut self, sample: &Sample) {
@@ -277,6 +321,7 @@ impl Cue for Motion {
 
     fn restart(&mut self) {
         self.features.restart();
+        self.clip.restart();
         self.waited = 0.0;
     }
 
@@ -291,7 +336,7 @@ impl Cue for Motion {
         let CueLearnt::Motion(Learnt { features, motion }) = learnt else {
             return Err(Error::Learnt("the motion cue's is missing".to_owned()));
         };
-        let values = self.vae.target_values() + self.vae.condition_values();
+        let values = self.clip.len() * (self.vae.target_values() + self.vae.condition_values());
         self.learnt.replay.restore(motion.replay, values)?;
         self.learnt.rng = motion.rng;
         self.learnt.steps = motion.steps;

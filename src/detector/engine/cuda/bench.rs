@@ -12,7 +12,7 @@ use super::driver::{Gpu, open};
 use super::engine::CudaEngine;
 use super::reduce::CudaReducer;
 use crate::detector::cue::{appearance, motion};
-use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
+use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, StateUpdate, TrainingBatch, TrainingJob};
 use crate::detector::frame::{CudaImage, GREY_CELL};
 #[cfg(test)]
 use crate::detector::frame::{ReducedFrame, ReducedSizes};
@@ -131,6 +131,7 @@ impl Sample {
         [0, 1].map(|i| InferenceJob {
             net: ids[i],
             inputs: self.nets[i].inputs(),
+            update: StateUpdate::default(),
         })
     }
 

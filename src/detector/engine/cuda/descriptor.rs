@@ -455,6 +455,9 @@ fn check(config: &VaeConfig, sized: &[Sized<'_>]) -> Result<(), String> {
             sized.len()
         ));
     }
+    if config.temporal.is_some() {
+        return Err("nets with temporal=conv-lstm compute on the CPU only".to_owned());
+    }
     if config.encoder.is_empty() || config.decoder.is_empty() {
         return Err("the net has no encoder or no decoder".to_owned());
     }

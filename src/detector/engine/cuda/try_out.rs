@@ -6,7 +6,9 @@ use candle_core::{Result, bail};
 
 use crate::detector::NetArch;
 use crate::detector::cue::appearance;
-use crate::detector::engine::{CpuEngine, Engine, InferenceJob, Inputs, TrainingBatch, TrainingJob};
+use crate::detector::engine::{
+    CpuEngine, Engine, InferenceJob, Inputs, StateUpdate, TrainingBatch, TrainingJob,
+};
 use crate::detector::vae::{Checkpoint, VaeConfig};
 
 /// How far the device's results may be from the CPU's, as a share of the largest.
@@ -68,7 +70,11 @@ fn run(mut engine: impl Engine, config: &VaeConfig) -> Result<(Duration, Vec<Vec
             inputs,
             batch: &batch,
         }])?;
-        maps.append(&mut engine.infer(&[InferenceJob { net, inputs }])?);
+        maps.append(&mut engine.infer(&[InferenceJob {
+            net,
+            inputs,
+            update: StateUpdate::default(),
+        }])?);
         shortest = shortest.min(start.elapsed());
     }
     Ok((shortest, maps))

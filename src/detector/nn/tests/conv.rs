@@ -14,7 +14,7 @@ fn every(x: &Tensor, dim: usize, step: usize) -> Result<Tensor> {
 }
 
 /// What [`Conv::forward`] promises, with Candle's own operations.
-fn stock(spec: ConvSpec, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Result<Tensor> {
+pub(super) fn stock(spec: ConvSpec, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ConvSpec {
         inputs,
         outputs,

@@ -2,6 +2,7 @@
 
 mod adam;
 mod conv;
+mod conv_lstm;
 mod loss;
 mod parameters;
 mod sizes;

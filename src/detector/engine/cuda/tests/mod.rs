@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng};
 use super::device::Device;
 use super::engine::CudaEngine;
 use super::server::ServerHandle;
-use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingBatch, TrainingJob};
+use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, StateUpdate, TrainingBatch, TrainingJob};
 use crate::detector::nn::Rng;
 use crate::detector::vae::{Checkpoint, VaeConfig};
 
@@ -81,6 +81,7 @@ impl Camera {
         let job = |(i, &net)| InferenceJob {
             net,
             inputs: self.inputs(i),
+            update: StateUpdate::default(),
         };
         nets.iter().enumerate().map(job).collect()
     }
