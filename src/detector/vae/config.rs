@@ -85,7 +85,7 @@ pub(crate) enum ScoringWeights {
 pub(crate) enum ScoreMap {
     /// Sum over the channels of the squared error.
     SquaredError,
-    /// Smallest channel of the target, plus the mean over the channels of the prediction, plus `kl_share` times the KL divergence of
+    /// Mean over the channels of the target, plus that of the prediction, plus `kl_share` times the KL divergence of
     /// the cell's latent values. For a [`Latent::Map`] of half the size.
     Level {
         /// Weight of the divergence.

@@ -160,14 +160,13 @@ fn separate<'a>(images: impl Iterator<Item = &'a [f32]>, target_values: usize) -
 }
 
 impl Motion {
-    /// The largest cell of the target alone, which stays in the map. What moves differs from both previous images; what only
-    /// the older one shows is where something was.
+    /// The largest cell of the target alone, which stays in the map.
     fn target_score(&mut self, frame: &Frame<'_>) -> f64 {
         let cells: Vec<f32> = self
             .features
             .targets()
             .chunks_exact(CHANNELS)
-            .map(|p| p[0].min(p[1]))
+            .map(|p| 0.5 * (p[0] + p[1]))
             .collect();
         box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
         self.ignore(frame);
@@ -194,7 +193,7 @@ impl Cue for Motion {
             floor: FLOOR,
             prior: Some(Prior {
                 median: 2.4f64.ln(),
-                deviation: 0.2,
+                deviation: 0.15,
                 weight: 100.0,
             }),
             least_spread: 0.1,
@@ -228,7 +227,7 @@ fn state_update(&self) -> StateUpdate {
         self.clip.update()
     }
 
-    /// Target, prediction and latent divergence, without the net's [`Gain`].
+    /// Half of target and prediction each, and the latent divergence, without the net's [`Gain`].
     fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) -> Option<f64> {
         if !self.features.is_valid() {
             return None;

@@ -262,7 +262,7 @@ PHASE void score_map(const Net& n, const float* weights, float* work, float* pre
     const int dims = 4 * n.latent_quads, pitch = 4 * n.image_quads, output_pitch = 4 * last.output_quads;
     FOR_EACH(p, n.height * n.width) {
         const float *target = work + n.image + p * pitch, *output = work + last.output + p * output_pitch;
-        float errors = 0.0f, smallest = target[0], predictions = 0.0f;
+        float errors = 0.0f, targets = 0.0f, predictions = 0.0f;
         for (int c = 0; c < n.channels; c += 4) {
             const float4 x4 = load4(target + c), y4 = load4(output + c), base4 = n.base_image >= 0 ? load4(weights + n.base_image + p * output_pitch + c) : zero4();
             const float x[4] = {x4.x, x4.y, x4.z, x4.w}, y[4] = {y4.x, y4.y, y4.z, y4.w}, base[4] = {base4.x, base4.y, base4.z, base4.w};
@@ -271,7 +271,7 @@ PHASE void score_map(const Net& n, const float* weights, float* work, float* pre
                 const float predicted = y[i] + base[i], error = x[i] - predicted;
                 if (prediction) prediction[p * n.channels + c + i] = predicted;
                 errors += error * error;
-                smallest = fminf(smallest, x[i]);
+                targets += x[i];
                 predictions += predicted;
             }
         }
@@ -280,7 +280,7 @@ PHASE void score_map(const Net& n, const float* weights, float* work, float* pre
             // A cell of the latent map has two rows and columns of the image.
             int y = p, x = split_off(y, n.width), cell = y / 2 * heads.output_width + x / 2;
             const float share = 1.0f / (float)n.channels;
-            value = smallest + fmaf(share, predictions, n.kl_share * work[heads.output + 2 * dims * cell]);
+            value = fmaf(share, targets, fmaf(share, predictions, n.kl_share * work[heads.output + 2 * dims * cell]));
         }
         work[n.map + p] = value;
     }
