@@ -89,7 +89,7 @@ impl Camera {
             // Frames 1 and 8 begin a sequence; every third one is no step.
             update: StateUpdate {
                 restart: self.frames % 7 == 1,
-                advance: self.frames % 3 != 0,
+                advance: !self.frames.is_multiple_of(3),
             },
         };
         nets.iter().enumerate().map(job).collect()
