@@ -283,8 +283,8 @@ fn recurrent(cues: &[CueKind]) -> Config {
 fn recurrent_nets_learn_and_their_seed_decides() {
     let scene = Scene::quiet().with(0.0..0.05, Happening::Covered);
     let (one, again) = (
-        learn(recurrent(BOTH), &scene, 150),
-        learn(recurrent(BOTH), &scene, 150),
+        learn(recurrent(BOTH), &scene, 100),
+        learn(recurrent(BOTH), &scene, 100),
     );
     assert!(one.iter().zip(&again).all(|(a, b)| decision(a) == decision(b)));
     for cue in [CueKind::Appearance, CueKind::Motion] {
@@ -295,7 +295,7 @@ fn recurrent_nets_learn_and_their_seed_decides() {
             .collect();
         // Without the first frames, which make no clip.
         assert!(
-            (135..150).contains(&losses.len()),
+            (85..100).contains(&losses.len()),
             "{cue:?}: {} steps",
             losses.len()
         );
@@ -303,7 +303,7 @@ fn recurrent_nets_learn_and_their_seed_decides() {
         let (first, last) = (mean(&losses[..20]), mean(&losses[losses.len() - 20..]));
         assert!(last < 0.9 * first, "{cue:?}: {first} -> {last}");
     }
-    let without = learn(config(BOTH), &scene, 150);
+    let without = learn(config(BOTH), &scene, 100);
     assert_ne!(raw(&one), raw(&without), "other nets, other scores");
 }
 
@@ -329,7 +329,7 @@ fn a_recurrent_net_remembers_the_frames_before_until_the_next_restart() {
             ..config(APPEARANCE)
         };
         let mut detector = detector(config);
-        watch(&mut detector, &scene, 10.0, 0..100, &Tuning::default());
+        watch(&mut detector, &scene, 10.0, 0..50, &Tuning::default());
         let mut after = |images: &[u32]| {
             detector.restart();
             map_of_last(&mut detector, 200, images)

@@ -6,8 +6,8 @@ use super::cue::{appearance, motion};
 use super::engine::{Engine, InferenceJob, Inputs, NetId, StateUpdate, TrainingBatch, TrainingJob};
 use super::frame::{GREY_CELL, ReducedFrame, ReducedSizes, Reducer};
 use super::nn::Rng;
-use super::vae::{Checkpoint, VaeConfig};
-use super::{ComputeDevice, ImageView, NetArch, Result, Tuning};
+use super::vae::{Checkpoint, TemporalLayer, VaeConfig};
+use super::{ComputeDevice, ImageView, NetArch, Result, Temporal, Tuning};
 
 #[cfg(feature = "cuda")]
 pub use super::engine::cuda::bench::{
@@ -41,7 +41,8 @@ impl Preprocessor {
     }
 }
 
-/// One net alone on random inputs: a batch of two in training (motion) or of four (appearance), and of one in scoring.
+/// One net alone on random inputs: a batch of two in training (motion) or of four (appearance), and of one in scoring. With
+/// a temporal layer the batches are of as many clips.
 #[derive(Debug)]
 pub struct NetSteps {
     engine: Box<dyn Engine>,
@@ -55,18 +56,23 @@ pub struct NetSteps {
 
 impl NetSteps {
     /// The motion net, for grey images of 180 x `height`.
-    pub fn motion(device: &ComputeDevice, height: usize) -> Result<Self> {
+    pub fn motion(device: &ComputeDevice, height: usize, temporal: Temporal) -> Result<Self> {
         let config = motion::vae_config((180 / GREY_CELL, height / GREY_CELL));
-        Self::new(device, config, 1)
+        Self::new(device, config, temporal, 1)
     }
 
     /// The appearance net, for colour images of 64 x `height`.
-    pub fn appearance(device: &ComputeDevice, height: usize) -> Result<Self> {
+    pub fn appearance(device: &ComputeDevice, height: usize, temporal: Temporal) -> Result<Self> {
         let config = appearance::vae_config(&NetArch::default(), 16, (64, height));
-        Self::new(device, config, 3)
+        Self::new(device, config, temporal, 3)
     }
 
-    fn new(device: &ComputeDevice, config: VaeConfig, replayed: usize) -> Result<Self> {
+    fn new(device: &ComputeDevice, config: VaeConfig, temporal: Temporal, replayed: usize) -> Result<Self> {
+        let config = VaeConfig {
+            temporal: TemporalLayer::new(temporal),
+            ..config
+        };
+        let (previous, replayed) = (config.clip() - 1, replayed * config.clip());
         let mut rng = Rng::seed_from_u64(1);
         let mut random = |count: usize| {
             (0..count)
@@ -76,6 +82,8 @@ impl NetSteps {
         let (target, condition) = (random(config.target_values()), random(config.condition_values()));
         let tuning = Tuning::default();
         let batch = TrainingBatch {
+            previous_target: random(previous * config.target_values()),
+            previous_condition: random(previous * config.condition_values()),
             replayed_target: random(replayed * config.target_values()),
             replayed_condition: random(replayed * config.condition_values()),
             kl_weight: tuning.kl_weight,

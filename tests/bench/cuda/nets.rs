@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gstvaeanomaly::detector::bench_support::{Counters, NetPair, NetSteps, Sample, allow_teams, counters};
-use gstvaeanomaly::detector::{ComputeDevice, DeviceChoice, Error};
+use gstvaeanomaly::detector::{ComputeDevice, DeviceChoice, Error, Temporal};
 use serde_json::Value;
 
 use crate::row;
@@ -115,10 +115,20 @@ fn measure_on(device: &ComputeDevice, camera: &str, grey_height: usize) -> Resul
         "  a score every 33 ms: median, largest",
         format!("{median:.3}  {most:.3}"),
     );
-    let motion = on_device(&mut NetSteps::motion(device, grey_height)?)?;
+    let net_on_device = |temporal| -> Result<[Cost; 2]> {
+        let motion = on_device(&mut NetSteps::motion(device, grey_height, temporal)?)?;
+        let appearance = on_device(&mut NetSteps::appearance(device, COLOUR_HEIGHT, temporal)?)?;
+        Ok([motion, appearance])
+    };
+    let [motion, appearance] = net_on_device(Temporal::None)?;
     print("  on the device alone: motion", motion);
-    let appearance = on_device(&mut NetSteps::appearance(device, COLOUR_HEIGHT)?)?;
     print("  on the device alone: appearance", appearance);
+    let [recurrent_motion, recurrent_appearance] = net_on_device(Temporal::ConvLstm)?;
+    print("  the same with temporal=conv-lstm: motion", recurrent_motion);
+    print(
+        "  the same with temporal=conv-lstm: appearance",
+        recurrent_appearance,
+    );
     let slower = Cost {
         step: motion.step.max(appearance.step),
         score: motion.score.max(appearance.score),

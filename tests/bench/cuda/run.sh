@@ -5,6 +5,7 @@
 # Every step is a process of its own: one that fails or takes too long is reported, and the others run.
 #
 #     sh run.sh               everything; eight files of logs go to the folder that OUT names, or to logs/
+#     sh run.sh temporal      the temporal layer alone: its tests, and what it costs
 #     sh run.sh soak 10       ten minutes of one camera, and the GPU's memory
 #
 # LIMIT: seconds in all; what has not begun by then is left out. CAMERAS=256 limits the cameras of a process. TORCH_PYTHON names a Python that has PyTorch with CUDA.
@@ -44,6 +45,16 @@ step() {
 bench() {
     step "$1" "$1" "$2" ./vaeanomaly-bench-cuda "$1"
 }
+
+if [ "${1:-}" = temporal ]; then
+    all=${LIMIT:-110}
+    rm -f "$logs"/*.txt
+    step tests temporal 60 ./tests-parts nets_of_any_shape --nocapture --test-threads 1
+    bench nets 40
+    rm -f "$logs/step.txt"
+    [ -z "$failed" ]
+    exit
+fi
 
 # What is asked of a GPU first: one camera, thousands of them, the same bits everywhere.
 rm -f "$logs"/*.txt

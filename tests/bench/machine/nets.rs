@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use gstvaeanomaly::detector::ComputeDevice;
 use gstvaeanomaly::detector::bench_support::NetSteps;
+use gstvaeanomaly::detector::{ComputeDevice, Temporal};
 use serde_json::Value;
 
 use crate::peak::Peak;
@@ -90,9 +90,10 @@ fn step_flop() -> f64 {
 
 /// Fills in the part of the table.
 pub fn measure(summary: &mut Summary) {
-    let mut motion = NetSteps::motion(&ComputeDevice::cpu(), GREY_HEIGHT).expect("the sizes are valid");
-    let mut appearance =
-        NetSteps::appearance(&ComputeDevice::cpu(), COLOUR_HEIGHT).expect("the sizes are valid");
+    let mut motion =
+        NetSteps::motion(&ComputeDevice::cpu(), GREY_HEIGHT, Temporal::None).expect("the sizes are valid");
+    let mut appearance = NetSteps::appearance(&ComputeDevice::cpu(), COLOUR_HEIGHT, Temporal::None)
+        .expect("the sizes are valid");
     ours(&mut motion, &mut appearance);
     let (mut costs, mut ratios, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -14,10 +14,10 @@ extern "C" void emulated_reduce(int reverse, int blocks, const Reduction* reduct
 extern "C" const size_t emulated_layout[] = {
     sizeof(Layer), FIELD(Layer, kernel), FIELD(Layer, input), FIELD(Layer, extra), FIELD(Layer, upsampled_height), FIELD(Layer, output), FIELD(Layer, weight),
     FIELD(Layer, staged), FIELD(Layer, last_rows), FIELD(Layer, box_height), FIELD(Layer, output_splits), FIELD(Layer, bias_splits), FIELD(Layer, negative_slope),
-    sizeof(Net), FIELD(Net, heads), FIELD(Net, condition_channels), FIELD(Net, image), FIELD(Net, condition), FIELD(Net, latent), FIELD(Net, cells), FIELD(Net, features),
+    sizeof(Net), FIELD(Net, heads), FIELD(Net, gates), FIELD(Net, joined), FIELD(Net, cell_grad), FIELD(Net, condition_channels), FIELD(Net, image), FIELD(Net, condition), FIELD(Net, latent), FIELD(Net, cells), FIELD(Net, features),
     FIELD(Net, noise), FIELD(Net, base_image), FIELD(Net, moving_average), FIELD(Net, score_map), FIELD(Net, kl_share), FIELD(Net, parameters), FIELD(Net, grad), FIELD(Net, map),
     FIELD(Net, log_var_min), FIELD(Net, inverse_scale), FIELD(Net, reconstruction_weight), FIELD(Net, beta1), FIELD(Net, epsilon), FIELD(Net, max_norm), FIELD(Net, layer),
-    sizeof(Job), FIELD(Job, weights), FIELD(Job, average), FIELD(Job, prediction), FIELD(Job, target), FIELD(Job, mask), FIELD(Job, output), FIELD(Job, batch), FIELD(Job, step_size),
+    sizeof(Job), FIELD(Job, weights), FIELD(Job, average), FIELD(Job, prediction), FIELD(Job, target), FIELD(Job, mask), FIELD(Job, state), FIELD(Job, next_state), FIELD(Job, output), FIELD(Job, batch), FIELD(Job, step_size),
     FIELD(Job, inv_sqrt_bias2), FIELD(Job, kl_weight), FIELD(Job, average_rate),
     sizeof(Report), FIELD(Report, reconstruction), FIELD(Report, kl), FIELD(Report, grad_norm), FIELD(Report, accepted),
 };

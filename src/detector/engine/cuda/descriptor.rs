@@ -7,7 +7,7 @@ use crate::detector::vae::{self, LayerRole, ScoreMap, ScoringWeights, VaeConfig}
 
 /// Threads of a block.
 pub(super) const THREADS: usize = 512;
-const MAX_LAYERS: usize = 14;
+const MAX_LAYERS: usize = 15;
 
 /// Kinds of [`Net::score_map`].
 const SQUARED_ERROR: i32 = 0;
@@ -55,6 +55,8 @@ pub(super) struct Layer {
 pub(super) struct Net {
     pub(super) layers: i32,
     pub(super) heads: i32,
+    pub(super) gates: i32,
+    pub(super) clip: i32,
     pub(super) height: i32,
     pub(super) width: i32,
     pub(super) channels: i32,
@@ -67,6 +69,10 @@ pub(super) struct Net {
     pub(super) latent_dim: i32,
     pub(super) latent_quads: i32,
     pub(super) cells: i32,
+    pub(super) joined: i32,
+    pub(super) joined_grad: i32,
+    pub(super) cell_states: i32,
+    pub(super) cell_grad: i32,
     pub(super) features: i32,
     pub(super) noise: i32,
     pub(super) mask: i32,
@@ -109,6 +115,8 @@ pub(super) struct Job {
     pub(super) condition: u64,
     pub(super) noise: u64,
     pub(super) mask: u64,
+    pub(super) state: u64,
+    pub(super) next_state: u64,
     pub(super) output: u64,
     pub(super) batch: i32,
     pub(super) step_size: f32,
@@ -178,6 +186,14 @@ fn splits(tasks: usize, limit: usize) -> usize {
     (THREADS / tasks.max(1)).min(limit).max(1)
 }
 
+/// Floats of a temporal layer's state: hidden and cell state of one image.
+pub(super) fn state_floats(config: &VaeConfig) -> usize {
+    let [height, width, channels] = config.bottleneck();
+    config
+        .temporal
+        .map_or(0, |_| 2 * height * width * fill_up(channels))
+}
+
 /// A layer with its channels filled up; both heads are one.
 struct Sized<'a> {
     layer: &'a vae::Layer,
@@ -219,15 +235,18 @@ fn sized<'a>(config: &VaeConfig, layers: &'a [vae::Layer]) -> Vec<Sized<'a>> {
             Sized {
                 layer,
                 heads,
-                inputs: match layer.dense && heads {
-                    true => flat,
-                    false => fill_up(layer.inputs),
+                inputs: match layer.role {
+                    LayerRole::Mean if layer.dense => flat,
+                    // Input and hidden state, each filled up.
+                    LayerRole::Gates => 2 * fill_up(channels),
+                    _ => fill_up(layer.inputs),
                 },
                 extra: fill_up(layer.extra),
-                outputs: match (layer.dense && layer.role == LayerRole::FromLatent, heads) {
-                    (true, _) => flat,
-                    (false, true) => 2 * fill_up(layer.outputs),
-                    (false, false) => fill_up(layer.outputs),
+                outputs: match layer.role {
+                    LayerRole::FromLatent if layer.dense => flat,
+                    LayerRole::Mean => 2 * fill_up(layer.outputs),
+                    LayerRole::Gates => 4 * fill_up(channels),
+                    _ => fill_up(layer.outputs),
                 },
             }
         })
@@ -246,8 +265,9 @@ impl ParameterMap {
             padded = bias + layer.outputs;
             let flat_inputs = layer.layer.dense && layer.heads;
             let flat_outputs = layer.layer.dense && layer.layer.role == LayerRole::FromLatent;
+            let gates = layer.layer.role == LayerRole::Gates;
             let row = |i: usize| match i.checked_sub(layer.layer.inputs) {
-                _ if flat_inputs => flattened(i, channels),
+                _ if flat_inputs || gates => flattened(i, channels),
                 Some(extra) => layer.inputs + extra,
                 None => i,
             };
@@ -256,6 +276,7 @@ impl ParameterMap {
             for half in 0..halves {
                 let column = |o: usize| match flat_outputs {
                     true => flattened(o, channels),
+                    false if gates => flattened(o, channels),
                     false => half * layer.outputs / 2 + o,
                 };
                 let inputs = layer.layer.inputs + layer.layer.extra;
@@ -324,7 +345,7 @@ impl Plan {
         let sized = sized(config, &layers);
         check(config, &sized)?;
         let [height, width] = config.size;
-        let [_, _, features] = config.bottleneck();
+        let [rows, columns, features] = config.bottleneck();
         let (batch, training) = match purpose {
             Purpose::Scoring => (1, false),
             Purpose::Training { batch } => (batch, true),
@@ -339,9 +360,14 @@ impl Plan {
             channels => workspace.part(batch * height * width * fill_up(channels)),
         };
         let heads = sized.iter().position(|s| s.heads).unwrap_or(0);
+        let gates = sized.iter().position(|s| s.layer.role == LayerRole::Gates);
+        // Floats of a bottleneck, filled up.
+        let bottleneck = rows * columns * fill_up(features);
         let mut net = Net {
             layers: to_i32(sized.len()),
             heads: to_i32(heads),
+            gates: gates.map_or(-1, to_i32),
+            clip: to_i32(config.clip()),
             height: to_i32(height),
             width: to_i32(width),
             channels: to_i32(config.channels),
@@ -378,6 +404,17 @@ impl Plan {
             max_norm: adam.max_norm as f32,
             ..Net::default()
         };
+        let mut hidden = 0;
+        if gates.is_some() {
+            net.joined = workspace.part(2 * batch * bottleneck);
+            net.cell_states = workspace.part(batch * bottleneck);
+            hidden = workspace.part(batch * bottleneck);
+            if training {
+                let clips = batch.div_ceil(config.clip());
+                net.joined_grad = workspace.part(2 * clips * bottleneck);
+                net.cell_grad = workspace.part(clips * bottleneck);
+            }
+        }
         let mut partial = Partials::default();
         // A score reads the output of a layer in the next one alone, but that of the heads and the last one also for the
         // map: two parts of the workspace serve the other layers by turns.
@@ -402,7 +439,7 @@ impl Plan {
                 _ => workspace.part(batch * s.positions() * s.outputs),
             };
             let mut layer = geometry(s);
-            layer.input = input;
+            layer.input = if gates == Some(i) { net.joined } else { input };
             layer.extra = if s.extra > 0 { condition } else { 0 };
             layer.output = output;
             layer.weight = to_i32(parameters);
@@ -411,7 +448,7 @@ impl Plan {
             parameters += s.weights() + s.outputs;
             partial.add(s, &layer, batch, training);
             net.layer[i] = layer;
-            input = output;
+            input = if gates == Some(i) { hidden } else { output };
             cost += (batch * s.positions() * s.weights()) as u64 * if training { 3 } else { 1 };
         }
         if config.base_image {
@@ -454,9 +491,6 @@ fn check(config: &VaeConfig, sized: &[Sized<'_>]) -> Result<(), String> {
             "the net has {} layers, the kernels take {MAX_LAYERS}",
             sized.len()
         ));
-    }
-    if config.temporal.is_some() {
-        return Err("nets with temporal=conv-lstm compute on the CPU only".to_owned());
     }
     if config.encoder.is_empty() || config.decoder.is_empty() {
         return Err("the net has no encoder or no decoder".to_owned());

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use candle_core::{Error, Result, bail};
 
 use super::arena::Block;
-use super::descriptor::{Job, ParameterMap, Purpose, Report};
+use super::descriptor::{Job, ParameterMap, Purpose, Report, state_floats};
 use super::device::{Device, Kernel};
 use super::server::{LoadedPlan, QueuedJob, ServerHandle};
 use super::ticket::Ticket;
 use crate::detector::StepReport;
-use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, TrainingJob};
+use crate::detector::engine::{Engine, InferenceJob, Inputs, NetId, StateUpdate, TrainingJob};
 use crate::detector::nn::AdamConfig;
 use crate::detector::vae::{Checkpoint, ScoringWeights, VaeConfig};
 
-/// Images of a training step that room is made for when a net is added; with its first step it has what it needs.
-const FIRST_BATCH: usize = 2;
+/// Clips of a training step that room is made for when a net is added; with its first step it has what it needs.
+const FIRST_CLIPS: usize = 2;
 
 /// A client of a server.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ pub(crate) struct CudaEngine<D: Device> {
 struct Net<D: Device> {
     config: VaeConfig,
     parameters: Arc<ParameterMap>,
-    /// Device memory: weights, first moment, second moment, moving average where the net has one, prediction.
+    /// Device memory: weights, first moment, second moment, moving average where the net has one, prediction, and the states
+    /// of a temporal layer.
     slot: Arc<Block<D>>,
     /// Host memory: a [`Report`].
     report: Arc<Block<D>>,
@@ -45,6 +46,40 @@ struct Net<D: Device> {
     pending: Option<Ticket>,
     last: StepReport,
     inferred: bool,
+    states: States,
+}
+
+/// Which states of a temporal layer are in the slot: that after step `i` since the last restart is in place `i` modulo one more
+/// than a clip has images.
+#[derive(Clone, Copy, Debug, Default)]
+struct States {
+    /// Steps before the current image.
+    steps: usize,
+    /// Whether the current image is a step.
+    advance: bool,
+}
+
+impl States {
+    fn next(&mut self, update: StateUpdate) {
+        if update.restart {
+            *self = Self::default();
+        }
+        self.steps += usize::from(self.advance);
+        self.advance = update.advance;
+    }
+
+    /// The places of the states before and after the current image; `None` = zero.
+    fn around_image(self, clip: usize) -> (Option<usize>, usize) {
+        let places = clip + 1;
+        let before = (self.steps > 0).then_some(self.steps % places);
+        (before, (self.steps + 1) % places)
+    }
+
+    /// The place of the state before a clip that ends with the current image; `None` = zero.
+    fn before_clip(self, clip: usize) -> Option<usize> {
+        let steps = (self.steps + 1).checked_sub(clip).filter(|&steps| steps > 0)?;
+        Some(steps % (clip + 1))
+    }
 }
 
 /// Scores that were asked for.
@@ -61,6 +96,9 @@ struct Submitted<D: Device> {
 struct SlotLayout {
     array: usize,
     average: bool,
+    prediction: usize,
+    state: usize,
+    states: usize,
 }
 
 impl SlotLayout {
@@ -68,6 +106,9 @@ impl SlotLayout {
         Self {
             array: parameters.padded(),
             average: config.scoring_weights == ScoringWeights::MovingAverage,
+            prediction: config.target_values(),
+            state: state_floats(config),
+            states: config.clip() + 1,
         }
     }
 
@@ -77,6 +118,16 @@ impl SlotLayout {
 
     fn prediction(self) -> usize {
         self.array * self.arrays()
+    }
+
+    /// The state in this place; aligned to 16 bytes.
+    fn state(self, place: usize) -> usize {
+        (self.prediction() + self.prediction).next_multiple_of(4) + place * self.state
+    }
+
+    /// Floats of the slot.
+    fn floats(self) -> usize {
+        self.state(self.states)
     }
 }
 
@@ -89,6 +140,19 @@ impl Staging {
         let start = self.0;
         self.0 += floats.next_multiple_of(4);
         start
+    }
+}
+
+/// Copies images of `len` values each, which are clips one after the other, in the order of the kernels: the first images of all
+/// clips, then the second ones.
+fn copy_steps(values: &mut [f32], start: usize, parts: &[&[f32]], (len, clip): (usize, usize)) {
+    if clip == 1 || len == 0 {
+        return copy(values, start, parts);
+    }
+    let images: Vec<&[f32]> = parts.iter().flat_map(|part| part.chunks_exact(len)).collect();
+    let by_step = (0..clip).flat_map(|step| images.iter().skip(step).step_by(clip));
+    for (to, image) in values[start..].chunks_exact_mut(len).zip(by_step) {
+        to.copy_from_slice(image);
     }
 }
 
@@ -162,6 +226,9 @@ impl<D: Device> CudaEngine<D> {
             // A score sees all that was learnt before.
             let net = self.settle(job.net)?;
             net.check_inputs(job.inputs)?;
+            if net.config.temporal.is_some() && jobs.iter().filter(|other| other.net == job.net).count() > 1 {
+                bail!("two images of a net with a temporal layer in one call");
+            }
             let pixels = net.config.size.iter().product();
             parts.push(
                 [job.inputs.target.len(), job.inputs.condition.len(), pixels]
@@ -191,6 +258,8 @@ impl<D: Device> CudaEngine<D> {
             let last = jobs[i + 1..].iter().all(|other| other.net != job.net);
             let net = self.net(job.net)?;
             net.inferred = true;
+            net.states.next(job.update);
+            let (state, next_state) = net.around_image();
             maps.push(map..map + net.config.size.iter().product::<usize>());
             let shared = net.job();
             queued.push(QueuedJob {
@@ -201,6 +270,8 @@ impl<D: Device> CudaEngine<D> {
                     output: block.at(map),
                     // Of several images of a net, the last one's prediction is stored.
                     prediction: if last { shared.prediction } else { 0 },
+                    state,
+                    next_state,
                     batch: 1,
                     ..shared
                 },
@@ -250,15 +321,25 @@ impl<D: Device> CudaEngine<D> {
         let net = self.net(job.net)?;
         let Inputs { target, condition } = job.inputs;
         let batch = job.batch;
-        let images = 1 + batch.replayed_target.len() / net.config.target_values();
         net.check_inputs(job.inputs)?;
-        let config = &net.config;
+        let (config, clip) = (&net.config, net.config.clip());
+        let replayed = batch.replayed_target.len() / config.target_values();
+        let images = clip + replayed;
         let want = [
-            (images - 1) * config.target_values(),
-            (images - 1) * config.condition_values(),
+            (clip - 1) * config.target_values(),
+            (clip - 1) * config.condition_values(),
+            replayed.next_multiple_of(clip) * config.target_values(),
+            replayed * config.condition_values(),
             images * config.latent_values(),
         ];
-        let got = [&batch.replayed_target, &batch.replayed_condition, &batch.noise].map(Vec::len);
+        let got = [
+            &batch.previous_target,
+            &batch.previous_condition,
+            &batch.replayed_target,
+            &batch.replayed_condition,
+            &batch.noise,
+        ]
+        .map(Vec::len);
         let masked = !batch.dropout_mask.is_empty();
         if got != want || masked && batch.dropout_mask.len() != images * config.features() {
             bail!(
@@ -278,15 +359,23 @@ impl<D: Device> CudaEngine<D> {
         let mut block = allocated.map_err(|e| Error::msg(server.fail(&e)))?;
         // SAFETY: the block is new.
         let values = unsafe { block.values_mut() };
-        copy(values, target_at, &[target, &batch.replayed_target]);
-        copy(values, condition_at, &[condition, &batch.replayed_condition]);
-        copy(values, noise_at, &[&batch.noise]);
-        copy(values, mask_at, &[&batch.dropout_mask]);
+        let targets = [&batch.previous_target, target, &batch.replayed_target];
+        let conditions = [&batch.previous_condition, condition, &batch.replayed_condition];
+        copy_steps(values, target_at, &targets, (config.target_values(), clip));
+        copy_steps(
+            values,
+            condition_at,
+            &conditions,
+            (config.condition_values(), clip),
+        );
+        copy_steps(values, noise_at, &[&batch.noise], (config.latent_values(), clip));
+        copy_steps(values, mask_at, &[&batch.dropout_mask], (config.features(), clip));
         let staged = Job {
             target: block.at(target_at),
             condition: block.at(condition_at),
             noise: block.at(noise_at),
             mask: if masked { block.at(mask_at) } else { 0 },
+            state: net.before_clip(),
             batch: images as i32,
             kl_weight: batch.kl_weight as f32,
             average_rate: batch.average_rate as f32,
@@ -318,6 +407,23 @@ impl<D: Device> Net<D> {
         }
     }
 
+    /// The addresses of the states before and after the current image; 0 where there is none.
+    fn around_image(&self) -> (u64, u64) {
+        if self.config.temporal.is_none() {
+            return (0, 0);
+        }
+        let at = |place| self.slot.at(self.layout().state(place));
+        let (before, after) = self.states.around_image(self.config.clip());
+        (before.map_or(0, at), at(after))
+    }
+
+    /// The address of the state before a clip that ends with the current image; 0 for zero.
+    fn before_clip(&self) -> u64 {
+        let place = self.states.before_clip(self.config.clip());
+        let place = place.filter(|_| self.config.temporal.is_some());
+        place.map_or(0, |place| self.slot.at(self.layout().state(place)))
+    }
+
     fn check_inputs(&self, inputs: Inputs<'_>) -> Result<()> {
         let got = [inputs.target.len(), inputs.condition.len()];
         let want = [self.config.target_values(), self.config.condition_values()];
@@ -342,16 +448,16 @@ impl<D: Device> Engine for CudaEngine<D> {
         let parameters = ParameterMap::new(config);
         let layout = SlotLayout::new(config, &parameters);
         checkpoint.validate(config)?;
-        let purpose = Purpose::Training { batch: FIRST_BATCH };
+        let batch = FIRST_CLIPS * config.clip();
+        let purpose = Purpose::Training { batch };
         let scoring = self.server.plan(config, Purpose::Scoring).map_err(Error::msg)?;
         let training = self.server.plan(config, purpose).map_err(Error::msg)?;
         self.server.reserve(Kernel::Score, &scoring).map_err(Error::msg)?;
         self.server.reserve(Kernel::Step, &training).map_err(Error::msg)?;
-        let floats = layout.prediction() + config.target_values();
         let slot = self
             .server
             .slots()
-            .allocate(floats)
+            .allocate(layout.floats())
             .map_err(|e| self.failed(&e))?;
         let report = self
             .server
@@ -377,11 +483,12 @@ impl<D: Device> Engine for CudaEngine<D> {
             report: Arc::new(report),
             scoring,
             training,
-            batch: FIRST_BATCH,
+            batch,
             steps: checkpoint.steps,
             pending: None,
             last: StepReport::default(),
             inferred: false,
+            states: States::default(),
         });
         Ok(NetId(self.nets.len() - 1))
     }

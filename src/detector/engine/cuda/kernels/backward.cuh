@@ -326,11 +326,13 @@ template <int P> PHASE void input_grad_upsample2(const Layer& L, const float* w,
 
 // ---- layers --------------------------------------------------------------------------------------------------------
 
+// Channels of what the heads' input is made of, in fours.
+DEVICE int bottleneck_quads(const Net& n) { return n.layer[n.heads - 1].output_quads / (n.gates >= 0 ? 4 : 1); }
 // Negative slope of the activation that made the layer's input; 1 where the latent values are the input.
 DEVICE float slope_before(const Net& n, int l) { return l == n.heads + 1 ? 1.0f : n.layer[l - 1].negative_slope; }
 
-DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shared, float* work, int batch, const float* mask, double& squares) {
-    const Layer& L = n.layer[l];
+// Gradients of a layer's weights. The sums of an upsampled layer's boxes are left for conv_input_grad.
+DEVICE void conv_weight_grad(const Net& n, const Layer& L, float* work, int batch, double& squares) {
     const int inputs = 4 * L.input_quads, extras = 4 * L.extra_quads, quads = L.output_quads, outputs = 4 * quads, taps = L.kernel * L.kernel, rows = inputs + extras;
     const int positions = batch * L.output_height * L.output_width;
     float *partial = work + n.partial, *extra_partial = work + n.extra_partial, *bias_partial = work + n.bias_partial, *boxes = work + n.boxes, *grad = work + n.grad, *d = work + L.output;
@@ -361,9 +363,14 @@ DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shar
         BARRIER();
     }
     add_up(partial, L.weight_splits, taps, inputs, 0, rows, quads, grad + L.weight, squares);
-    if (l == 0) return;
-    const float slope = slope_before(n, l), *dropped = l == n.heads ? mask : nullptr, *w = weights + L.weight;
-    const float* staged = shared + L.staged;
+}
+
+// Gradient of a layer's input, taken back through dropout and the activation before.
+DEVICE void conv_input_grad(const Net& n, const Layer& L, const float* weights, float* shared, float* work, int batch, float slope, const float* dropped) {
+    const int extras = 4 * L.extra_quads;
+    float *boxes = work + n.boxes, *d = work + L.output;
+    const bool upsampled = L.upsample > 1;
+    const float *w = weights + L.weight, *staged = shared + L.staged;
     const int tasks = L.input_quads * L.input_height * batch, width = L.input_width;
     const bool window = L.staged >= 0 && L.kernel == 3 && !extras;
     if (L.staged >= 0 && is_upsample2(L)) {
@@ -387,6 +394,11 @@ DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shar
     } else {
         input_grad_any<1, false, false>(L, w, d, work, batch, slope, dropped, n.features);
     }
+}
+
+DEVICE void conv_backward(const Net& n, int l, const float* weights, float* shared, float* work, int batch, const float* mask, double& squares) {
+    conv_weight_grad(n, n.layer[l], work, batch, squares);
+    if (l > 0) conv_input_grad(n, n.layer[l], weights, shared, work, batch, slope_before(n, l), l == n.heads ? mask : nullptr);
 }
 
 PHASE void dense_backward(const Net& n, int l, const float* weights, float* work, int batch, const float* mask, double& squares) {
@@ -424,7 +436,7 @@ PHASE void dense_backward(const Net& n, int l, const float* weights, float* work
     BARRIER();
     const float slope = slope_before(n, l), *dropped = l == n.heads ? mask : nullptr;
     // Channels with their filling: a flattened image has that behind every position.
-    const int channels = 4 * n.layer[n.heads - 1].output_quads;
+    const int channels = 4 * bottleneck_quads(n);
     FOR_EACH(t, batch * inputs) {
         int b = t / inputs, i = t % inputs;
         float sum = 0.0f;

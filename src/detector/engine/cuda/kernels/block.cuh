@@ -47,6 +47,8 @@ constexpr int JOB_THREADS = TEAM * THREADS;
          i < i##_count; i += THREADS)
 #define FIRST_THREAD (threadIdx.x == 0 && TEAM_RANK == 0)
 #endif
+// A variable that the threads of a block share; of a team's blocks, each has its own.
+#define OF_BLOCK __shared__
 #define UNROLL _Pragma("unroll")
 #define UNROLL2 _Pragma("unroll 2")
 #define UNROLL3 _Pragma("unroll 3")
@@ -72,6 +74,7 @@ struct alignas(16) float4 {
 #ifdef EMULATED_THREADS
 // Of all blocks of a team.
 #include <pthread.h>
+#define OF_BLOCK static
 static pthread_barrier_t emulated_barrier;
 static thread_local int emulated_thread;
 constexpr int EMULATED_BLOCK = EMULATED_THREADS / TEAM;
@@ -85,6 +88,7 @@ static_assert(EMULATED_BLOCK * TEAM == EMULATED_THREADS, "every block has as man
          i < i##_count; i += EMULATED_BLOCK)
 #define FIRST_THREAD (emulated_thread == 0)
 #else
+#define OF_BLOCK static thread_local
 static thread_local bool emulated_reverse = false;
 #define BARRIER()
 #define FOR_EACH(i, n)                                                                                       \

@@ -8,7 +8,7 @@
 
 #pragma once
 
-constexpr int MAX_LAYERS = 14;
+constexpr int MAX_LAYERS = 15;
 
 // A convolution over an image that may be upsampled first (nearest neighbour), or a dense layer.
 struct Layer {
@@ -40,6 +40,8 @@ struct Net {
     int layers;
     // Index of the layer with both latent heads, mean | log_var; the encoder is before it.
     int heads;
+    // Index of the temporal layer, which is then the one before the heads; -1 without one. Images of a clip.
+    int gates, clip;
     int height, width, channels, condition_channels;
     // Offsets in the workspace. Encoder's input: target, then condition.
     int image, image_quads;
@@ -47,6 +49,8 @@ struct Net {
     int condition, condition_quads;
     // Sampled latent values [cell][dim]: one cell for a flat latent vector, one a cell of the bottleneck otherwise.
     int latent, latent_dim, latent_quads, cells;
+    // Offsets in the workspace, of a temporal layer: see recurrent.cuh. The gradients are those of one step.
+    int joined, joined_grad, cell_states, cell_grad;
     // Channels at the bottleneck, without the filling.
     int features;
     // The job's noise and dropout mask.
@@ -78,6 +82,10 @@ struct Job {
     float* prediction;
     // [B, H, W, C], [B, H, W, D], [B, latent values], [B, features of all cells] or null.
     const float *target, *condition, *noise, *mask;
+    // Slot, with a temporal layer: [h, c] before the image, or before the first clip; null for zero. Scoring writes those
+    // after the image.
+    const float* state;
+    float* next_state;
     // Scoring: anomaly map [H, W]. Training: see `Report`.
     float* output;
     int batch;
@@ -94,4 +102,4 @@ struct Report {
     float accepted;
 };
 
-static_assert(sizeof(Layer) == 4 * 30 && sizeof(Net) == 4 * 39 + MAX_LAYERS * sizeof(Layer) && sizeof(Job) == 112, "descriptor.rs has the same");
+static_assert(sizeof(Layer) == 4 * 30 && sizeof(Net) == 4 * 45 + MAX_LAYERS * sizeof(Layer) && sizeof(Job) == 128, "descriptor.rs has the same");

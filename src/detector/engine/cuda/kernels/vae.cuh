@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "backward.cuh"
+#include "recurrent.cuh"
 
 // Inputs are in the host's memory: each value is read once and in order (it comes over the bus), several loads at a time,
 // all of a job's in one round where it is small. Arrays are aligned to, and may be read up to, multiples of 16 bytes.
@@ -195,16 +195,20 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
     load_inputs<5>(n, job, work, batch);
     load_random(n, job, work, batch);
     stage_weights(n, weights, shared);
-    const float* mask = job.mask ? work + n.mask : nullptr;
+    const float *mask = job.mask ? work + n.mask : nullptr, *state = job.state ? in_global_memory(job.state, work) : nullptr;
     BARRIER();
     ROLLED for (int l = 0; l < n.layers; l++) {
-        forward(n, n.layer[l], weights, shared, work, batch);
-        BARRIER();
+        if (l == n.gates) {
+            recurrent_forward(n, weights, state, shared, work, batch);
+        } else {
+            forward(n, n.layer[l], weights, shared, work, batch);
+            BARRIER();
+        }
         if (l == n.heads - 1 && mask) {
             const Layer& last = n.layer[l];
-            const int channels = 4 * last.output_quads;
+            const int channels = 4 * bottleneck_quads(n), bottleneck = n.layer[n.heads].input;
             FOR_EACH(t, batch * last.output_height * last.output_width * channels) {
-                if (t % channels < n.features) work[last.output + t] *= mask[t / channels * n.features + t % channels];
+                if (t % channels < n.features) work[bottleneck + t] *= mask[t / channels * n.features + t % channels];
             }
             BARRIER();
         }
@@ -222,7 +226,8 @@ DEVICE void training_job(const Net& n, const Job& job, float* shared, float* wor
             sample_latent_grad(n, work, batch, job.kl_weight / (float)distributions);
             BARRIER();
         }
-        if (n.layer[l].dense) dense_backward(n, l, weights, work, batch, mask, squares);
+        if (l == n.gates) recurrent_backward(n, weights, state, shared, work, batch, squares);
+        else if (n.layer[l].dense) dense_backward(n, l, weights, work, batch, mask, squares);
         else conv_backward(n, l, weights, shared, work, batch, mask, squares);
         BARRIER();
     }
@@ -293,8 +298,17 @@ DEVICE void scoring_job(const Net& n, const Job& job, float* shared, float* work
     stage_weights(n, weights, shared);
     BARRIER();
     ROLLED for (int l = 0; l < n.layers; l++) {
+        const float* state = l == n.gates && job.state ? in_global_memory(job.state, work) : nullptr;
+        if (l == n.gates) {
+            join_state(n, state, work, 0, 1);
+            BARRIER();
+        }
         forward(n, n.layer[l], weights, shared, work, 1);
         BARRIER();
+        if (l == n.gates) {
+            advance_cells(n, state, in_global_memory(job.next_state, work), work, 0, 1);
+            BARRIER();
+        }
         if (l != n.heads) continue;
         float* heads = work + n.layer[l].output;
         FOR_EACH(t, n.cells * dims) work[n.latent + t] = t % dims < n.latent_dim ? heads[t / dims * 2 * dims + t % dims] : 0.0f;

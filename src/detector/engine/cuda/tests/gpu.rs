@@ -17,6 +17,7 @@ use crate::detector::engine::{CpuEngine, Engine, WithFallback};
 use crate::detector::error::message;
 use crate::detector::frame::{ColorModel, OwnedFrame, PixelFormat, ReducedFrame, ReducedSizes, Reducer};
 use crate::detector::vae::VaeConfig;
+use crate::detector::vae::tests::recurrent;
 
 /// A server; where there is no GPU, why, past the test harness's capture.
 fn gpu() -> Option<ServerHandle<Gpu>> {
@@ -89,6 +90,22 @@ fn nets_of_any_shape_on_a_gpu_agree_with_the_cpu() {
     }
     for config in usual() {
         assert_engine_agrees(server.engine(), &config, 4, 0.1, 3);
+    }
+}
+
+#[test]
+fn nets_of_any_shape_with_a_temporal_layer_on_a_gpu_agree_with_the_cpu() {
+    let Some(server) = gpu() else { return };
+    for (size, clips, dropout) in MOTION {
+        let config = recurrent(motion::vae_config(size));
+        assert_engine_agrees(server.engine(), &config, clips, dropout, 8);
+    }
+    for (arch, latent, size, clips, dropout) in APPEARANCE {
+        let config = recurrent(appearance_net(arch, latent, size));
+        assert_engine_agrees(server.engine(), &config, clips, dropout, 8);
+    }
+    for config in usual() {
+        assert_engine_agrees(server.engine(), &recurrent(config), 2, 0.1, 8);
     }
 }
 

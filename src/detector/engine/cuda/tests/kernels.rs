@@ -9,7 +9,10 @@ use super::{Camera, engine, initial};
 use crate::detector::cue::{appearance, motion};
 use crate::detector::engine::{CpuEngine, Engine};
 use crate::detector::nn::Rng;
-use crate::detector::vae::{Checkpoint, DecoderStage, EncoderStage, Latent, ScoreMap, VaeConfig};
+use crate::detector::vae::tests::recurrent;
+use crate::detector::vae::{
+    Checkpoint, DecoderStage, EncoderStage, Latent, ScoreMap, TemporalLayer, VaeConfig,
+};
 use rand::{Rng as _, SeedableRng};
 
 pub(super) fn appearance_net(arch: &str, latent: usize, size: (usize, usize)) -> VaeConfig {
@@ -184,6 +187,50 @@ fn nets_of_the_usual_sizes_train_and_score_as_on_the_cpu() {
     );
 }
 
+#[test]
+fn nets_with_a_temporal_layer_train_and_score_as_on_the_cpu() {
+    for reverse in [false, true] {
+        assert_agree(
+            &recurrent(motion::vae_config((6, 5))),
+            2,
+            0.0,
+            10,
+            28_000,
+            reverse,
+        );
+        assert_agree(&recurrent(motion::vae_config((7, 4))), 1, 0.3, 6, 28_000, reverse);
+    }
+    for (arch, latent, size, clips, dropout) in APPEARANCE {
+        let config = recurrent(appearance_net(arch, latent, size));
+        assert_agree(&config, clips, dropout, 6, 28_000, clips % 2 == 0);
+    }
+    // Without shared memory for weights, and of a kernel without window.
+    for kernel in [1, 3, 5] {
+        let config = VaeConfig {
+            temporal: Some(TemporalLayer { kernel, clip: 4 }),
+            ..unusual()
+        };
+        assert_agree_where_the_cpu_can(&config, kernel == 3);
+        assert_agree(&recurrent(motion::vae_config((3, 2))), 3, 0.2, 6, 0, kernel == 3);
+    }
+}
+
+#[test]
+fn a_net_with_a_temporal_layer_scores_one_image_a_call() {
+    let config = recurrent(motion::vae_config((6, 5)));
+    let (device, _) = Emulated::new();
+    let mut gpu = engine(device);
+    let mut camera = Camera::new(&[config], 1);
+    let nets = camera.nets(&mut gpu);
+    camera.next(2, 0.0);
+    let job = camera.scores(&nets)[0];
+    let error = gpu.infer(&[job, job]).unwrap_err().to_string();
+    assert!(
+        error.contains("two images of a net with a temporal layer"),
+        "{error}"
+    );
+}
+
 /// A net that no cue has: more channels than a quad, an upsampling that is cropped by two.
 fn unusual() -> VaeConfig {
     let decoder = |filters, kernel, upsample| DecoderStage {
@@ -283,6 +330,7 @@ fn a_checkpoint_passes_through_the_device_unchanged() {
         motion::vae_config((6, 5)),
         appearance_net("[(5,3,2),(6,1,1)]", 3, (8, 4)),
         unusual(),
+        recurrent(motion::vae_config((6, 5))),
     ] {
         let mut rng = Rng::seed_from_u64(3);
         let mut random = |checkpoint: Vec<f32>| -> Vec<f32> {
@@ -320,6 +368,8 @@ fn every_parameter_has_an_offset_of_its_own() {
         motion::vae_config((6, 5)),
         appearance_net("[(5,3,2),(6,1,1)]", 3, (8, 4)),
         unusual(),
+        recurrent(unusual()),
+        recurrent(appearance_net("[(5,3,2),(6,1,1)]", 3, (8, 4))),
     ] {
         let map = ParameterMap::new(&config);
         let plan = Plan::new(&config, Purpose::Scoring, 0).unwrap();
@@ -397,6 +447,9 @@ fn the_kernels_read_what_is_written() {
         offset_of!(Layer, negative_slope),
         size_of::<Net>(),
         offset_of!(Net, heads),
+        offset_of!(Net, gates),
+        offset_of!(Net, joined),
+        offset_of!(Net, cell_grad),
         offset_of!(Net, condition_channels),
         offset_of!(Net, image),
         offset_of!(Net, condition),
@@ -424,6 +477,8 @@ fn the_kernels_read_what_is_written() {
         offset_of!(Job, prediction),
         offset_of!(Job, target),
         offset_of!(Job, mask),
+        offset_of!(Job, state),
+        offset_of!(Job, next_state),
         offset_of!(Job, output),
         offset_of!(Job, batch),
         offset_of!(Job, step_size),

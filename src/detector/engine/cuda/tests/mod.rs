@@ -19,6 +19,7 @@ use crate::detector::vae::{Checkpoint, VaeConfig};
 struct Camera {
     configs: Vec<VaeConfig>,
     rng: Rng,
+    frames: usize,
     target: Vec<Vec<f32>>,
     condition: Vec<Vec<f32>>,
     batches: Vec<TrainingBatch>,
@@ -29,6 +30,7 @@ impl Camera {
         Self {
             configs: configs.to_vec(),
             rng: Rng::seed_from_u64(seed),
+            frames: 0,
             target: Vec::new(),
             condition: Vec::new(),
             batches: Vec::new(),
@@ -42,8 +44,9 @@ impl Camera {
         self.configs.iter().enumerate().map(create).collect()
     }
 
-    /// The next frame, and a training batch of `images` images.
+    /// The next frame, and a training batch of `images` images, or of as many clips.
     fn next(&mut self, images: usize, dropout: f64) {
+        self.frames += 1;
         let rng = &mut self.rng;
         let mut random =
             |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.5..1.5)).collect() };
@@ -57,8 +60,10 @@ impl Camera {
             .configs
             .iter()
             .map(|c| TrainingBatch {
-                replayed_target: random((images - 1) * c.target_values()),
-                replayed_condition: random((images - 1) * c.condition_values()),
+                previous_target: random((c.clip() - 1) * c.target_values()),
+                previous_condition: random((c.clip() - 1) * c.condition_values()),
+                replayed_target: random((images - 1) * c.clip() * c.target_values()),
+                replayed_condition: random((images - 1) * c.clip() * c.condition_values()),
                 kl_weight: 0.1,
                 learning_rate: 1e-3,
                 average_rate: 0.25,
@@ -81,7 +86,11 @@ impl Camera {
         let job = |(i, &net)| InferenceJob {
             net,
             inputs: self.inputs(i),
-            update: StateUpdate::default(),
+            // Frames 1 and 8 begin a sequence; every third one is no step.
+            update: StateUpdate {
+                restart: self.frames % 7 == 1,
+                advance: !self.frames.is_multiple_of(3),
+            },
         };
         nets.iter().enumerate().map(job).collect()
     }
