@@ -116,6 +116,7 @@ fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
     let total = Mutex::new(Account::default());
     let resident = Mutex::new(Series::new(args.period()));
     let in_use_of_c = Mutex::new(Series::new(args.period()));
+    let in_use_of_rust = Mutex::new(Series::new(args.period()));
     let parts = folder.join("episodes");
     std::fs::create_dir(&parts)?;
     let played = std::thread::scope(|scope| {
@@ -139,6 +140,7 @@ fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
                     let at = start.elapsed().as_secs_f64();
                     locked(&resident).push(at, memory.resident);
                     locked(&in_use_of_c).push(at, memory.in_use_of_c);
+                    locked(&in_use_of_rust).push(at, memory.in_use_of_rust);
                 }
             }
             Ok(())
@@ -157,6 +159,7 @@ fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
     let memory = [
         ("RSS", &*locked(&resident)),
         ("in use of C", &*locked(&in_use_of_c)),
+        ("in use of Rust", &*locked(&in_use_of_rust)),
     ];
     report(
         args,
@@ -214,7 +217,7 @@ fn report(
     elapsed: Duration,
     episodes: u64,
     account: &Account,
-    memory: [(&str, &Series); 2],
+    memory: [(&str, &Series); 3],
     figures: &recorder::Figures,
 ) -> Result<()> {
     let settled = SETTLED.min(args.length / 3).as_secs_f64();
