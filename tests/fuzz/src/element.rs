@@ -188,7 +188,9 @@ fn run(
                 set_from_text(&element, property, &text);
             }
             _ => {
-                let mut buffer = gst::Buffer::with_size(u.int_in_range(0..=64)?).expect("memory");
+                // In H.264, the first byte after the length of a NAL unit is its type.
+                let size = u.int_in_range(0..=64u8)?;
+                let mut buffer = gst::Buffer::from_mut_slice(vec![size; usize::from(size)]);
                 let buffer_mut = buffer.make_mut();
                 let (pts, dts) = match u.int_in_range(0..=7)? {
                     0 => (optional_clock_time(u)?, optional_clock_time(u)?),

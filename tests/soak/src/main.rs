@@ -41,6 +41,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Memory and latency are measured from here on, or from a third of the time on where that is earlier.
 const SETTLED: Duration = Duration::from_secs(600);
 
+/// Memory is measured after the first episode that ends this long after the last measurement. Then the live detector forgets
+/// what it has learnt, which until then takes 20 kB a training step here: at random times, memory would have a new maximum
+/// for hours.
+const MEASURE_EVERY: Duration = Duration::from_secs(30);
+
 /// What is measured over fewer seconds says less: other programs disturb it more.
 const SHORT: f64 = 1500.0;
 
@@ -111,10 +116,12 @@ fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
     let total = Mutex::new(Account::default());
     let resident = Mutex::new(Series::new(args.period()));
     let in_use_of_c = Mutex::new(Series::new(args.period()));
+    let in_use_of_rust = Mutex::new(Series::new(args.period()));
     let parts = folder.join("episodes");
     std::fs::create_dir(&parts)?;
     let played = std::thread::scope(|scope| {
         let short = scope.spawn(|| -> Result<()> {
+            let mut measured = Instant::now();
             while !stop.load(Relaxed) {
                 let number = episodes.load(Relaxed);
                 let account = episode::run(args.seed, number, &parts, false);
@@ -124,16 +131,23 @@ fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
                 }
                 *locked(&total) += account;
                 episodes.fetch_add(1, Relaxed);
-                // Between two streams, memory is comparable.
-                return_freed_memory();
-                let memory = Memory::measure()?;
-                let at = start.elapsed().as_secs_f64();
-                locked(&resident).push(at, memory.resident);
-                locked(&in_use_of_c).push(at, memory.in_use_of_c);
+                if measured.elapsed() >= MEASURE_EVERY.min(args.length / 12) {
+                    measured = Instant::now();
+                    // Between two streams and with nothing learnt, memory is comparable.
+                    recorder.reset_model();
+                    return_freed_memory();
+                    let memory = Memory::measure()?;
+                    let at = start.elapsed().as_secs_f64();
+                    locked(&resident).push(at, memory.resident);
+                    locked(&in_use_of_c).push(at, memory.in_use_of_c);
+                    locked(&in_use_of_rust).push(at, memory.in_use_of_rust);
+                }
             }
             Ok(())
         });
-        let watched = watch(args, &recorder, start, &episodes, || short.is_finished());
+        let watched = watch(args, &recorder, start, &episodes, &resident, || {
+            short.is_finished()
+        });
         stop.store(true, Relaxed);
         let ended = short.join().unwrap_or_else(|_| bail!("an episode has panicked"));
         watched.and(ended)
@@ -145,6 +159,7 @@ fn soak(args: &Args, folder: &std::path::Path) -> Result<()> {
     let memory = [
         ("RSS", &*locked(&resident)),
         ("in use of C", &*locked(&in_use_of_c)),
+        ("in use of Rust", &*locked(&in_use_of_rust)),
     ];
     report(
         args,
@@ -166,6 +181,7 @@ fn watch(
     recorder: &Recorder,
     start: Instant,
     episodes: &AtomicU64,
+    resident: &Mutex<Series>,
     has_ended: impl Fn() -> bool,
 ) -> Result<()> {
     let progress = (args.length / 12).min(Duration::from_secs(600));
@@ -183,7 +199,7 @@ fn watch(
                 now.as_secs_f64() / 60.0,
                 episodes.load(Relaxed),
                 recorder.frames(),
-                Memory::measure()?.resident,
+                locked(resident).last(),
                 1e3 * late,
                 1e3 * latency,
             );
@@ -201,7 +217,7 @@ fn report(
     elapsed: Duration,
     episodes: u64,
     account: &Account,
-    memory: [(&str, &Series); 2],
+    memory: [(&str, &Series); 3],
     figures: &recorder::Figures,
 ) -> Result<()> {
     let settled = SETTLED.min(args.length / 3).as_secs_f64();

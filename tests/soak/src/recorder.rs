@@ -19,10 +19,6 @@ use crate::figures::Series;
 
 const FPS: u64 = 10;
 
-/// Frames between two times that all that was learnt is forgotten. What a detector remembers grows until then, by 20 kB a
-/// training step here: at random times, memory would have a new maximum for hours.
-const RESET_EVERY: u64 = 600;
-
 /// Room for the latency that the gates announce.
 const QUEUE: &str = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=0";
 
@@ -101,6 +97,11 @@ impl Recorder {
     /// An element has failed.
     pub fn check(&self) -> Result<()> {
         crate::drain_bus(&self.pipeline).map(drop)
+    }
+
+    /// Lets the detector forget all that it has learnt, and what it keeps for that.
+    pub fn reset_model(&self) {
+        changes::reset_model(&self.pipeline, "eye");
     }
 
     /// Frames so far.
@@ -183,9 +184,6 @@ fn send(pipeline: &gst::Pipeline, seed: u64, stop: &AtomicBool) {
             .is_err()
         {
             break;
-        }
-        if frame % RESET_EVERY == RESET_EVERY - 1 {
-            changes::reset_model(pipeline, "eye");
         }
         if random.random_range(0..20) == 0 {
             changes::change(pipeline, "eye", false, &["recorder", "copy"], &mut random);
