@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gstvaeanomaly::FrameResult;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
+use crate::archive::Backlog;
 use crate::camera::Controls;
 use crate::config::{CameraConfig, StorageConfig};
+use crate::output::Output;
 use crate::properties::Property;
 use crate::store::{Store, StoreError};
 
@@ -68,12 +71,13 @@ pub enum Recording {
     Failed(String),
 }
 
-/// The last losses of both models; 0 before the first step.
+/// The last losses of the appearance model and of the motion model; 0 before the first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
     pub loss: f64,
     pub reconstruction: f64,
     pub kl: f64,
+    pub motion_loss: f64,
 }
 
 /// The state of a camera at one moment.
@@ -196,10 +200,16 @@ pub enum Notice {
     Accepted {
         event: Event,
     },
+    /// It was too old and was removed.
+    Removed {
+        id: i64,
+    },
     /// Connection, life-cycle state or recording of a camera has changed.
     Camera {
         camera: String,
     },
+    /// The storage has failed or works again; see [`Watch::storage_error`].
+    Storage,
 }
 
 impl Notice {
@@ -211,7 +221,7 @@ impl Notice {
             | Notice::End { event }
             | Notice::Clip { event }
             | Notice::Accepted { event } => Some(event),
-            Notice::Camera { .. } => None,
+            Notice::Removed { .. } | Notice::Camera { .. } | Notice::Storage => None,
         }
     }
 }
@@ -262,10 +272,12 @@ pub struct Camera {
     strip: Mutex<(u64, VecDeque<Score>)>,
     live: watch::Sender<Option<Arc<Image>>>,
     pub(crate) controls: Controls,
+    /// Time of the frame that was last printed.
+    pub(crate) printed: AtomicI64,
 }
 
 impl Camera {
-    pub(crate) fn new(config: CameraConfig, changed: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(config: CameraConfig, changed: Vec<(String, String)>, mask: Option<PathBuf>) -> Self {
         let recording = match config.record {
             true => Recording::Idle,
             false => Recording::Off,
@@ -295,7 +307,8 @@ impl Camera {
             }),
             strip: Mutex::new((0, VecDeque::with_capacity(STRIP))),
             live: watch::Sender::new(None),
-            controls: Controls::new(changed),
+            printed: AtomicI64::new(0),
+            controls: Controls::new(changed, mask),
             config,
         }
     }
@@ -381,9 +394,15 @@ pub struct Watch {
     last_event: AtomicI64,
     /// Why events or clips cannot be stored at the moment.
     storage_error: Mutex<Option<String>>,
+    /// Events that could not be stored.
+    backlog: Mutex<Backlog>,
+    /// Events that were given up because too many waited.
+    lost: AtomicU64,
     /// Events since the start.
-    pub(crate) events: AtomicU64,
+    events: AtomicU64,
     pub started: Millis,
+    /// Prints a line for frames.
+    pub(crate) output: OnceLock<Output>,
 }
 
 impl Watch {
@@ -398,7 +417,8 @@ impl Watch {
             let of_camera = changed.iter().filter(|(camera, ..)| *camera == config.id);
             let changed = of_camera.map(|(_, name, value)| (name.clone(), value.clone()));
             let changed = changed.collect();
-            Arc::new(Camera::new(config, changed))
+            let mask = Some(mask_file(&storage.folder, &config.id)).filter(|file| file.exists());
+            Arc::new(Camera::new(config, changed, mask))
         });
         Ok(Arc::new(Self {
             cameras: cameras.collect(),
@@ -407,8 +427,11 @@ impl Watch {
             storage,
             notices: broadcast::Sender::new(1024),
             storage_error: Mutex::new(None),
+            backlog: Mutex::default(),
+            lost: AtomicU64::new(0),
             events: AtomicU64::new(0),
             started: now(),
+            output: OnceLock::new(),
         }))
     }
 
@@ -444,12 +467,65 @@ impl Watch {
         lock(&self.storage_error).clone()
     }
 
-    /// Returns whether it has changed.
-    pub(crate) fn set_storage_error(&self, error: Option<String>) -> bool {
-        let mut current = lock(&self.storage_error);
-        let changed = *current != error;
-        *current = error;
-        changed
+    /// Events since the start.
+    pub fn new_events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Events that could neither be stored nor kept in memory.
+    pub fn lost_events(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Publishes whether storing works.
+    pub(crate) fn report_storage(&self, result: Result<(), String>) {
+        let error = result.err();
+        let changed = {
+            let mut current = lock(&self.storage_error);
+            let changed = *current != error;
+            *current = error;
+            changed
+        };
+        if changed {
+            self.notify(Notice::Storage);
+        }
+    }
+
+    /// Stores an event, now or as soon as it is possible.
+    pub(crate) fn put(&self, event: &Event) {
+        let mut backlog = lock(&self.backlog);
+        // Nothing overtakes what waits.
+        let stored = match backlog.is_empty() {
+            true => self.store.put(event),
+            false => backlog
+                .store(|event| self.store.put(event))
+                .and_then(|()| self.store.put(event)),
+        };
+        if let Err(error) = stored {
+            if backlog.push(event) {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(backlog);
+            self.report_storage(Err(error.to_string()));
+        }
+    }
+
+    /// Stores what waits.
+    pub(crate) fn retry(&self) {
+        let mut backlog = lock(&self.backlog);
+        if backlog.is_empty() {
+            return;
+        }
+        let stored = backlog.store(|event| self.store.put(event));
+        drop(backlog);
+        self.report_storage(stored.map_err(|error| error.to_string()));
+    }
+
+    /// A frame was analysed.
+    pub(crate) fn frame(&self, camera: &Arc<Camera>, result: &FrameResult, time: Millis) {
+        if let Some(output) = self.output.get() {
+            output.frame(camera, result, time);
+        }
     }
 
     /// The file of a path from an [`Event`].
@@ -459,7 +535,7 @@ impl Watch {
 
     /// The mask of a camera, a grey PNG; the file may not exist.
     pub fn mask_file(&self, camera: &str) -> PathBuf {
-        self.storage.folder.join("masks").join(format!("{camera}.png"))
+        mask_file(&self.storage.folder, camera)
     }
 
     /// Sets a property of a camera; kept over restarts of the program. `None` returns to the configuration file's value.
@@ -517,6 +593,10 @@ impl Watch {
         self.camera(id)
             .ok_or_else(|| CommandError::NoCamera(id.to_owned()))
     }
+}
+
+fn mask_file(folder: &Path, camera: &str) -> PathBuf {
+    folder.join("masks").join(format!("{camera}.png"))
 }
 
 /// Writes a file so that it is whole at any time.

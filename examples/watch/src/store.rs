@@ -62,10 +62,10 @@ const TABLES: &str = "
         thumbnail TEXT,
         clip TEXT,
         clip_done INTEGER NOT NULL,
-        clip_bytes INTEGER NOT NULL DEFAULT 0,
         accepted INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX events_by_camera ON events (camera, id);
+    CREATE INDEX events_by_end ON events (end);
     CREATE INDEX events_by_clip ON events (clip) WHERE clip IS NOT NULL;
     CREATE TABLE settings (
         camera TEXT NOT NULL,
@@ -221,6 +221,62 @@ impl Store {
     pub fn accept(&self, id: i64) -> Result<(), StoreError> {
         lock(&self.connection).execute("UPDATE events SET accepted = 1 WHERE id = ?1", [id])?;
         Ok(())
+    }
+
+    /// Events that ended before this time, the oldest first, a thousand at most.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn ended_before(&self, time: Millis) -> Result<Vec<Event>, StoreError> {
+        let query = format!("SELECT {COLUMNS} FROM events WHERE end < ?1 ORDER BY end LIMIT 1000");
+        let connection = lock(&self.connection);
+        let mut statement = connection.prepare(&query)?;
+        let rows = statement.query_map([time], read_event)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Removes an event. Returns its clip if no other event is in it.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn remove(&self, id: i64) -> Result<Option<String>, StoreError> {
+        let mut connection = lock(&self.connection);
+        let transaction = connection.transaction()?;
+        let clip: Option<Option<String>> = transaction
+            .query_row("DELETE FROM events WHERE id = ?1 RETURNING clip", [id], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        let clip = clip.flatten();
+        let used: bool = transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE clip = ?1)",
+            [&clip],
+            |row| row.get(0),
+        )?;
+        transaction.commit()?;
+        Ok(clip.filter(|_| !used))
+    }
+
+    /// Stores that a clip was removed. Returns the events that were in it.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn remove_clip(&self, path: &str) -> Result<Vec<Event>, StoreError> {
+        let query =
+            format!("UPDATE events SET clip = NULL, clip_done = 0 WHERE clip = ?1 RETURNING {COLUMNS}");
+        let connection = lock(&self.connection);
+        let mut statement = connection.prepare(&query)?;
+        let rows = statement.query_map([path], read_event)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether a clip may still be written: an event is in it and it is not complete, or no event is known yet.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn is_clip_open(&self, path: &str) -> Result<bool, StoreError> {
+        let query = "SELECT coalesce(min(clip_done), 0) = 0 FROM events WHERE clip = ?1";
+        Ok(lock(&self.connection).query_row(query, [path], |row| row.get(0))?)
     }
 
     /// Changed properties of all cameras: camera, name, value.
