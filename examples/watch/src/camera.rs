@@ -375,7 +375,10 @@ impl<'a> Session<'a> {
                 }
                 _ => return Err(anyhow!("the source has ended")),
             },
-            gst::MessageView::Latency(_) => self.running.pipeline.recalculate_latency()?,
+            gst::MessageView::Latency(_) => {
+                // Fails while the pipeline is starting, which distributes the latency anyway.
+                let _ = self.running.pipeline.recalculate_latency();
+            }
             gst::MessageView::Application(_) => {
                 let restart = message.structure().is_some_and(|fields| fields.name() == RESTART);
                 return Ok(restart.then_some(End::Restart));

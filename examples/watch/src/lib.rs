@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: the file; [`ini`]: its text; [`properties`]: element properties as text, with their ranges.
 //! - [`state`]: what is known of all cameras, and commands to them; shared by everything below.
+//! - [`program`]: starts and stops everything below.
 //! - [`camera`]: a thread per source, which starts its pipeline again when it fails.
 //! - [`pipeline`]: from the source to the detector, the live images and the gate; [`street`]: a rendered source.
 //! - [`frames`]: what is done with every frame; [`tracker`]: from the detector's messages to events.
@@ -15,6 +16,7 @@ pub mod frames;
 pub mod ini;
 pub mod output;
 pub mod pipeline;
+pub mod program;
 pub mod properties;
 pub mod publish;
 pub mod recorder;

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lexopt::prelude::*;
 use watch::config::Config;
-use watch::output::{Every, Format, Output};
-use watch::state::{Connection, Watch};
-use watch::{archive, camera, publish};
+use watch::output::{Every, Format};
+use watch::program::{Lines, Program};
 
 const HELP: &str = "\
 Watches many cameras from one configuration file.
@@ -21,6 +19,7 @@ Arguments:
   CONFIG               Configuration file; without one, two cameras at rendered streets
 
 Options:
+      --folder FOLDER  Storage folder, instead of the configuration's
       --every N        Print a line for every frame, second, or N-th frame of a camera [default: second]
       --json           Print JSON objects, one a line (schema.json)
       --format NAME    text, json, or dlstreamer: frames as gvametaconvert of Intel DL Streamer writes them
@@ -30,6 +29,7 @@ Options:
 
 struct Args {
     config: Option<PathBuf>,
+    folder: Option<PathBuf>,
     every: Every,
     format: Format,
     check: bool,
@@ -40,12 +40,14 @@ impl Args {
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
         let mut args = Self {
             config: None,
+            folder: None,
             every: Every::Second,
             format: Format::Text,
             check: false,
         };
         while let Some(arg) = parser.next()? {
             match arg {
+                Long("folder") => args.folder = Some(parser.value()?.into()),
                 Long("every") => args.every = parser.value()?.parse()?,
                 Long("json") => args.format = Format::Json,
                 Long("format") => args.format = parser.value()?.parse_with(parse_format)?,
@@ -75,67 +77,41 @@ fn run() -> Result<()> {
     };
     gst::init()?;
     gstvaeanomaly::plugin_register_static()?;
-    let config = match &args.config {
+    let mut config = match &args.config {
         Some(file) => Config::read(file)?,
         None => Config::street(),
     };
+    if let Some(folder) = args.folder {
+        config.storage.folder = folder;
+    }
     if args.check {
         println!("{} cameras", config.cameras.len());
         return Ok(());
     }
-    let watch = Watch::new(config.cameras, config.storage)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let output = Output::start(&watch, args.every, args.format, None, &stop)?;
-    let archive = archive::spawn(&watch, &stop)?;
-    let cameras = watch.cameras.iter().map(|camera| {
-        let (watch, camera, stop) = (Arc::clone(&watch), Arc::clone(camera), Arc::clone(&stop));
-        let thread = std::thread::Builder::new().name(format!("camera {}", camera.id()));
-        thread.spawn(move || camera::run(&watch, &camera, &stop))
-    });
-    let cameras: Vec<_> = cameras.collect::<Result<_, _>>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let (publishing, stopping) = tokio::sync::watch::channel(false);
-    let mqtt = config
-        .mqtt
-        .map(|mqtt| runtime.spawn(publish::mqtt::run(Arc::clone(&watch), mqtt, stopping)));
-    let ended = runtime.block_on(wait(&watch));
-    stop.store(true, Ordering::Relaxed);
-    for thread in cameras {
-        // A panic was printed by the thread.
-        let _ = thread.join();
-    }
-    publishing.send_replace(true);
-    if let Some(mqtt) = mqtt {
-        // A panic was printed.
-        let _ = runtime.block_on(mqtt);
-    }
-    for thread in [archive, output] {
-        let _ = thread.join();
-    }
+    let lines = Lines {
+        every: args.every,
+        format: args.format,
+    };
+    let program = Program::start(config, Some(lines))?;
+    let ended = program.runtime().block_on(wait(&program));
+    program.stop();
     ended
 }
 
 /// Waits for Ctrl-C, for SIGTERM, or until every file has ended.
-async fn wait(watch: &Watch) -> Result<()> {
+async fn wait(program: &Program) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
-    loop {
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    while !program.is_finished() {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = tick.tick() => {
-                let finished = |camera: &Arc<watch::state::Camera>| camera.status().connection == Connection::Finished;
-                if watch.cameras.iter().all(finished) {
-                    return Ok(());
-                }
-            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = tick.tick() => {}
         }
     }
+    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use gstvaeanomaly::FrameResult;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::publish;
-use crate::state::{Camera, Connection, Millis, Notice, Watch};
+use crate::state::{Camera, Connection, Millis, Notice, Watch, lock};
 
 /// Lines that wait for whatever reads them.
 const QUEUE: usize = 10_000;
@@ -72,7 +72,6 @@ impl Output {
         watch: &Arc<Watch>,
         every: Every,
         format: Format,
-        address: Option<String>,
         stop: &Arc<AtomicBool>,
     ) -> std::io::Result<JoinHandle<()>> {
         let (lines, receiver) = sync_channel(QUEUE);
@@ -89,7 +88,7 @@ impl Output {
         std::thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || {
-                print(&watch, &receiver, format, &skipped, address.as_deref(), &stop);
+                print(&watch, &receiver, format, &skipped, &stop);
             })
     }
 
@@ -147,14 +146,7 @@ fn date(time: Millis) -> String {
     }
 }
 
-fn print(
-    watch: &Watch,
-    lines: &Receiver<String>,
-    format: Format,
-    skipped: &AtomicU64,
-    address: Option<&str>,
-    stop: &AtomicBool,
-) {
+fn print(watch: &Watch, lines: &Receiver<String>, format: Format, skipped: &AtomicU64, stop: &AtomicBool) {
     let mut notices = watch.notices();
     let bar = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{spinner} {wide_msg}");
@@ -187,7 +179,7 @@ fn print(
         match &bar {
             Some(bar) => {
                 bar.suspend(print);
-                bar.set_message(summary(watch, address));
+                bar.set_message(summary(watch));
                 bar.tick();
             }
             None => {
@@ -237,20 +229,13 @@ fn notice_line(watch: &Watch, notice: &Notice, format: Format) -> Option<String>
         )),
         (Format::Text, Notice::Camera { camera }) => {
             let camera = watch.camera(camera)?;
-            let status = camera.status();
-            let error = status.error.map(|error| format!(": {error}")).unwrap_or_default();
-            let connection = match status.connection {
-                Connection::Connecting => "connecting",
-                Connection::Playing => "playing",
-                Connection::Failed => "failed",
-                Connection::Finished => "finished",
-                Connection::Stopped => "stopped",
-            };
-            Some(format!(
-                "{} {} {connection}{error}",
-                date(crate::state::now()),
-                camera.id()
-            ))
+            let (time, line) = (date(crate::state::now()), connection_line(camera));
+            // Most changes are of the life-cycle state, which the lines of frames show.
+            let mut last = lock(&camera.connection_line);
+            (*last != line).then(|| {
+                *last = line.clone();
+                format!("{time} {} {line}", camera.id())
+            })
         }
         (Format::Text, Notice::Storage) => {
             let error = watch.storage_error().unwrap_or_else(|| "works again".to_owned());
@@ -260,8 +245,21 @@ fn notice_line(watch: &Watch, notice: &Notice, format: Format) -> Option<String>
     }
 }
 
+/// The connection of a camera in words.
+fn connection_line(camera: &Camera) -> String {
+    let status = camera.status();
+    let error = status.error.unwrap_or_default();
+    match status.connection {
+        Connection::Connecting => "connecting".to_owned(),
+        Connection::Playing => "playing".to_owned(),
+        Connection::Failed => format!("failed: {error}"),
+        Connection::Finished => "finished".to_owned(),
+        Connection::Stopped => "stopped".to_owned(),
+    }
+}
+
 /// The status line.
-fn summary(watch: &Watch, address: Option<&str>) -> String {
+fn summary(watch: &Watch) -> String {
     let all: Vec<_> = watch.cameras.iter().map(|camera| camera.status()).collect();
     let playing = all
         .iter()
@@ -274,9 +272,9 @@ fn summary(watch: &Watch, address: Option<&str>) -> String {
         all.len(),
         watch.new_events(),
     );
-    if let Some(address) = address {
+    if let Some(address) = watch.address() {
         text.push_str(", ");
-        text.push_str(address);
+        text.push_str(&address);
     }
     text
 }

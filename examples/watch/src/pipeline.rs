@@ -196,7 +196,7 @@ fn view(
     input.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         match wanted.load(Ordering::Relaxed) {
             true => gst::PadProbeReturn::Ok,
-            false => gst::PadProbeReturn::Drop,
+            false => gst::PadProbeReturn::Handled,
         }
     });
     tee.link(&queue)?;

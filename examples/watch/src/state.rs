@@ -274,6 +274,8 @@ pub struct Camera {
     pub(crate) controls: Controls,
     /// Time of the frame that was last printed.
     pub(crate) printed: AtomicI64,
+    /// What was last printed of its connection.
+    pub(crate) connection_line: Mutex<String>,
 }
 
 impl Camera {
@@ -308,6 +310,7 @@ impl Camera {
             strip: Mutex::new((0, VecDeque::with_capacity(STRIP))),
             live: watch::Sender::new(None),
             printed: AtomicI64::new(0),
+            connection_line: Mutex::default(),
             controls: Controls::new(changed, mask),
             config,
         }
@@ -401,6 +404,8 @@ pub struct Watch {
     /// Events since the start.
     events: AtomicU64,
     pub started: Millis,
+    /// Where the page is, once it is served.
+    address: Mutex<Option<String>>,
     /// Prints a line for frames.
     pub(crate) output: OnceLock<Output>,
 }
@@ -431,6 +436,7 @@ impl Watch {
             lost: AtomicU64::new(0),
             events: AtomicU64::new(0),
             started: now(),
+            address: Mutex::new(None),
             output: OnceLock::new(),
         }))
     }
@@ -460,6 +466,16 @@ impl Watch {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         // The closure always returns a value.
         next(last.unwrap_or_else(|last| last))
+    }
+
+    /// Where the page is, if it is served.
+    pub fn address(&self) -> Option<String> {
+        lock(&self.address).clone()
+    }
+
+    /// Publishes where the page is.
+    pub fn set_address(&self, address: String) {
+        *lock(&self.address) = Some(address);
     }
 
     /// Why nothing can be stored at the moment, if so.

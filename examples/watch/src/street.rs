@@ -1,6 +1,6 @@
 //! A rendered street as a source, so that the program runs without a camera.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
@@ -28,6 +28,8 @@ fn config(seed: u64) -> Config {
 /// An element is missing, or the thread cannot be started.
 pub fn source(bin: &gst::Pipeline, seed: u64, realtime: bool) -> Result<gst::Element> {
     let config = config(seed);
+    // Takes a while, in which no frame is expected.
+    let mut scene = Scene::new(&config).map_err(|reason| anyhow!(reason))?;
     let caps = gst::Caps::builder("video/x-raw")
         .field("format", "RGBx")
         .field("width", config.width as i32)
@@ -38,6 +40,7 @@ pub fn source(bin: &gst::Pipeline, seed: u64, realtime: bool) -> Result<gst::Ele
         .caps(&caps)
         .format(gst::Format::Time)
         .is_live(realtime)
+        .do_timestamp(realtime)
         .block(true)
         .max_buffers(4)
         .build();
@@ -45,7 +48,7 @@ pub fn source(bin: &gst::Pipeline, seed: u64, realtime: bool) -> Result<gst::Ele
     let (pipeline, output) = (bin.downgrade(), source.clone());
     let render = move || {
         // The source is flushing once the pipeline stops.
-        let _ = run(&config, &pipeline, &output, realtime);
+        let _ = run(&mut scene, &pipeline, &output, realtime);
     };
     std::thread::Builder::new()
         .name("street".to_owned())
@@ -55,46 +58,29 @@ pub fn source(bin: &gst::Pipeline, seed: u64, realtime: bool) -> Result<gst::Ele
 }
 
 fn run(
-    config: &Config,
+    scene: &mut Scene,
     pipeline: &gst::glib::WeakRef<gst::Pipeline>,
     output: &gst_app::AppSrc,
     realtime: bool,
 ) -> Result<()> {
-    let mut scene = Scene::new(config).map_err(|reason| anyhow!(reason))?;
+    while output.current_state() < gst::State::Paused {
+        pipeline.upgrade().context("the pipeline was not started")?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let start = Instant::now();
     let count = (scene.duration() * FPS as f64) as u64;
     for number in 0..count {
-        let at = gst::ClockTime::from_nseconds(number * gst::ClockTime::SECOND.nseconds() / FPS);
-        if realtime {
-            wait(pipeline, at)?;
-        }
-        let mut buffer = gst::Buffer::from_mut_slice(scene.render(number as f64 / FPS as f64).to_vec());
+        let at = Duration::from_nanos(number * 1_000_000_000 / FPS);
+        let mut buffer = gst::Buffer::from_mut_slice(scene.render(at.as_secs_f64()).to_vec());
         let fields = buffer.get_mut().context("the new buffer is shared")?;
-        fields.set_pts(at);
         fields.set_duration(gst::ClockTime::SECOND / FPS);
+        if realtime {
+            std::thread::sleep((start + at).saturating_duration_since(Instant::now()));
+        } else {
+            fields.set_pts(gst::ClockTime::from_nseconds(at.as_nanos() as u64));
+        }
         output.push_buffer(buffer)?;
     }
     output.end_of_stream()?;
     Ok(())
-}
-
-/// Waits until the pipeline plays and its running time is `until`.
-fn wait(pipeline: &gst::glib::WeakRef<gst::Pipeline>, until: gst::ClockTime) -> Result<()> {
-    loop {
-        let pipeline = pipeline.upgrade().context("the pipeline is gone")?;
-        let state = pipeline.current_state();
-        let now = pipeline.current_running_time();
-        let pending = pipeline.pending_state();
-        drop(pipeline);
-        let left = match now {
-            Some(now) if state == gst::State::Playing => match until.checked_sub(now) {
-                None | Some(gst::ClockTime::ZERO) => return Ok(()),
-                Some(left) => Duration::from(left).min(Duration::from_millis(100)),
-            },
-            _ => {
-                anyhow::ensure!(pending != gst::State::Null, "the pipeline is stopping");
-                Duration::from_millis(10)
-            }
-        };
-        std::thread::sleep(left);
-    }
 }

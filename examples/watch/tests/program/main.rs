@@ -1,0 +1,8 @@
+//! The program with real sources, a real broker and a real database.
+
+mod common;
+mod config;
+mod events;
+mod publishing;
+mod sources;
+mod storage;
