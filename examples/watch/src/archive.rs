@@ -62,7 +62,10 @@ pub fn run(watch: &Watch, stop: &AtomicBool) {
     loop {
         if cleaned.is_none_or(|at| at.elapsed() >= INTERVAL) {
             let result = clean(watch, now());
-            watch.report_storage(result.map_err(|error| format!("{error:#}")));
+            // While events wait, storing them decides whether the storage works.
+            if result.is_err() || !watch.has_backlog() {
+                watch.report_storage(result.map_err(|error| format!("{error:#}")));
+            }
             cleaned = Some(Instant::now());
         }
         watch.retry();

@@ -163,7 +163,7 @@ impl Config {
         let mut config = Config {
             cameras: Vec::new(),
             storage: StorageConfig {
-                folder: "watch-data".into(),
+                folder: folder.join("watch-data"),
                 max_age: Some(Duration::from_secs(30 * 86_400)),
                 max_bytes: Some(20_000_000_000),
                 min_free: 500_000_000,

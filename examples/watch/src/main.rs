@@ -94,6 +94,12 @@ fn run() -> Result<()> {
     };
     let program = Program::start(config, Some(lines))?;
     let ended = program.runtime().block_on(wait(&program));
+    // Whoever asks a second time does not want to wait for a camera that hangs.
+    program.runtime().spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
     program.stop();
     ended
 }

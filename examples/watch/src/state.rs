@@ -526,6 +526,11 @@ impl Watch {
         }
     }
 
+    /// Whether events wait for the database.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !lock(&self.backlog).is_empty()
+    }
+
     /// Stores what waits.
     pub(crate) fn retry(&self) {
         let mut backlog = lock(&self.backlog);

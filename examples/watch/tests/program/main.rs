@@ -4,5 +4,7 @@ mod common;
 mod config;
 mod events;
 mod publishing;
+mod server;
+mod soak;
 mod sources;
 mod storage;
