@@ -26,7 +26,8 @@ ANALYTICS = $$(pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
 # For tests, which compile the kernels of the CUDA engine as C++, and build the Debian package.
-TEST_PACKAGES := g++ dpkg-dev
+# The broker is for examples/watch.
+TEST_PACKAGES := g++ dpkg-dev mosquitto mosquitto-clients
 # For all targets with CUDA: NVIDIA's compiler is installed as Python packages.
 CUDA_PACKAGES := g++ python3 python3-pip
 # Runs a command with NVIDIA's compiler in its environment.
@@ -34,7 +35,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # A separate folder, because cargo would overwrite the plugin without CUDA.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda deb install demo images evaluate bandwidth bench bench-cuda bench-memory soak kills fuzz test test-loading \
+.PHONY: help deps build cuda deb install demo images watch evaluate bandwidth bench bench-cuda bench-memory soak kills fuzz test test-loading \
 	test-cuda sanitize-cuda check check-cuda clean
 
 help:
@@ -43,6 +44,8 @@ help:
 	@echo "                          (live sources: until Ctrl-C, or for DURATION=seconds)"
 	@echo "                          PLAIN=1: without the second video that has boxes and heat map drawn over it"
 	@echo "make images               run the demo and take its images over into README"
+	@echo "make watch                watch two rendered streets: events, clips, a page"
+	@echo "make watch CONFIG=...     the same with the cameras of a configuration file; examples/watch/config.ini is a sample"
 	@echo "make evaluate             evaluate on a rendered street: clean, disturbed, with parts removed; HTML and JSON"
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (in it, or in train/ and test/)"
 	@echo "make bandwidth            measure what dropping and gating save on ten minutes of the street"
@@ -116,6 +119,15 @@ demo: deps
 # The pictures of README.
 images: demo
 	@sh examples/demo_summary/readme.sh
+
+# CONFIG: configuration file. OPTIONS: options of target/release/watch, such as "--json --every frame".
+CONFIG ?=
+OPTIONS ?=
+
+watch: deps
+	$(CARGO) build --release -p watch
+	@exec "$${CARGO_TARGET_DIR:-target}/release/watch" $(OPTIONS) \
+	  $(if $(CONFIG),'$(CONFIG)',--folder "$${CARGO_TARGET_DIR:-target}/watch")
 
 evaluate: deps
 	$(CARGO) build --release -p street_scene -p evaluate
