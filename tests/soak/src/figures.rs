@@ -2,6 +2,18 @@
 
 use anyhow::{Context, Result};
 
+/// The normal distribution is below this with a probability of 0.95.
+const NORMAL_95: f64 = 1.645;
+
+/// How a quantity grows in a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Trend {
+    /// The best estimate.
+    pub slope: f64,
+    /// The slope is larger than this with a certainty of 95 % (Sen 1968, for independent periods).
+    pub at_least: f64,
+}
+
 /// A quantity over time, as the medians of equal periods.
 #[derive(Clone, Debug)]
 pub struct Series {
@@ -49,19 +61,27 @@ impl Series {
         self.max
     }
 
-    /// How much the quantity grows in a second, from `start` on: the median of the slopes between all pairs of periods
-    /// (Theil 1950, Sen 1968), which single outliers do not move. `None` with less than three periods.
-    pub fn slope(&self, start: f64) -> Option<f64> {
+    /// How the quantity grows from `start` on: the median of the slopes between all pairs of periods (Theil 1950, Sen 1968),
+    /// which single outliers do not move. `None` with less than three periods.
+    pub fn trend(&self, start: f64) -> Option<Trend> {
         let medians = self.medians.iter().copied().chain(self.current_median());
         let medians: Vec<_> = medians.filter(|(at, _)| *at >= start).collect();
-        if medians.len() < 3 {
+        let n = medians.len();
+        if n < 3 {
             return None;
         }
         let slopes = medians.iter().enumerate().flat_map(|(i, (at, value))| {
             let later = medians[i + 1..].iter();
             later.map(move |(later, then)| (then - value) / (later - at))
         });
-        median(slopes.collect())
+        let mut slopes: Vec<f64> = slopes.collect();
+        slopes.sort_by(f64::total_cmp);
+        let deviation = ((n * (n - 1) * (2 * n + 5)) as f64 / 18.0).sqrt();
+        let lowest = (slopes.len() as f64 - NORMAL_95 * deviation) / 2.0;
+        Some(Trend {
+            slope: slopes[slopes.len() / 2],
+            at_least: slopes[lowest.max(0.0) as usize],
+        })
     }
 
     fn current_median(&self) -> Option<(f64, f64)> {
@@ -208,10 +228,22 @@ mod tests {
             let outlier = if i % 100 < 12 { 1000.0 } else { 0.0 };
             series.push(at, 2.0 * at + f64::from(i * 7 % 5) + outlier);
         }
-        let slope = series.slope(0.0).unwrap();
-        assert!((slope - 2.0).abs() < 0.01, "{slope}");
-        assert_eq!(series.slope(880.0), None);
+        let trend = series.trend(0.0).unwrap();
+        assert!((trend.slope - 2.0).abs() < 0.01, "{trend:?}");
+        assert!((1.9..=trend.slope).contains(&trend.at_least), "{trend:?}");
+        assert!(series.trend(880.0).is_none());
         assert_eq!((series.last(), series.max() > 1000.0), (1801.0, true));
+    }
+
+    #[test]
+    fn noise_is_no_certain_growth() {
+        let mut series = Series::new(1.0);
+        (0..50).for_each(|i| series.push(f64::from(i), f64::from(i * 37 % 50) + 0.01 * f64::from(i)));
+        let trend = series.trend(0.0).unwrap();
+        assert!(trend.at_least < 0.0 && trend.at_least > -1.0, "{trend:?}");
+        (50..100).for_each(|i| series.push(f64::from(i), f64::from(i * 37 % 50) + f64::from(i)));
+        let trend = series.trend(0.0).unwrap();
+        assert!(trend.at_least > 0.5 && trend.at_least < trend.slope, "{trend:?}");
     }
 
     #[test]
