@@ -3,6 +3,19 @@
 //!
 //! One live camera plays all the time ([`recorder`]); beside it short streams with random pipelines follow one another
 //! ([`episode`]). All that is random depends on the seed.
+//!
+//! # Memory
+//!
+//! Three figures are taken between two short streams, when the live detector has just forgotten what it learnt: what C and
+//! what Rust have allocated and not freed, and resident memory (RSS) after freed memory was returned to the system. A leak
+//! shows in one of the first two, which may grow by 1 MB an hour. RSS has free memory between what is in use besides; it
+//! fails the run where it grows by more with a certainty of 95 %.
+//!
+//! # Result
+//!
+//! `make soak` (an hour, seed 1, beside other programs): 183,192 frames analysed, 495 events, 200,161 frames into gates, of
+//! which 131,136 passed, 68,554 were dropped and 471 discarded by flushes: 0 unaccounted for. In use of C 0.1 MB/h; RSS
+//! -2.1 MB/h (93 MB, at most 107 MB); the viewers later by 3.5 and 0.0 ms/h.
 
 mod account;
 mod camera;
