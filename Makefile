@@ -25,9 +25,9 @@ ANALYTICS = $$(pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/
 # For `make bench`: a virtual environment for PyTorch, and the element motioncells for comparison.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
-# For tests, which compile the kernels of the CUDA engine as C++, and build the Debian package.
-# The broker is for examples/watch.
-TEST_PACKAGES := g++ dpkg-dev mosquitto mosquitto-clients
+# For tests, which compile the kernels of the CUDA engine as C++, build the Debian package, and run examples/watch with a
+# broker and a browser. Node.js from elsewhere brings its npm, which excludes Debian's.
+TEST_PACKAGES := g++ dpkg-dev mosquitto mosquitto-clients chromium $(if $(shell command -v npm),,nodejs npm)
 # For all targets with CUDA: NVIDIA's compiler is installed as Python packages.
 CUDA_PACKAGES := g++ python3 python3-pip
 # Runs a command with NVIDIA's compiler in its environment.
@@ -35,7 +35,7 @@ TOOLKIT := sh src/cuda_link/toolkit.sh
 # A separate folder, because cargo would overwrite the plugin without CUDA.
 CUDA_TARGET := $${CARGO_TARGET_DIR:-target}/cuda
 
-.PHONY: help deps build cuda deb install demo images watch evaluate bandwidth bench bench-cuda bench-memory soak kills fuzz test test-loading \
+.PHONY: help deps build cuda deb install demo images watch watch-images evaluate bandwidth bench bench-cuda bench-memory soak kills fuzz test test-loading \
 	test-cuda sanitize-cuda check check-cuda clean
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make images               run the demo and take its images over into README"
 	@echo "make watch                watch two rendered streets: events, clips, a page"
 	@echo "make watch CONFIG=...     the same with the cameras of a configuration file; examples/watch/config.ini is a sample"
+	@echo "make watch-images         take the images of examples/watch/README.md anew"
 	@echo "make evaluate             evaluate on a rendered street: clean, disturbed, with parts removed; HTML and JSON"
 	@echo "make evaluate DATA=...    the same on a folder with labels.csv and clips (in it, or in train/ and test/)"
 	@echo "make bandwidth            measure what dropping and gating save on ten minutes of the street"
@@ -119,6 +120,13 @@ demo: deps
 # The pictures of README.
 images: demo
 	@sh examples/demo_summary/readme.sh
+
+# The images of its README.
+watch-images: PACKAGES += $(TEST_PACKAGES)
+watch-images: deps
+	@out="$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/watch-images"; \
+	SCREENSHOTS="$$out" $(CARGO) test --workspace --test browser && \
+	cp "$$out/desktop.jpg" "$$out/phone.jpg" examples/watch/
 
 # CONFIG: configuration file. OPTIONS: options of target/release/watch, such as "--json --every frame".
 CONFIG ?=

@@ -8,6 +8,7 @@
 //! - [`frames`]: what is done with every frame; [`tracker`]: from the detector's messages to events.
 //! - [`recorder`]: the clips; [`store`]: the database of events; [`archive`]: retention.
 //! - [`output`]: lines on the standard output; [`publish`]: messages for other programs.
+//! - [`web`]: the page, and the interface that it uses.
 
 pub mod archive;
 pub mod camera;
@@ -24,3 +25,4 @@ pub mod state;
 pub mod store;
 pub mod street;
 pub mod tracker;
+pub mod web;

@@ -93,6 +93,9 @@ fn run() -> Result<()> {
         format: args.format,
     };
     let program = Program::start(config, Some(lines))?;
+    if let Some(address) = program.page() {
+        eprintln!("page: http://{address}/");
+    }
     let ended = program.runtime().block_on(wait(&program));
     // Whoever asks a second time does not want to wait for a camera that hangs.
     program.runtime().spawn(async {

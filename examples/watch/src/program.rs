@@ -1,10 +1,11 @@
 //! Starts and stops everything that a configuration asks for.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle as Task;
 use crate::config::Config;
 use crate::output::{Every, Format, Output};
 use crate::state::{Connection, Watch};
+use crate::web::Server;
 use crate::{archive, camera, publish};
 
 /// What is printed.
@@ -31,19 +33,27 @@ pub struct Program {
     runtime: Runtime,
     stopping: watch::Sender<bool>,
     tasks: Vec<Task<()>>,
+    page: Option<(SocketAddr, Task<()>)>,
 }
 
 impl Program {
     /// Starts all cameras. GStreamer is initialised and the plugin registered.
     ///
     /// # Errors
-    /// The storage folder cannot be used, or no thread can be started.
+    /// The storage folder or the page's address cannot be used, or no thread can be started.
     pub fn start(config: Config, lines: Option<Lines>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
         let watch = Watch::new(config.cameras, config.storage)?;
+        let page = config.web.listen.map(|listen| {
+            let server = Server::bind(Arc::clone(&watch), listen, config.web.token.as_deref());
+            let server = runtime.block_on(server);
+            let server = server.with_context(|| format!("the page cannot listen at {listen}"))?;
+            anyhow::Ok((server.address()?, runtime.spawn(server.run())))
+        });
+        let page = page.transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopping, stopped) = watch::channel(false);
         let mut helpers = Vec::new();
@@ -69,7 +79,13 @@ impl Program {
             runtime,
             stopping,
             tasks,
+            page,
         })
+    }
+
+    /// Where the page is, if there is one.
+    pub fn page(&self) -> Option<SocketAddr> {
+        self.page.as_ref().map(|(address, _)| *address)
     }
 
     /// The runtime of everything that waits for the network.
@@ -86,6 +102,9 @@ impl Program {
     /// Stops all cameras; completes clips and events, and publishes them.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some((_, page)) = self.page {
+            page.abort();
+        }
         // What panicked has printed it.
         for thread in self.cameras {
             let _ = thread.join();
