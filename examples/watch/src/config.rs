@@ -284,12 +284,16 @@ impl CameraConfig {
             ),
         ))?;
         let has = |name: &str| camera.properties.iter().any(|(key, _)| key == name);
+        let mut derived = Vec::new();
         // The classic rule, unless another is chosen.
         if (has("sigma") || has("window")) && !has("threshold-mode") {
-            camera
-                .properties
-                .push(("threshold-mode".to_owned(), "sigma".to_owned()));
+            derived.push(("threshold-mode".to_owned(), "sigma".to_owned()));
         }
+        // The page shows scores and state beside the image.
+        if !has("overlay.show") {
+            derived.push(("overlay.show".to_owned(), "boxes+map+ignored".to_owned()));
+        }
+        camera.properties.append(&mut derived);
         camera
             .start_detector(None)
             .map_err(|reason| (section.line, format!("[{}] {reason}", section.name)))?;

@@ -41,8 +41,8 @@ class Tile {
       { type: "button", className: "view", title: `${camera.name}: larger`, onclick: () => actions.focus(this.camera.id) },
       this.image,
       this.placeholder,
-      h("span", { className: "caption" }, h("strong", {}, camera.name), this.rate),
-      h("span", { className: "chips" }, this.alarm, this.state),
+      h("span", { className: "caption" }, h("strong", {}, camera.name), h("span", { className: "chips" }, this.alarm, this.state)),
+      this.rate,
     );
     this.element = h(
       "article",

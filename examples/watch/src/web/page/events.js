@@ -8,6 +8,9 @@ const PAGE = 30;
 const LONGEST = 300;
 const STORED_FILTER = "watch.filter";
 
+/** Ids rise with the begins of events, except for those that begin at the same time on several cameras. */
+const newerFirst = (a, b) => b.begin - a.begin || b.id - a.id;
+
 /** Highest score, cue and length. */
 const facts = (event) => {
   const length = event.end === null ? "" : duration(event.end - event.begin);
@@ -271,12 +274,12 @@ export class Events {
     }
     const entry = new Entry(event, this);
     this.#entries.set(event.id, entry);
-    const after = this.#sorted().find((other) => other.event.id < event.id);
+    const after = this.#sorted().find((other) => newerFirst(other.event, event) > 0);
     this.list.insertBefore(entry.element, after?.element ?? null);
   }
 
   #sorted() {
-    return [...this.#entries.values()].sort((a, b) => b.event.id - a.event.id);
+    return [...this.#entries.values()].sort((a, b) => newerFirst(a.event, b.event));
   }
 
   #oldest() {
