@@ -32,7 +32,7 @@ impl Backlog {
         self.0.is_empty()
     }
 
-    /// Adds an event; returns whether the oldest had to be given up.
+    /// Adds an event; returns whether the oldest had to be discarded.
     pub(crate) fn push(&mut self, event: &Event) -> bool {
         if let Some(waiting) = self.0.iter_mut().find(|waiting| waiting.id == event.id) {
             *waiting = event.clone();

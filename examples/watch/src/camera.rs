@@ -316,13 +316,13 @@ impl<'a> Session<'a> {
             // An event is known before its clip: the messages that came before a report are handled before it.
             let first = bus.timed_pop(TICK);
             let reports: Vec<_> = self.reports.try_iter().collect();
-            for message in first.into_iter().chain(std::iter::from_fn(|| bus.pop())) {
-                if let Some(end) = self.message(&message)? {
-                    return Ok(end);
-                }
+            let mut messages = first.into_iter().chain(std::iter::from_fn(|| bus.pop()));
+            let ended = messages.find_map(|message| self.message(&message).transpose());
+            reports.into_iter().for_each(|report| self.report(report));
+            if let Some(ended) = ended {
+                return ended;
             }
             self.frames.clock().update(&self.running.pipeline);
-            reports.into_iter().for_each(|report| self.report(report));
             self.tracker.tick(&self.frames);
             let count = self.frames.count();
             if count != frames {

@@ -28,6 +28,8 @@ pub struct Lines {
 pub struct Program {
     pub watch: Arc<Watch>,
     stop: Arc<AtomicBool>,
+    /// Stops the helpers, which have work until all cameras have stopped.
+    stop_helpers: Arc<AtomicBool>,
     cameras: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
     runtime: Runtime,
@@ -55,12 +57,13 @@ impl Program {
         });
         let page = page.transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
+        let stop_helpers = Arc::new(AtomicBool::new(false));
         let (stopping, stopped) = watch::channel(false);
         let mut helpers = Vec::new();
         if let Some(lines) = lines {
-            helpers.push(Output::start(&watch, lines.every, lines.format, &stop)?);
+            helpers.push(Output::start(&watch, lines.every, lines.format, &stop_helpers)?);
         }
-        helpers.push(archive::spawn(&watch, &stop)?);
+        helpers.push(archive::spawn(&watch, &stop_helpers)?);
         let mut tasks = Vec::new();
         if let Some(mqtt) = config.mqtt {
             tasks.push(runtime.spawn(publish::mqtt::run(Arc::clone(&watch), mqtt, stopped)));
@@ -74,6 +77,7 @@ impl Program {
         Ok(Self {
             watch,
             stop,
+            stop_helpers,
             cameras,
             helpers,
             runtime,
@@ -113,6 +117,7 @@ impl Program {
         for task in self.tasks {
             let _ = self.runtime.block_on(task);
         }
+        self.stop_helpers.store(true, Ordering::Relaxed);
         for thread in self.helpers {
             let _ = thread.join();
         }

@@ -335,11 +335,11 @@ impl Clip {
         self.input.end_of_stream().context("the file was closed")?;
         let bus = self.pipeline.bus().context("a pipeline has a bus")?;
         let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-        let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &ends);
+        let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(30), &ends);
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => Ok(()),
             Some(gst::MessageView::Error(error)) => Err(reason(error)),
-            _ => Err(anyhow!("the file could not be completed in 10 s")),
+            _ => Err(anyhow!("the file could not be completed in 30 s")),
         }
     }
 }

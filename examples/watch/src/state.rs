@@ -399,7 +399,7 @@ pub struct Watch {
     storage_error: Mutex<Option<String>>,
     /// Events that could not be stored.
     backlog: Mutex<Backlog>,
-    /// Events that were given up because too many waited.
+    /// Events that were discarded because too many waited.
     lost: AtomicU64,
     /// Events since the start.
     events: AtomicU64,

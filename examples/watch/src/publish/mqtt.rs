@@ -34,7 +34,7 @@ struct Queue {
     waiting: VecDeque<(String, String)>,
     /// The first one was sent.
     sent: bool,
-    /// Events given up because too many waited.
+    /// Events discarded because too many waited.
     lost: u64,
 }
 

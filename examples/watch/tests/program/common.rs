@@ -66,7 +66,10 @@ pub fn record_street(file: &Path, events: usize) {
 /// A configuration with its storage in a folder.
 pub fn config(text: &str, folder: &Path) -> Config {
     init();
-    let text = format!("[storage]\nfolder = {}\nmin-free = 0\n{text}", folder.display());
+    let text = format!(
+        "[storage]\nfolder = {}\nmin-free = 0\n[web]\nlisten = off\n{text}",
+        folder.display()
+    );
     Config::parse(&text, folder).unwrap_or_else(|(line, reason)| panic!("line {line}: {reason}\n{text}"))
 }
 
