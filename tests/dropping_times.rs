@@ -65,7 +65,7 @@ fn push(rig: &mut Rig, stream: &Stream) {
         stream.rate
     ));
     assert!(rig.harness.push_event(gst::event::Segment::new(&stream.segment)));
-    let scene = Scene::quiet().with(12.0..13.5, Happening::Runner);
+    let scene = Scene::quiet().with(12.0..14.5, Happening::Runner);
     for index in 0..FRAMES {
         let mut buffer = gst::Buffer::from_mut_slice(scene.image(index as f64 / 10.0));
         let fields = buffer.get_mut().expect("a new buffer");
