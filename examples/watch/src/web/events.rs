@@ -152,11 +152,11 @@ async fn serve(
 ) -> Result<Response, Refusal> {
     let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("there is no {what} of this event"));
     let path = path.ok_or_else(missing)?;
-    // Paths come from the database; one that leaves the folder is not served anyway.
+    // Paths come from the database; one that leaves the folder, or is the folder, is not served anyway.
     let inside = FilePath::new(&path)
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
-    if !inside {
+    if path.is_empty() || !inside {
         return Err(missing());
     }
     let file = ServeFile::new(app.watch.file(&path)).try_call(request).await;
