@@ -213,10 +213,13 @@ fn a_killed_process_leaves_a_whole_database_and_clips_that_play() {
         if line["type"] == "update" && line["event"]["clip"].is_string() {
             event = line["event"]["id"].as_i64();
         }
-        // In mid-event, with more than the header in the file.
-        let size = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
-        let written = std::fs::read_dir(&clips).map_or(0, |files| files.map(size).sum());
-        if event.is_some() && written > 20_000 {
+        // In mid-event, when the first fragment is in the file: the header of the second one follows it.
+        let has_fragment = |entry: std::io::Result<std::fs::DirEntry>| {
+            let content = std::fs::read(entry.unwrap().path()).unwrap();
+            content.windows(4).any(|bytes| bytes == b"moof")
+        };
+        let written = std::fs::read_dir(&clips).is_ok_and(|mut files| files.any(has_fragment));
+        if event.is_some() && written {
             break;
         }
         assert_ne!(line["type"], "clip", "the event ended too early");
