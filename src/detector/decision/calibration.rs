@@ -40,8 +40,8 @@ pub(crate) struct Prior {
 
 /// Rate per tick of the exponential smoothing.
 const SMOOTHING: f64 = 0.25;
-/// The smoothing goes on from at most this standardised score, so that the score falls within tenths of a second after an
-/// anomaly, however strong it was.
+/// A score below this, standardised, is smoothed with at most this, so that the smoothed score falls within tenths of a second
+/// after an anomaly, however strong it was.
 const LARGEST_REMEMBERED: f64 = 3.0;
 /// Seconds in a block.
 const BLOCK: f64 = 1.0;
@@ -228,7 +228,9 @@ impl Calibration {
             scale.median + scale.unit * (LARGEST_REMEMBERED + self.config.offset)
         });
         let smoothed = self.learnt.smoothed.get_or_insert(log);
-        *smoothed = smoothed.min(largest);
+        if log < largest {
+            *smoothed = smoothed.min(largest);
+        }
         *smoothed += blend(SMOOTHING, step.ticks) * (log - *smoothed);
     }
 
@@ -396,6 +398,33 @@ mod tests {
             });
             assert_eq!(frames, Some((8.0 * rate) as usize), "{rate} frames/s");
         }
+    }
+
+    #[test]
+    fn a_strong_anomaly_is_over_as_soon_as_a_weak_one() {
+        let frames = |level: f64| {
+            let mut c = settled(without_prior(), USUAL, 60);
+            let step = Step {
+                seconds: 0.1,
+                ticks: 1.0,
+            };
+            (0..20).for_each(|_| c.smooth(level, step));
+            let strong = c.standardised().unwrap();
+            let over = (0..100).take_while(|_| {
+                c.smooth(USUAL, step);
+                c.is_anomalous()
+            });
+            (strong, over.count())
+        };
+        let ((weak, after_weak), (strong, after_strong)) = (frames(3.0 * USUAL), frames(1e4 * USUAL));
+        assert!(
+            weak > LARGEST_REMEMBERED && strong > 5.0 * weak,
+            "{weak} and {strong}"
+        );
+        assert!(
+            after_strong == after_weak && after_weak < 5,
+            "{after_weak} and {after_strong} frames"
+        );
     }
 
     #[test]
