@@ -15,7 +15,8 @@
 //!
 //! `make soak` (an hour, seed 1, beside other programs): 183,192 frames analysed, 495 events, 200,161 frames into gates, of
 //! which 131,136 passed, 68,554 were dropped and 471 discarded by flushes: 0 unaccounted for. In use of C 0.1 MB/h; RSS
-//! -2.1 MB/h (93 MB, at most 107 MB); the viewers later by 3.5 and 0.0 ms/h.
+//! -2.1 MB/h (93 MB, at most 107 MB); the viewers later by 3.5 and 0.0 ms/h. What Rust has in use was not measured in that
+//! run.
 
 mod account;
 mod camera;
