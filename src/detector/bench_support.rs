@@ -28,7 +28,7 @@ impl Preprocessor {
         grey: Option<(usize, usize)>,
         colour: Option<(usize, usize)>,
     ) -> Result<Self> {
-        let reducer = Reducer::new(frame, ReducedSizes { grey, colour })?;
+        let reducer = Reducer::new(frame, ReducedSizes { grey, colour }, [0.0; 2])?;
         Ok(Self {
             reducer,
             reduced: ReducedFrame::default(),

@@ -342,7 +342,7 @@ impl Detector {
         let size = (frame.width, frame.height);
         self.process_with(
             size,
-            |preprocessor| preprocessor.reduce(frame),
+            |preprocessor, displacement| preprocessor.reduce(frame, displacement),
             time,
             nominal,
             tuning,
@@ -368,16 +368,17 @@ impl Detector {
     ) -> Result<(Prediction, FrameReport)> {
         let size = (image.width, image.height);
         // SAFETY: the caller's.
-        let reduce =
-            |preprocessor: &mut Preprocessor| unsafe { preprocessor.reduce_on_device(image, reducer) };
+        let reduce = |preprocessor: &mut Preprocessor, displacement| unsafe {
+            preprocessor.reduce_on_device(image, reducer, displacement)
+        };
         self.process_with(size, reduce, time, nominal, tuning)
     }
 
-    /// Scores a frame of `size` that `reduce` reduces, then learns from it.
+    /// Scores a frame of `size` that `reduce` reduces, displaced by fractions of width and height, then learns from it.
     fn process_with(
         &mut self,
         size: (usize, usize),
-        reduce: impl FnOnce(&mut Preprocessor) -> Result<()>,
+        mut reduce: impl FnMut(&mut Preprocessor, [f32; 2]) -> Result<()>,
         time: Option<Duration>,
         nominal: Option<Duration>,
         tuning: &Tuning,
@@ -386,14 +387,17 @@ impl Detector {
             self.resize(size)?;
         }
         let started = Instant::now();
-        reduce(&mut self.preprocessor)?;
+        reduce(&mut self.preprocessor, [0.0; 2])?;
+        let step = self.preprocessor.advance(time, nominal);
+        if tuning.stabilise == Stabilise::Auto {
+            let displacement = self.preprocessor.shake(step);
+            if displacement != [0.0; 2] {
+                reduce(&mut self.preprocessor, displacement)?;
+            }
+        }
         let reduced = Instant::now();
 
-        let (small, scene) = {
-            let stabilise = tuning.stabilise == Stabilise::Auto;
-            self.preprocessor
-                .analyse(time, nominal, tuning.learning(), stabilise)
-        };
+        let (small, scene) = self.preprocessor.analyse(step, tuning.learning());
         if scene.cut.is_some() {
             self.cues.restart();
         }

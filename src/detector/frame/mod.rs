@@ -23,7 +23,7 @@ pub(crate) use scene::{Cut, SceneLearnt, SceneReport};
 
 use self::clock::Clock;
 use self::scene::Scene;
-use self::stabiliser::move_back;
+use self::stabiliser::fill_unseen;
 #[cfg(feature = "cuda")]
 use super::engine::cuda::CudaReducer;
 use super::{Config, CueKind, Result};
@@ -64,7 +64,9 @@ pub(crate) struct Preprocessor {
     clock: Clock,
     scene: Scene,
     ignored: Option<Ignored>,
-    scratch: [Vec<f32>; 2],
+    /// By which fractions of width and height the small images are moved back.
+    displacement: [f32; 2],
+    unmoved: Vec<f32>,
 }
 
 impl Preprocessor {
@@ -76,18 +78,26 @@ impl Preprocessor {
             clock: Clock::default(),
             scene: Scene::new(sizes.grey.unwrap_or_default()),
             ignored: None,
-            scratch: Default::default(),
+            displacement: [0.0; 2],
+            unmoved: Vec::new(),
         }
     }
 
-    /// Fills the small images. Format and size of the frame may differ from the previous one's.
-    pub(crate) fn reduce(&mut self, frame: &ImageView<'_>) -> Result<()> {
-        let reducer = match &mut self.reducer {
-            Some(reducer) if reducer.fits(frame) => reducer,
-            slot => slot.insert(Reducer::new(frame, self.sizes)?),
-        };
-        reducer.reduce(frame, &mut self.reduced)?;
-        self.blank();
+    /// Fills the small images. Format and size of the frame may differ from the previous one's. With a displacement, of which
+    /// [`Preprocessor::shake`] says how large it is, the same frame is reduced once more, moved back by fractions of width
+    /// and height: averages of other pixels, so that nothing is lost by interpolation.
+    pub(crate) fn reduce(&mut self, frame: &ImageView<'_>, displacement: [f32; 2]) -> Result<()> {
+        self.begin(displacement);
+        if displacement == [0.0; 2] {
+            let reducer = match &mut self.reducer {
+                Some(reducer) if reducer.fits(frame) => reducer,
+                slot => slot.insert(Reducer::new(frame, self.sizes, displacement)?),
+            };
+            reducer.reduce(frame, &mut self.reduced)?;
+        } else {
+            Reducer::new(frame, self.sizes, displacement)?.reduce(frame, &mut self.reduced)?;
+        }
+        self.finish();
         Ok(())
     }
 
@@ -101,11 +111,63 @@ impl Preprocessor {
         &mut self,
         image: &CudaImage<'_>,
         reducer: &mut CudaReducer,
+        displacement: [f32; 2],
     ) -> Result<()> {
+        self.begin(displacement);
         // SAFETY: the caller's.
-        unsafe { reducer.reduce(image, self.sizes, &mut self.reduced) }?;
-        self.blank();
+        unsafe { reducer.reduce(image, self.sizes, displacement, &mut self.reduced) }?;
+        self.finish();
         Ok(())
+    }
+
+    fn begin(&mut self, displacement: [f32; 2]) {
+        self.displacement = displacement;
+        if displacement != [0.0; 2] {
+            std::mem::swap(&mut self.unmoved, &mut self.reduced.colour);
+        }
+    }
+
+    /// From what was reduced to what is analysed.
+    fn finish(&mut self) {
+        self.blank();
+        self.expose(self.scene.exposure());
+        let [x, y] = self.displacement;
+        if self.displacement == [0.0; 2] {
+            return;
+        }
+        // What is not in the frame is as usual, or in the colour image as it was.
+        let ReducedFrame { grey, colour } = &mut self.reduced;
+        let ignored = self.ignored.as_ref();
+        if let Some((width, height)) = self.sizes.grey {
+            let displacement = [x * width as f32, y * height as f32];
+            let pixels = ignored.into_iter().flat_map(Ignored::grey_pixels);
+            let background = &self.scene.learnt().background;
+            fill_unseen(grey, (width, height, 1), displacement, pixels, background);
+        }
+        if let Some((width, height)) = self.sizes.colour {
+            let displacement = [x * width as f32, y * height as f32];
+            let pixels = ignored
+                .into_iter()
+                .flat_map(|ignored| ignored.pixels.iter().copied());
+            fill_unseen(colour, (width, height, 3), displacement, pixels, &self.unmoved);
+        }
+    }
+
+    /// Advances the clock to the frame that was reduced last. `time` is its presentation time; `nominal`, the interval
+    /// between frames, is used where times are missing.
+    pub(crate) fn advance(&mut self, time: Option<Duration>, nominal: Option<Duration>) -> Step {
+        self.clock.step(time, nominal)
+    }
+
+    /// How far a shaking camera has displaced the frame that was reduced last from the background, in fractions of width
+    /// and height; 0 while it stands still.
+    pub(crate) fn shake(&mut self, step: Step) -> [f32; 2] {
+        let (width, height) = self.sizes.grey.unwrap_or_default();
+        let found = self
+            .scene
+            .displacement(&self.reduced.grey, self.ignored.as_ref(), step);
+        let [x, y] = found.unwrap_or_default();
+        [x / width as f32, y / height as f32]
     }
 
     /// Removes what is to be ignored.
@@ -121,20 +183,9 @@ impl Preprocessor {
         self.scene.restart();
     }
 
-    /// Analyses the frame that was reduced last. `time` is its presentation time; `nominal`, the interval between frames,
-    /// is used where times are missing. With `stabilise`, the small images of a shaking camera are moved back to where the
-    /// background is.
-    pub(crate) fn analyse(
-        &mut self,
-        time: Option<Duration>,
-        nominal: Option<Duration>,
-        learning: Learning,
-        stabilise: bool,
-    ) -> (Frame<'_>, SceneReport) {
-        let step = self.clock.step(time, nominal);
+    /// Analyses the frame that was reduced last.
+    pub(crate) fn analyse(&mut self, step: Step, learning: Learning) -> (Frame<'_>, SceneReport) {
         let exposure = self.scene.exposure();
-        self.expose(exposure);
-        let displacement = if stabilise { self.stabilise(step) } else { [0.0; 2] };
         let report = self
             .scene
             .observe(&self.reduced.grey, self.ignored.as_ref(), step, learning);
@@ -145,7 +196,7 @@ impl Preprocessor {
             edges: self.scene.edges(),
             colour: &self.reduced.colour,
             ignored: self.ignored.as_ref(),
-            displacement,
+            displacement: self.displacement,
             now: self.clock.now(),
             step,
         };
@@ -164,37 +215,6 @@ impl Preprocessor {
             pixel[2] = 128.0 + (pixel[2] - 128.0) / exposure;
         }
         self.blank();
-    }
-
-    /// Moves both images back to where the background is. Returns by which fractions of width and height.
-    fn stabilise(&mut self, step: Step) -> [f32; 2] {
-        let ReducedFrame { grey, colour } = &mut self.reduced;
-        let ignored = self.ignored.as_ref();
-        let Some(displacement) = self.scene.displacement(grey, ignored, step) else {
-            return [0.0; 2];
-        };
-        let [scratch, before] = &mut self.scratch;
-        let (width, height) = self.sizes.grey.unwrap_or_default();
-        let pixels = ignored.into_iter().flat_map(Ignored::grey_pixels);
-        let background = &self.scene.learnt().background;
-        move_back(
-            grey,
-            (width, height, 1),
-            displacement,
-            pixels,
-            background,
-            scratch,
-        );
-        let [x, y] = [displacement[0] / width as f32, displacement[1] / height as f32];
-        if let Some((columns, rows)) = self.sizes.colour {
-            let displacement = [x * columns as f32, y * rows as f32];
-            let pixels = ignored
-                .into_iter()
-                .flat_map(|ignored| ignored.pixels.iter().copied());
-            before.clone_from(colour);
-            move_back(colour, (columns, rows, 3), displacement, pixels, before, scratch);
-        }
-        [x, y]
     }
 
     /// The next frame does not follow the previous one.
@@ -268,9 +288,13 @@ mod tests {
                     strides: &[SIZE.0],
                     color: ColorModel::BT601,
                 };
-                preprocessor.reduce(&view).unwrap();
-                let (frame, _) =
-                    preprocessor.analyse(None, Some(Duration::from_millis(100)), learning, stabilise);
+                preprocessor.reduce(&view, [0.0; 2]).unwrap();
+                let step = preprocessor.advance(None, Some(Duration::from_millis(100)));
+                if stabilise {
+                    let displacement = preprocessor.shake(step);
+                    preprocessor.reduce(&view, displacement).unwrap();
+                }
+                let (frame, _) = preprocessor.analyse(step, learning);
                 let mean =
                     |values: &mut dyn Iterator<Item = f32>, count: usize| values.sum::<f32>() / count as f32;
                 deviation = mean(

@@ -1,4 +1,4 @@
-//! Camera shake: measures how far each frame is displaced from the background, and moves it back.
+//! Camera shake: measures how far each frame is displaced from the background.
 //!
 //! The displacement is found by the method of Lucas and Kanade, from coarse to fine ("An Iterative Image Registration
 //! Technique with an Application to Stereo Vision", IJCAI 1981), with Geman and McClure's weights, so that moving things do
@@ -35,8 +35,6 @@ const TEXTURE: f64 = 1e-6;
 const SAMPLES: usize = 1024;
 /// Correlation with the background below which an image shows something else, such as a covered lens.
 const ALIKE: f64 = 0.5;
-/// Parameter of Keys's cubic convolution.
-const KEYS: f32 = -0.5;
 
 /// What was measured so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -277,68 +275,31 @@ impl Shift {
         let end = len.saturating_add_signed(-last.max(0));
         start.min(end)..end
     }
-
-    /// Weights of the neighbours -1, 0, 1, 2 in cubic convolution (R. Keys, "Cubic convolution interpolation for digital image
-    /// processing", IEEE Transactions on Acoustics, Speech, and Signal Processing 29, 1981).
-    fn weights(self) -> [f32; 4] {
-        let near = |t: f32| ((KEYS + 2.0) * t - (KEYS + 3.0)) * t * t + 1.0;
-        let far = |t: f32| ((KEYS * t - 5.0 * KEYS) * t + 8.0 * KEYS) * t - 4.0 * KEYS;
-        let t = self.fraction;
-        [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
-    }
 }
 
-/// The neighbours that cubic convolution takes.
-const NEIGHBOURS: Range<isize> = -1..3;
-
-/// Moves an image, `[height, width, channels]`, back by a displacement in its pixels. Where it shows nothing, or what is
-/// ignored, it becomes `instead`.
-pub(super) fn move_back(
+/// Gives the pixels of a displaced image, `[height, width, channels]`, the values of `instead` where they are NaN, and where
+/// they show something `ignored`: pixels of the image that is not displaced.
+pub(super) fn fill_unseen(
     image: &mut [f32],
     (width, height, channels): (usize, usize, usize),
     displacement: [f32; 2],
     ignored: impl Iterator<Item = usize>,
     instead: &[f32],
-    scratch: &mut Vec<f32>,
 ) {
-    let [horizontal, vertical] = displacement.map(Shift::new);
-    let columns = horizontal.inside(width, NEIGHBOURS);
-    let rows = vertical.inside(height, NEIGHBOURS);
-    let row = width * channels;
-    // Along the columns into the scratch, then along the rows.
-    scratch.clear();
-    scratch.resize(rows.len() * row, 0.0);
-    for (y, out) in rows.clone().zip(scratch.chunks_exact_mut(row.max(1))) {
-        let start = (vertical.at(y) - 1) * row;
-        convolve(out, &image[start..], row, vertical.weights());
-    }
-    image.copy_from_slice(instead);
-    for (y, moved) in rows.zip(scratch.chunks_exact(row.max(1))) {
-        let out = &mut image[y * row..][columns.start * channels..columns.end * channels];
-        if !out.is_empty() {
-            let start = (horizontal.at(columns.start) - 1) * channels;
-            convolve(out, &moved[start..], channels, horizontal.weights());
-        }
-    }
+    let [horizontal, vertical] = displacement.map(|d| d.floor() as isize);
     for i in ignored {
-        let (x, y) = ((i % width) as isize, (i / width) as isize);
-        for (dy, dx) in NEIGHBOURS.flat_map(|dy| NEIGHBOURS.map(move |dx| (dy, dx))) {
-            let (x, y) = (x - horizontal.whole - dx, y - vertical.whole - dy);
+        let (x, y) = ((i % width) as isize - horizontal, (i / width) as isize - vertical);
+        for (x, y) in [(x, y), (x - 1, y), (x, y - 1), (x - 1, y - 1)] {
             if (0..width as isize).contains(&x) && (0..height as isize).contains(&y) {
                 let at = (y as usize * width + x as usize) * channels;
-                image[at..at + channels].copy_from_slice(&instead[at..at + channels]);
+                image[at..at + channels].fill(f32::NAN);
             }
         }
     }
-}
-
-/// Sums of four values each, `apart` from one another.
-fn convolve(out: &mut [f32], values: &[f32], apart: usize, weights: [f32; 4]) {
-    let n = out.len();
-    let taps = [0, 1, 2, 3].map(|tap| &values[tap * apart..][..n]);
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = (weights[0] * taps[0][i] + weights[1] * taps[1][i])
-            + (weights[2] * taps[2][i] + weights[3] * taps[3][i]);
+    for (value, instead) in image.iter_mut().zip(instead) {
+        if value.is_nan() {
+            *value = *instead;
+        }
     }
 }
 
@@ -462,52 +423,17 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_moved_back_is_the_scene_but_for_its_border() {
-        let background = scene([0.0; 2], None);
-        let mut scratch = Vec::new();
-        for d in [[0.5, 0.25], [-2.3, 1.0], [3.0, -3.6]] {
-            let mut image = scene(d, None);
-            let size = (SIZE.0, SIZE.1, 1);
-            move_back(&mut image, size, d, std::iter::empty(), &background, &mut scratch);
-            let worst = image.iter().zip(&background).map(|(a, b)| (a - b).abs());
-            let worst = worst.fold(0.0, f32::max);
-            assert!(worst < 0.004, "{d:?}: off by {worst}");
-        }
-    }
-
-    #[test]
-    fn channels_move_alike_and_ignored_pixels_do_not_leak() {
-        let (width, height) = (12, 10);
-        let values = |x: usize, y: usize| [x as f32, y as f32, 100.0];
-        let mut image: Vec<f32> = (0..width * height)
-            .flat_map(|i| values(i % width, i / width))
-            .collect();
-        let ignored = 5 * width + 6;
-        image[3 * ignored..][..3].fill(1e9);
+    fn what_is_outside_or_ignored_is_filled_in() {
+        let (width, height) = (5, 4);
+        let mut image: Vec<f32> = (0..width * height * 2).map(|i| i as f32).collect();
         let instead = vec![-1.0; image.len()];
-        let (mut scratch, d) = (Vec::new(), [1.5, -0.25]);
-        move_back(
-            &mut image,
-            (width, height, 3),
-            d,
-            [ignored].into_iter(),
-            &instead,
-            &mut scratch,
-        );
-        let mut kept = 0;
-        for (i, pixel) in image.chunks_exact(3).enumerate() {
-            let (x, y) = ((i % width) as f32 + 1.5, (i / width) as f32 - 0.25);
-            if pixel != [-1.0; 3] {
-                let expected = [x, y, 100.0];
-                let off = pixel.iter().zip(expected).map(|(a, b)| (a - b).abs());
-                assert!(
-                    off.fold(0.0, f32::max) < 1e-3,
-                    "pixel {i}: {pixel:?}, not {expected:?}"
-                );
-                kept += 1;
-            }
-        }
-        // 12 - 3 columns and 10 - 3 rows have all neighbours, 16 pixels have the ignored one as a neighbour.
-        assert_eq!(kept, 9 * 7 - 16);
+        image[..2 * width].fill(f32::NAN);
+        // Pixel (x, y) shows what is at x + 1.5, y - 0.25: pixel (3, 2) is in four others.
+        let ignored = [2 * width + 3].into_iter();
+        fill_unseen(&mut image, (width, height, 2), [1.5, -0.25], ignored, &instead);
+        let filled: Vec<usize> = (0..width * height).filter(|i| image[2 * i] == -1.0).collect();
+        assert_eq!(filled, [0, 1, 2, 3, 4, 11, 12, 16, 17]);
+        assert!(image.iter().all(|v| v.is_finite()));
+        assert!(filled.iter().all(|i| image[2 * i + 1] == -1.0));
     }
 }

@@ -24,7 +24,7 @@ extern "C" const size_t emulated_layout[] = {
 extern "C" const size_t emulated_reduction_layout[] = {
     sizeof(Component), FIELD(Component, stride), FIELD(Component, step), FIELD(Component, offset), FIELD(Component, shared_x), FIELD(Component, shared_y),
     FIELD(Component, other_rows), FIELD(Component, divisor), FIELD(Component, factor),
-    sizeof(Grid), FIELD(Grid, width), FIELD(Grid, height), FIELD(Grid, channels), FIELD(Grid, tiles), FIELD(Grid, blocks), FIELD(Grid, components), FIELD(Grid, taps),
+    sizeof(Grid), FIELD(Grid, width), FIELD(Grid, height), FIELD(Grid, channels), FIELD(Grid, tiles), FIELD(Grid, blocks), FIELD(Grid, components), FIELD(Grid, taps), FIELD(Grid, offset_x), FIELD(Grid, offset_y),
     FIELD(Grid, component),
     sizeof(Reduction), FIELD(Reduction, grey), FIELD(Reduction, colour), FIELD(Reduction, width), FIELD(Reduction, height), (size_t)TILE, (size_t)MAX_ROWS,
 };

@@ -346,10 +346,16 @@ impl DeviceReader {
 
     /// Reduces frame `i` alone.
     #[cfg(test)]
-    pub(super) fn reduce(&mut self, i: usize, sizes: ReducedSizes, out: &mut ReducedFrame) -> Result<()> {
+    pub(super) fn reduce(
+        &mut self,
+        i: usize,
+        sizes: ReducedSizes,
+        displacement: [f32; 2],
+        out: &mut ReducedFrame,
+    ) -> Result<()> {
         let frame = &self.frames.frames[i];
         // SAFETY: the planes are in the reducer's context, and the copy that wrote them has ended.
-        unsafe { self.reducer.reduce(&frame.image(), sizes, out) }
+        unsafe { self.reducer.reduce(&frame.image(), sizes, displacement, out) }
     }
 
     /// Processes frame `i` of an endless loop.

@@ -112,7 +112,8 @@ impl CudaReducer {
         Ok(before)
     }
 
-    /// Fills `out` from `image`, and waits: the frame's memory is no longer read afterwards.
+    /// Fills `out` from `image`, displaced as by [`Reduction::new`], and waits: the frame's memory is no longer read
+    /// afterwards.
     ///
     /// # Safety
     /// The planes are in memory that the context can read, and what writes them is done or on the default stream.
@@ -123,12 +124,13 @@ impl CudaReducer {
         &mut self,
         image: &CudaImage<'_>,
         sizes: ReducedSizes,
+        displacement: [f32; 2],
         out: &mut ReducedFrame,
     ) -> Result<()> {
         let values = Reduction::values(sizes);
         let made = self.make_room(values);
         self.checked("an allocation", made)?;
-        let reduction = Reduction::new(image, sizes, self.output as u64)?;
+        let reduction = Reduction::new(image, sizes, displacement, self.output as u64)?;
         let ran = self.run(&reduction);
         self.checked("the reduction of a frame", ran)?;
         // SAFETY: there is room for so many values, and the kernel has written them.

@@ -2,7 +2,10 @@
 //!
 //! `cells` cells of equal size cover `extent` pixels, each sample `shared` of them; so border `k` lies at
 //! `k * extent / (cells * shared)` samples. Where `extent` is odd and chroma subsampled, the last sample
-//! counts for the one pixel that it covers.
+//! counts for the one pixel that it covers. A grid may be displaced against the image; then only the cells
+//! that are entirely in the image have values.
+
+use std::ops::Range;
 
 /// One axis of a grid.
 #[derive(Clone, Copy, Debug)]
@@ -13,9 +16,22 @@ pub(super) struct Axis {
     pub(super) cells: usize,
     /// Pixels that share a sample.
     pub(super) shared: usize,
+    /// By how many parts the grid is displaced.
+    pub(super) offset: isize,
 }
 
 impl Axis {
+    /// The axis of a grid that is displaced by a fraction of the extent.
+    pub(super) fn new(extent: usize, cells: usize, shared: usize, displacement: f32) -> Self {
+        let total = (extent * cells) as f64;
+        Self {
+            extent,
+            cells,
+            shared,
+            offset: (f64::from(displacement).clamp(-1.0, 1.0) * total).round() as isize,
+        }
+    }
+
     /// Parts into which a sample is divided so that every border lies between two parts; a cell has
     /// `extent` of them.
     fn parts(self) -> usize {
@@ -24,7 +40,26 @@ impl Axis {
 
     /// What divides the parts that cells have of samples.
     pub(super) fn divisor(self) -> usize {
-        greatest_common_divisor(self.extent, self.parts())
+        let divisor = greatest_common_divisor(self.extent, self.parts());
+        greatest_common_divisor(divisor, self.offset.unsigned_abs())
+    }
+
+    /// Border `k` in parts.
+    fn border(self, k: isize) -> isize {
+        k * self.extent.cast_signed() + self.offset
+    }
+
+    /// The parts of a cell that is entirely in the image.
+    fn cell(self, cell: usize) -> Range<usize> {
+        let border = |k: usize| self.border(k.cast_signed()).max(0).cast_unsigned();
+        border(cell)..border(cell + 1)
+    }
+
+    /// The cells that are entirely in the image.
+    pub(super) fn inside(self) -> Range<usize> {
+        let cut = |parts: isize| parts.max(0).cast_unsigned().div_ceil(self.extent);
+        let end = self.cells.saturating_sub(cut(self.offset));
+        cut(-self.offset).min(end)..end
     }
 
     /// One over the sum of a cell's weights along a row, see [`RowCells`].
@@ -32,22 +67,27 @@ impl Axis {
         self.divisor() as f32 / self.extent as f32
     }
 
-    /// Positions between samples next to the borders, before and after.
+    /// Positions between samples next to the borders, before and after, of as many cells as the image has room for.
     pub(super) fn stops(self) -> impl Iterator<Item = usize> {
-        (0..=self.cells).flat_map(move |k| {
-            let position = k * self.extent;
-            [position / self.parts(), position.div_ceil(self.parts())]
-        })
+        let total = self.extent * self.cells;
+        let first = self.offset.rem_euclid(self.extent.cast_signed()).cast_unsigned();
+        (first..=total)
+            .step_by(self.extent)
+            .flat_map(move |position| [position / self.parts(), position.div_ceil(self.parts())])
     }
 
     /// The cells that the samples `first..end` are part of, with the factors that turn the sum of these
     /// samples into their part of a cell's mean. No border may lie inside, unless it is one sample.
     pub(super) fn shares(self, first: usize, end: usize) -> impl Iterator<Item = (usize, f32)> {
         let (first_part, end_part) = (first * self.parts(), end * self.parts());
-        (first_part / self.extent..self.cells)
-            .take_while(move |cell| cell * self.extent < end_part)
-            .map(move |cell| {
-                let overlap = end_part.min((cell + 1) * self.extent) - first_part.max(cell * self.extent);
+        let Range { start, end: last } = self.inside();
+        let at = first_part.cast_signed() - self.offset;
+        let from = at.max(0).cast_unsigned() / self.extent;
+        (from.max(start)..last)
+            .map(move |cell| (cell, self.cell(cell)))
+            .take_while(move |(_, parts)| parts.start < end_part)
+            .map(move |(cell, parts)| {
+                let overlap = end_part.min(parts.end) - first_part.max(parts.start);
                 (
                     cell,
                     (overlap as f64 / ((end - first) * self.extent) as f64) as f32,
@@ -55,11 +95,11 @@ impl Axis {
             })
     }
 
-    /// The samples that a cell touches, with the number of parts that it has of each.
+    /// The samples that a cell in the image touches, with the number of parts that it has of each.
     fn touched(self, cell: usize) -> impl Iterator<Item = (usize, usize)> {
-        let (first_part, end_part) = (cell * self.extent, (cell + 1) * self.extent);
-        (first_part / self.parts()..end_part.div_ceil(self.parts())).map(move |sample| {
-            let overlap = end_part.min((sample + 1) * self.parts()) - first_part.max(sample * self.parts());
+        let Range { start, end } = self.cell(cell);
+        (start / self.parts()..end.div_ceil(self.parts())).map(move |sample| {
+            let overlap = end.min((sample + 1) * self.parts()) - start.max(sample * self.parts());
             (sample, overlap)
         })
     }
@@ -71,7 +111,8 @@ impl Axis {
 pub(super) struct RowCells {
     /// Index of each cell's first sum.
     starts: Vec<usize>,
-    /// As many pieces for each cell, zero where another component lies.
+    /// As many pieces for each cell, zero where another component lies, and for cells that are not entirely in the
+    /// image.
     weights: Vec<Piece>,
     /// Pieces of a cell.
     pieces: usize,
@@ -88,16 +129,16 @@ impl RowCells {
     pub(super) fn new(axis: Axis, step: usize) -> Self {
         let divisor = axis.divisor();
         let extent = |cell| (axis.touched(cell).count() - 1) * step + 1;
-        let longest = (0..axis.cells).map(extent).max().unwrap_or(1);
+        let longest = axis.inside().map(extent).max().unwrap_or(1);
         let pieces = longest.div_ceil(PIECE);
         let mut weights = vec![[0; PIECE]; axis.cells * pieces];
-        let mut starts = Vec::with_capacity(axis.cells);
-        for (cell, weights) in weights.chunks_mut(pieces).enumerate() {
-            let weights = weights.as_flattened_mut().iter_mut().step_by(step);
-            for (weight, (_, parts)) in weights.zip(axis.touched(cell)) {
+        let mut starts = vec![0; axis.cells];
+        for cell in axis.inside() {
+            let weights = weights[cell * pieces..][..pieces].as_flattened_mut();
+            for (weight, (_, parts)) in weights.iter_mut().step_by(step).zip(axis.touched(cell)) {
                 *weight = (parts / divisor) as u16;
             }
-            starts.extend(axis.touched(cell).next().map(|(sample, _)| sample * step));
+            starts[cell] = axis.touched(cell).next().map_or(0, |(sample, _)| sample * step);
         }
         Self {
             starts,
@@ -203,11 +244,7 @@ mod tests {
     #[test]
     fn every_sample_is_shared_out_in_full() {
         for (extent, cells, shared) in [(1080, 100, 1), (17, 5, 2), (16, 180, 1), (33, 7, 2), (16, 16, 1)] {
-            let axis = Axis {
-                extent,
-                cells,
-                shared,
-            };
+            let axis = Axis::new(extent, cells, shared, 0.0);
             let samples = extent.div_ceil(shared);
             let mut totals = vec![0.0; cells];
             for sample in 0..samples {
@@ -232,6 +269,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_cells_of_a_displaced_grid_are_those_of_a_displaced_image() {
+        for (extent, cells, shared) in [(1080, 100, 1), (17, 5, 2), (16, 180, 1), (33, 7, 2), (9, 1, 1)] {
+            for pixels in [0_isize, 1, -1, 2, -3, 16, -16, 40] {
+                let axis = Axis::new(extent, cells, shared, pixels as f32 / extent as f32);
+                let expected: Vec<bool> = (0..cells)
+                    .map(|cell| {
+                        let first = (cell * extent) as isize + pixels * cells as isize;
+                        first >= 0 && first + extent as isize <= (extent * cells) as isize
+                    })
+                    .collect();
+                let inside: Vec<bool> = (0..cells).map(|cell| axis.inside().contains(&cell)).collect();
+                assert_eq!(inside, expected, "{axis:?}");
+                for cell in axis.inside() {
+                    let mut total = 0.0;
+                    for sample in 0..extent.div_ceil(shared) {
+                        let shares = axis.shares(sample, sample + 1).filter(|share| share.0 == cell);
+                        let share: f32 = shares.map(|share| share.1).sum();
+                        let touched = axis.touched(cell).filter(|touched| touched.0 == sample);
+                        let touched: usize = touched.map(|touched| touched.1).sum();
+                        let rest = (share - touched as f32 / extent as f32).abs();
+                        assert!(rest < 1e-6, "{axis:?} cell {cell} sample {sample}");
+                        total += share;
+                    }
+                    assert!((total - 1.0).abs() < 1e-5, "{axis:?} cell {cell}: {total}");
+                }
+            }
+        }
+    }
+
     fn means(axis: Axis, step: usize, sums: &[u16]) -> Vec<f32> {
         let cells = RowCells::new(axis, step);
         let mut sums = sums.to_vec();
@@ -244,44 +311,20 @@ mod tests {
     #[test]
     fn means_along_a_row_are_weighted_at_the_borders() {
         // Five samples on two cells: 1 2 3/2 | 3/2 4 5
-        let line = means(
-            Axis {
-                extent: 5,
-                cells: 2,
-                shared: 1,
-            },
-            1,
-            &[1, 2, 3, 4, 5],
-        );
+        let line = means(Axis::new(5, 2, 1, 0.0), 1, &[1, 2, 3, 4, 5]);
         assert!(
             (line[0] - 4.5 / 2.5).abs() < 1e-6 && (line[1] - 10.5 / 2.5).abs() < 1e-6,
             "{line:?}"
         );
 
         // Nine pixels share five samples: the last counts half.
-        let line = means(
-            Axis {
-                extent: 9,
-                cells: 1,
-                shared: 2,
-            },
-            1,
-            &[1, 2, 3, 4, 5],
-        );
+        let line = means(Axis::new(9, 1, 2, 0.0), 1, &[1, 2, 3, 4, 5]);
         assert!((line[0] - 12.5 / 4.5).abs() < 1e-6, "{line:?}");
     }
 
     #[test]
     fn other_components_do_not_count() {
-        let line = means(
-            Axis {
-                extent: 3,
-                cells: 1,
-                shared: 1,
-            },
-            3,
-            &[1, 10, 60, 2, 20, 70, 3, 30, 80],
-        );
+        let line = means(Axis::new(3, 1, 1, 0.0), 3, &[1, 10, 60, 2, 20, 70, 3, 30, 80]);
         assert!((line[0] - 2.0).abs() < 1e-6, "{line:?}");
     }
 
@@ -290,15 +333,7 @@ mod tests {
         for extent in 1..300 {
             let sums: Vec<u16> = (0..extent as u16).map(|x| x * 37 % 251).collect();
             let expected = sums.iter().map(|x| f32::from(*x)).sum::<f32>() / extent as f32;
-            let line = means(
-                Axis {
-                    extent,
-                    cells: 1,
-                    shared: 1,
-                },
-                1,
-                &sums,
-            );
+            let line = means(Axis::new(extent, 1, 1, 0.0), 1, &sums);
             assert!(
                 (line[0] - expected).abs() < 1e-3,
                 "{extent}: {} not {expected}",
@@ -311,14 +346,7 @@ mod tests {
     fn all_processors_give_the_same_means() {
         let sums: Vec<u16> = (0..1_000_u32).map(|x| (x * x * 31 % 32_641) as u16).collect();
         for (extent, cells, step) in [(16, 180, 1), (57, 7, 3), (213, 9, 2), (250, 2, 1), (250, 3, 3)] {
-            let row = RowCells::new(
-                Axis {
-                    extent,
-                    cells,
-                    shared: 1,
-                },
-                step,
-            );
+            let row = RowCells::new(Axis::new(extent, cells, 1, 0.0), step);
             let (mut best, mut portable) = (vec![0.0; cells], vec![0.0; cells]);
             row.add_means(&sums, 0.3, &mut best);
             row.add_means_from(0, &sums, 0.3, &mut portable);
@@ -330,15 +358,7 @@ mod tests {
     fn sums_at_the_limits_fit() {
         let sums = vec![i16::MAX as u16; 16_384];
         for (extent, cells, shared) in [(16_384, 1, 1), (16_381, 4_096, 2)] {
-            let line = means(
-                Axis {
-                    extent,
-                    cells,
-                    shared,
-                },
-                1,
-                &sums,
-            );
+            let line = means(Axis::new(extent, cells, shared, 0.0), 1, &sums);
             assert!(line.iter().all(|mean| (mean - 32_767.0).abs() < 0.01), "{line:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use super::cells::Axis;
 use super::colour::Expansion;
 use super::layout::{self, Layout};
-use super::reduce::{ReducedFrame, ReducedSizes, check_sizes};
+use super::reduce::{ReducedFrame, ReducedSizes, check_sizes, mark_outside};
 use super::{ColorModel, ImageView, PixelFormat};
 use crate::detector::Result;
 
@@ -58,6 +58,8 @@ struct Grid {
     blocks: i32,
     components: i32,
     taps: i32,
+    offset_x: i32,
+    offset_y: i32,
     component: [Component; 3],
 }
 
@@ -77,15 +79,22 @@ struct Argument {
 pub(crate) struct Reduction {
     argument: Argument,
     sizes: ReducedSizes,
+    displacement: [f32; 2],
     expansion: Expansion,
 }
 
 impl Reduction {
-    /// The reduction of `image` to images at the address `out`: grey, and behind it colour.
+    /// The reduction of `image` to images at the address `out`: grey, and behind it colour; displaced as by
+    /// [`Reducer`](super::Reducer).
     ///
     /// # Errors
     /// Planes that are too small for the image's format and size, or sizes out of range.
-    pub(crate) fn new(image: &CudaImage<'_>, sizes: ReducedSizes, out: u64) -> Result<Self> {
+    pub(crate) fn new(
+        image: &CudaImage<'_>,
+        sizes: ReducedSizes,
+        displacement: [f32; 2],
+        out: u64,
+    ) -> Result<Self> {
         let lengths: Vec<usize> = image.planes.iter().map(|&(_, bytes)| bytes).collect();
         ImageView::validate_planes(
             image.format,
@@ -97,8 +106,14 @@ impl Reduction {
         check_sizes(sizes)?;
         let Layout { family, planes } = Layout::of(image.format);
         let mut argument = Argument {
-            grey: Grid::new(sizes.grey, 1, out),
-            colour: Grid::new(sizes.colour, 3, out + 4 * values(sizes.grey) as u64),
+            grey: Grid::new(sizes.grey, 1, displacement, image, out),
+            colour: Grid::new(
+                sizes.colour,
+                3,
+                displacement,
+                image,
+                out + 4 * values(sizes.grey) as u64,
+            ),
             width: int(image.width),
             height: int(image.height),
         };
@@ -112,11 +127,7 @@ impl Reduction {
             let colour_rows = cut(sizes.colour, |component| component.colour.is_some());
             for component in &plane.components {
                 let on_grid = |width, other_rows| {
-                    let axis = Axis {
-                        extent: image.width,
-                        cells: width,
-                        shared: component.shared,
-                    };
+                    let axis = Axis::new(image.width, width, component.shared, displacement[0]);
                     let mut described = Component {
                         first: address,
                         stride: stride as i64,
@@ -145,6 +156,7 @@ impl Reduction {
         Ok(Self {
             argument,
             sizes,
+            displacement,
             expansion: Expansion::new(image.format, family, image.color),
         })
     }
@@ -173,11 +185,19 @@ impl Reduction {
         }
         self.expansion.grey(&mut frame.grey);
         self.expansion.colour(&mut frame.colour);
+        let size = (self.argument.width as usize, self.argument.height as usize);
+        mark_outside(size, self.sizes, self.displacement, frame);
     }
 }
 
 impl Grid {
-    fn new(size: Option<(usize, usize)>, channels: usize, out: u64) -> Self {
+    fn new(
+        size: Option<(usize, usize)>,
+        channels: usize,
+        displacement: [f32; 2],
+        image: &CudaImage<'_>,
+        out: u64,
+    ) -> Self {
         let (width, height) = size.unwrap_or_default();
         let tiles = width.div_ceil(TILE);
         Self {
@@ -187,6 +207,8 @@ impl Grid {
             channels: int(channels),
             tiles: int(tiles),
             blocks: int(tiles * height),
+            offset_x: Axis::new(image.width, width, 1, displacement[0]).offset as i32,
+            offset_y: Axis::new(image.height, height, 1, displacement[1]).offset as i32,
             ..Self::default()
         }
     }
@@ -224,7 +246,7 @@ mod tests {
         colour: Some((16, 8)),
     };
 
-    fn on_device(frame: &Frame, sizes: ReducedSizes, reverse: bool) -> ReducedFrame {
+    fn on_device(frame: &Frame, sizes: ReducedSizes, displacement: [f32; 2], reverse: bool) -> ReducedFrame {
         let planes: Vec<_> = frame
             .planes
             .iter()
@@ -239,7 +261,7 @@ mod tests {
             color: frame.color,
         };
         let mut written = vec![f32::NAN; Reduction::values(sizes)];
-        let reduction = Reduction::new(&image, sizes, written.as_mut_ptr() as u64).unwrap();
+        let reduction = Reduction::new(&image, sizes, displacement, written.as_mut_ptr() as u64).unwrap();
         #[allow(unsafe_code, reason = "the kernel takes addresses")]
         // SAFETY: the planes are as large as was checked, and there is room for both images.
         unsafe {
@@ -250,16 +272,27 @@ mod tests {
         out
     }
 
-    fn on_cpu(frame: &Frame, sizes: ReducedSizes) -> ReducedFrame {
+    fn on_cpu(frame: &Frame, sizes: ReducedSizes, displacement: [f32; 2]) -> ReducedFrame {
         let mut out = ReducedFrame::default();
-        frame.view(|view| Reducer::new(view, sizes).unwrap().reduce(view, &mut out).unwrap());
+        frame.view(|view| {
+            let mut reducer = Reducer::new(view, sizes, displacement).unwrap();
+            reducer.reduce(view, &mut out).unwrap();
+        });
         out
     }
 
     /// Asserts that both sides agree to the last bit.
     fn assert_as_cpu(frame: &Frame, sizes: ReducedSizes) {
-        let (got, want) = (on_device(frame, sizes, false), on_cpu(frame, sizes));
-        let what = format!("{} {}x{} {sizes:?}", frame.format, frame.width, frame.height);
+        assert_displaced_as_cpu(frame, sizes, [0.0; 2]);
+    }
+
+    fn assert_displaced_as_cpu(frame: &Frame, sizes: ReducedSizes, displacement: [f32; 2]) {
+        let got = on_device(frame, sizes, displacement, false);
+        let want = on_cpu(frame, sizes, displacement);
+        let what = format!(
+            "{} {}x{} {sizes:?} displaced by {displacement:?}",
+            frame.format, frame.width, frame.height
+        );
         for (got, want) in [(&got.grey, &want.grey), (&got.colour, &want.colour)] {
             assert_eq!(got.len(), want.len(), "{what}");
             for (i, (a, b)) in got.iter().zip(want).enumerate() {
@@ -297,6 +330,28 @@ mod tests {
     }
 
     #[test]
+    fn displaced_images_are_as_on_the_cpu() {
+        for (index, format) in PixelFormat::ALL.into_iter().enumerate() {
+            let frames = [(17, 19), (101, 77), (641, 481)];
+            let frames = frames.map(|size| Frame::random(format, size, index % 3, index as u64));
+            for displacement in [
+                [0.01, 0.0],
+                [-0.013, 0.021],
+                [0.3, -0.27],
+                [-0.004, -0.9],
+                [1.0, 0.0],
+            ] {
+                for frame in &frames {
+                    assert_displaced_as_cpu(frame, SMALL, displacement);
+                    assert_displaced_as_cpu(frame, USUAL, displacement);
+                }
+            }
+            let alone = ReducedSizes { grey: None, ..USUAL };
+            assert_displaced_as_cpu(&frames[1], alone, [0.02, 0.03]);
+        }
+    }
+
+    #[test]
     fn a_cell_may_have_more_rows_than_a_block_holds_and_either_image_may_be_off() {
         let one = ReducedSizes {
             grey: Some((1, 1)),
@@ -324,14 +379,14 @@ mod tests {
         };
         let mut frame = Frame::new(PixelFormat::Gray16Le, (16_384, 40), 0, 255);
         frame.color = ColorModel::JPEG;
-        let out = on_device(&frame, one, false);
+        let out = on_device(&frame, one, [0.0; 2], false);
         assert_eq!((out.grey, out.colour), (vec![1.0], vec![255.0, 128.0, 128.0]));
     }
 
     #[test]
     fn the_order_of_a_phase_changes_no_bit() {
         let frame = Frame::random(PixelFormat::Nv12, (641, 481), 3, 4);
-        let (forward, reverse) = (on_device(&frame, USUAL, false), on_device(&frame, USUAL, true));
+        let [forward, reverse] = [false, true].map(|reverse| on_device(&frame, USUAL, [0.0; 2], reverse));
         assert_eq!(forward.grey, reverse.grey);
         assert_eq!(forward.colour, reverse.colour);
     }
@@ -346,7 +401,9 @@ mod tests {
             strides: &[64, 64],
             color: ColorModel::BT601,
         };
-        let error = Reduction::new(&image, SMALL, 0).unwrap_err().to_string();
+        let error = Reduction::new(&image, SMALL, [0.0; 2], 0)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("plane 1 must hold at least 1536 bytes"), "{error}");
     }
 
@@ -370,6 +427,8 @@ mod tests {
             offset_of!(Grid, blocks),
             offset_of!(Grid, components),
             offset_of!(Grid, taps),
+            offset_of!(Grid, offset_x),
+            offset_of!(Grid, offset_y),
             offset_of!(Grid, component),
             size_of::<Argument>(),
             offset_of!(Argument, grey),

@@ -55,28 +55,20 @@ pub(super) struct Scratch {
 }
 
 impl PlanePass {
-    /// `None` if nothing is made of the plane.
+    /// Grids that are displaced by fractions of width and height. `None` if nothing is made of the plane.
     pub(super) fn new(
         frame: &ImageView<'_>,
         sizes: ReducedSizes,
-        index: usize,
-        plane: &Plane,
+        [x, y]: [f32; 2],
+        (index, plane): (usize, &Plane),
     ) -> Option<Self> {
         let split = plane.components.iter().all(|component| component.step % 2 == 0);
         let mut jobs = Vec::new();
         let (mut grey_rows, mut colour_rows) = (None, None);
-        let rows = |cells| Axis {
-            extent: frame.height,
-            cells,
-            shared: plane.shared,
-        };
+        let rows = |cells| Axis::new(frame.height, cells, plane.shared, y);
         for component in &plane.components {
             let mut add = |cells, target| {
-                let axis = Axis {
-                    extent: frame.width,
-                    cells,
-                    shared: component.shared,
-                };
+                let axis = Axis::new(frame.width, cells, component.shared, x);
                 let cells = RowCells::new(axis, if split { component.step / 2 } else { component.step });
                 jobs.push(Job {
                     taps: component.taps.clone(),

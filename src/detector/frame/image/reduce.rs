@@ -5,6 +5,7 @@
 //! ([`super::cells`]), which are shared out to the cell rows that the run is part of ([`super::pass`]). Only
 //! the small images are turned into the colours wanted ([`super::colour`]).
 
+use super::cells::Axis;
 use super::colour::Expansion;
 use super::layout::{Family, Layout};
 use super::pass::{PlanePass, Scratch};
@@ -20,7 +21,7 @@ pub(crate) struct ReducedSizes {
     pub(crate) colour: Option<(usize, usize)>,
 }
 
-/// The small images of one frame.
+/// The small images of one frame. With a displacement, cells that are not entirely in the frame are NaN.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReducedFrame {
     /// Full-range luma, 0..1, `[H, W]`.
@@ -36,6 +37,7 @@ pub(crate) struct Reducer {
     width: usize,
     height: usize,
     sizes: ReducedSizes,
+    displacement: [f32; 2],
     family: Family,
     planes: Vec<PlanePass>,
     scratch: Scratch,
@@ -58,15 +60,16 @@ pub(super) fn check_sizes(sizes: ReducedSizes) -> Result<()> {
 }
 
 impl Reducer {
-    /// A reducer for frames of the format and size of `frame`, whatever their strides and colours.
-    pub(crate) fn new(frame: &ImageView<'_>, sizes: ReducedSizes) -> Result<Self> {
+    /// A reducer for frames of the format and size of `frame`, whatever their strides and colours. `displacement`, in
+    /// fractions of width and height, is where in the frame the upper left corner of the small images is.
+    pub(crate) fn new(frame: &ImageView<'_>, sizes: ReducedSizes, displacement: [f32; 2]) -> Result<Self> {
         frame.validate()?;
         check_sizes(sizes)?;
         let Layout { family, planes } = Layout::of(frame.format);
         let planes: Vec<PlanePass> = planes
             .iter()
             .enumerate()
-            .filter_map(|(index, plane)| PlanePass::new(frame, sizes, index, plane))
+            .filter_map(|plane| PlanePass::new(frame, sizes, displacement, plane))
             .collect();
         let mut scratch = Scratch::default();
         for pass in &planes {
@@ -83,6 +86,7 @@ impl Reducer {
             width,
             height,
             sizes,
+            displacement,
             family,
             planes,
             scratch,
@@ -112,8 +116,33 @@ impl Reducer {
         let expansion = Expansion::new(self.format, self.family, frame.color);
         expansion.grey(&mut out.grey);
         expansion.colour(&mut out.colour);
+        mark_outside((self.width, self.height), self.sizes, self.displacement, out);
         Ok(())
     }
+}
+
+/// Makes cells of displaced images NaN that are not entirely in the frame.
+pub(super) fn mark_outside(
+    frame: (usize, usize),
+    sizes: ReducedSizes,
+    displacement: [f32; 2],
+    out: &mut ReducedFrame,
+) {
+    if displacement == [0.0; 2] {
+        return;
+    }
+    let mark = |image: &mut [f32], size: Option<(usize, usize)>, channels: usize| {
+        let Some((width, height)) = size else { return };
+        let columns = Axis::new(frame.0, width, 1, displacement[0]).inside();
+        let rows = Axis::new(frame.1, height, 1, displacement[1]).inside();
+        for (y, row) in image.chunks_exact_mut(width * channels).enumerate() {
+            let seen = if rows.contains(&y) { columns.clone() } else { 0..0 };
+            row[..channels * seen.start].fill(f32::NAN);
+            row[channels * seen.end..].fill(f32::NAN);
+        }
+    };
+    mark(&mut out.grey, sizes.grey, 1);
+    mark(&mut out.colour, sizes.colour, 3);
 }
 
 fn clear(image: &mut Vec<f32>, len: usize) {

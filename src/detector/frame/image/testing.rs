@@ -145,8 +145,21 @@ impl Frame {
         }
     }
 
-    /// Area average of one value a pixel.
-    fn average(&self, (width, height): (usize, usize), value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+    /// Area average of one value a pixel, on a grid that is displaced `by` pixels; NaN where a cell is not entirely in the
+    /// frame.
+    fn average(
+        &self,
+        (width, height): (usize, usize),
+        by: (isize, isize),
+        value: impl Fn(usize, usize) -> f64,
+    ) -> Vec<f64> {
+        let value = |x: usize, y: usize| {
+            let (x, y) = (x.checked_add_signed(by.0), y.checked_add_signed(by.1));
+            match (x.filter(|x| *x < self.width), y.filter(|y| *y < self.height)) {
+                (Some(x), Some(y)) => value(x, y),
+                _ => f64::NAN,
+            }
+        };
         let overlaps = |cell: usize, cells: usize, extent: usize| {
             let (from, to) = (cell * extent, (cell + 1) * extent);
             (from / cells..to.div_ceil(cells)).map(move |pixel| {
@@ -170,9 +183,9 @@ impl Frame {
     }
 
     /// What the grey image should be.
-    pub(super) fn expected_grey(&self, size: (usize, usize)) -> Vec<f64> {
+    pub(super) fn expected_grey(&self, size: (usize, usize), by: (isize, isize)) -> Vec<f64> {
         let ((black, white), _) = self.levels();
-        let small = self.average(size, |x, y| {
+        let small = self.average(size, by, |x, y| {
             if self.is_rgb() {
                 let [red, green, blue] = [0, 1, 2].map(|component| self.load(x, y, component));
                 (0.299 * red + 0.587 * green + 0.114 * blue) / 255.0
@@ -184,15 +197,19 @@ impl Frame {
     }
 
     /// What the colour image should be.
-    pub(super) fn expected_colour(&self, size: (usize, usize)) -> Vec<f64> {
+    pub(super) fn expected_colour(&self, size: (usize, usize), by: (isize, isize)) -> Vec<f64> {
         let [first, second, third] =
-            [0, 1, 2].map(|component| self.average(size, |x, y| self.load(x, y, component)));
+            [0, 1, 2].map(|component| self.average(size, by, |x, y| self.load(x, y, component)));
         let ((black, luma), (zero, unit)) = self.levels();
         let (kr, kb) = (f64::from(self.color.kr), f64::from(self.color.kb));
         let pixel = |((a, b), c): ((f64, f64), f64)| {
             let y = (a - black) / luma * 255.0;
             if self.is_grey() {
-                return [y.clamp(0.0, 255.0), 128.0, 128.0];
+                return if y.is_nan() {
+                    [y; 3]
+                } else {
+                    [y.clamp(0.0, 255.0), 128.0, 128.0]
+                };
             }
             let mut rgb = [a, b, c];
             if !self.is_rgb() {

@@ -8,8 +8,20 @@ const BOTH: ReducedSizes = ReducedSizes {
 };
 
 fn reduce(frame: &Frame, sizes: ReducedSizes) -> ReducedFrame {
+    reduce_displaced(frame, sizes, (0, 0))
+}
+
+/// On grids that are displaced by pixels of the frame.
+fn reduce_displaced(frame: &Frame, sizes: ReducedSizes, by: (isize, isize)) -> ReducedFrame {
     let mut out = ReducedFrame::default();
-    frame.view(|view| Reducer::new(view, sizes).unwrap().reduce(view, &mut out).unwrap());
+    let displacement = [
+        by.0 as f32 / frame.width as f32,
+        by.1 as f32 / frame.height as f32,
+    ];
+    frame.view(|view| {
+        let mut reducer = Reducer::new(view, sizes, displacement).unwrap();
+        reducer.reduce(view, &mut out).unwrap();
+    });
     out
 }
 
@@ -18,26 +30,30 @@ fn assert_close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         let error = (f64::from(*got) - expected).abs();
         assert!(
-            error <= tolerance,
+            error <= tolerance || (got.is_nan() && expected.is_nan()),
             "{what}: value {index} is {got}, not {expected}"
         );
     }
 }
 
 fn assert_as_reference(frame: &Frame, sizes: ReducedSizes) {
-    let out = reduce(frame, sizes);
+    assert_displaced_as_reference(frame, sizes, (0, 0));
+}
+
+fn assert_displaced_as_reference(frame: &Frame, sizes: ReducedSizes, by: (isize, isize)) {
+    let out = reduce_displaced(frame, sizes, by);
     let what = format!(
-        "{} {}x{} {:?} {sizes:?}",
+        "{} {}x{} {:?} {sizes:?} displaced by {by:?}",
         frame.format, frame.width, frame.height, frame.color
     );
     let grey = sizes
         .grey
-        .map(|size| frame.expected_grey(size))
+        .map(|size| frame.expected_grey(size, by))
         .unwrap_or_default();
     assert_close(&format!("grey of {what}"), &out.grey, &grey, 2e-6);
     let colour = sizes
         .colour
-        .map(|size| frame.expected_colour(size))
+        .map(|size| frame.expected_colour(size, by))
         .unwrap_or_default();
     assert_close(&format!("colour of {what}"), &out.colour, &colour, 5e-4);
 }
@@ -58,6 +74,23 @@ fn all_formats_and_odd_sizes_are_averaged_as_by_the_reference() {
                 frame.color = color;
                 assert_as_reference(&frame, BOTH);
             }
+        }
+    }
+}
+
+#[test]
+fn displaced_grids_average_other_pixels() {
+    for (index, format) in PixelFormat::ALL.into_iter().enumerate() {
+        for (size, by) in [
+            ((64, 48), (2, 0)),
+            ((101, 77), (-3, 5)),
+            ((101, 77), (1, -7)),
+            ((33, 130), (-4, -11)),
+            ((64, 48), (90, 0)),
+        ] {
+            let frame = Frame::random(format, size, index % 3, index as u64);
+            assert_displaced_as_reference(&frame, BOTH, by);
+            assert_displaced_as_reference(&frame, ReducedSizes { colour: None, ..BOTH }, by);
         }
     }
 }
@@ -122,7 +155,7 @@ fn padding_changes_nothing() {
     for format in PixelFormat::ALL {
         let tight = Frame::random(format, (67, 45), 0, 4);
         let mut out = ReducedFrame::default();
-        let mut reducer = tight.view(|view| Reducer::new(view, BOTH)).unwrap();
+        let mut reducer = tight.view(|view| Reducer::new(view, BOTH, [0.0; 2])).unwrap();
         tight.view(|view| reducer.reduce(view, &mut out)).unwrap();
         let expected = out.clone();
         for padding in [1, 13, 64] {
@@ -264,7 +297,7 @@ fn averages_are_those_of_opencv() {
 fn other_frames_and_empty_grids_are_refused() {
     let frame = Frame::new(PixelFormat::I420, (64, 48), 0, 0);
     let mut out = ReducedFrame::default();
-    let mut reducer = frame.view(|view| Reducer::new(view, BOTH)).unwrap();
+    let mut reducer = frame.view(|view| Reducer::new(view, BOTH, [0.0; 2])).unwrap();
     for other in [
         Frame::new(PixelFormat::Yv12, (64, 48), 0, 0),
         Frame::new(PixelFormat::I420, (66, 48), 0, 0),
@@ -290,7 +323,7 @@ fn other_frames_and_empty_grids_are_refused() {
         colour: None,
     };
     let error = frame
-        .view(|view| Reducer::new(view, empty))
+        .view(|view| Reducer::new(view, empty, [0.0; 2]))
         .unwrap_err()
         .to_string();
     assert!(error.contains("45x0"), "{error}");

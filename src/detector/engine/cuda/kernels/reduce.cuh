@@ -36,6 +36,8 @@ struct Grid {
     int tiles, blocks;
     // One for each channel, or fewer: the other channels are 0. All have as many taps.
     int components, taps;
+    // Parts by which the grid is displaced, see `frame/image/cells.rs`. Cells that are not entirely in the frame are 0.
+    int offset_x, offset_y;
     Component component[3];
 };
 
@@ -73,11 +75,17 @@ DEVICE float rounded_product(float a, float b) { return a * b; }
 DEVICE float rounded_sum(float a, float b) { return a + b; }
 #endif
 
+// Whether these parts are in an image of `extent` pixels.
+DEVICE bool is_inside(int from, int to, int cells, int extent) {
+    return from >= 0 && to <= cells * extent;
+}
+
 // One byte of a row's samples in a cell, each times its overlap: at most 16,384 * 255.
-DEVICE int row_sum(const unsigned char* row, int step, int shared, int cell, int cells, int extent) {
+DEVICE int row_sum(const unsigned char* row, int step, int shared, int cell, int cells, int extent, int offset) {
     const int parts = cells * shared;
-    const int from = cell * extent, to = from + extent;
+    const int from = cell * extent + offset, to = from + extent;
     int sum = 0;
+    if (!is_inside(from, to, cells, extent)) return 0;
     for (int sample = from / parts; sample * parts < to; sample++) {
         const int overlap = smaller(to, (sample + 1) * parts) - larger(from, sample * parts);
         sum += overlap * row[(long long)sample * step];
@@ -86,15 +94,17 @@ DEVICE int row_sum(const unsigned char* row, int step, int shared, int cell, int
 }
 
 // The first end of a run after row `at`, as a grid of `rows` rows has it: before or behind a border.
-DEVICE int next_stop(int at, int rows, int shared, int extent) {
-    const int parts = rows * shared, border = (at * parts / extent + 1) * extent / parts;
+DEVICE int next_stop(int at, int rows, int shared, int extent, int offset) {
+    // The first border behind the row's beginning; the offset is at most all parts of the image.
+    const int parts = rows * shared, cells = (at * parts - offset + rows * extent) / extent + 1 - rows;
+    const int border = (cells * extent + offset) / parts;
     return border > at ? border : at + 1;
 }
 
 // Where the run that starts at row `at` ends.
-DEVICE int end_of_run(const Component& component, int at, int rows, int extent) {
-    int end = smaller(at + MAX_ROWS, next_stop(at, rows, component.shared_y, extent));
-    if (component.other_rows) end = smaller(end, next_stop(at, component.other_rows, component.shared_y, extent));
+DEVICE int end_of_run(const Component& component, int at, const Grid& grid, const Grid& other, int extent) {
+    int end = smaller(at + MAX_ROWS, next_stop(at, grid.height, component.shared_y, extent, grid.offset_y));
+    if (component.other_rows) end = smaller(end, next_stop(at, component.other_rows, component.shared_y, extent, other.offset_y));
     return end;
 }
 
@@ -110,12 +120,12 @@ DEVICE Span span_of(const Component& component, int from, int to, int cells) {
 // Part of one row of cells of one of the images.
 DEVICE void reduce_block(const Reduction& r, int block, ReductionBlock& shared) {
     const bool is_grey = block < r.grey.blocks;
-    const Grid& grid = is_grey ? r.grey : r.colour;
+    const Grid &grid = is_grey ? r.grey : r.colour, &other = is_grey ? r.colour : r.grey;
     const int tile = is_grey ? block : block - r.grey.blocks, taps = grid.taps;
     const int row = tile / grid.tiles, first = tile % grid.tiles * TILE, cells = smaller(TILE, grid.width - first);
-    const int from = row * r.height, to = from + r.height;
+    const int from = row * r.height + grid.offset_y, to = from + r.height;
     // The first component has a sample for each pixel, and the others no more.
-    const int rows = span_of(grid.component[0], from, to, grid.height).count;
+    const int rows = is_inside(from, to, grid.height, r.height) ? span_of(grid.component[0], from, to, grid.height).count : 0;
     FOR_EACH(i, SUMS * TILE) shared.sum[i] = 0;
     FOR_EACH(i, 3 * TILE) {
         shared.mean[i] = 0.0f;
@@ -129,7 +139,7 @@ DEVICE void reduce_block(const Reduction& r, int block, ReductionBlock& shared) 
             const Span span = span_of(component, from, to, grid.height);
             if (start + k < span.count) {
                 const unsigned char* at = component.first + (span.first + start + k) * component.stride + component.offset[s % taps];
-                shared.partial[(s * ROWS + k) * TILE + cell] = row_sum(at, component.step, component.shared_x, first + cell, grid.width, r.width);
+                shared.partial[(s * ROWS + k) * TILE + cell] = row_sum(at, component.step, component.shared_x, first + cell, grid.width, r.width, grid.offset_x);
             }
         }
         BARRIER();
@@ -138,7 +148,7 @@ DEVICE void reduce_block(const Reduction& r, int block, ReductionBlock& shared) 
             const Component& component = grid.component[c];
             const Span span = span_of(component, from, to, grid.height);
             int* sum = shared.sum + c * taps * TILE + cell;
-            int run = shared.run[at], end = end_of_run(component, run, grid.height, r.height);
+            int run = shared.run[at], end = end_of_run(component, run, grid, other, r.height);
             float mean = shared.mean[at];
             for (int k = 0; k < ROWS && start + k < span.count; k++) {
                 for (int tap = 0; tap < taps; tap++) sum[tap * TILE] += shared.partial[((c * taps + tap) * ROWS + k) * TILE + cell];
@@ -152,7 +162,7 @@ DEVICE void reduce_block(const Reduction& r, int block, ReductionBlock& shared) 
                 const float weight = (float)((double)overlap / (double)((end - run) * r.height));
                 mean = rounded_sum(mean, rounded_product(weight, total));
                 run = end;
-                end = end_of_run(component, run, grid.height, r.height);
+                end = end_of_run(component, run, grid, other, r.height);
             }
             shared.run[at] = run;
             shared.mean[at] = mean;
