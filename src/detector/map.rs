@@ -145,6 +145,23 @@ impl AnomalyMap {
         cells.iter().for_each(|&i| self.values[i] = f32::NEG_INFINITY);
     }
 
+    /// Gives cells less than `margin` cells from a border the value of the nearest one that is not: means over boxes that reach
+    /// beyond the image are those of fewer pixels, and vary more. Along a side of too few cells nothing changes.
+    pub(crate) fn fill_border(&mut self, margin: usize) {
+        let (width, height) = self.size();
+        let inner = |at: usize, cells: usize| match cells > 2 * margin {
+            true => at.clamp(margin, cells - 1 - margin),
+            false => at,
+        };
+        for i in 0..self.values.len() {
+            let (x, y) = (i % width, i / width);
+            let (inner_x, inner_y) = (inner(x, width), inner(y, height));
+            if (x, y) != (inner_x, inner_y) {
+                self.values[i] = self.values[inner_y * width + inner_x];
+            }
+        }
+    }
+
     /// The same moved by a displacement in fractions of width and height, to the nearest cell. Cells without a score stay
     /// where they are. What lies before the first cell or behind the last one has the value of that one.
     pub(crate) fn moved(self, displacement: [f32; 2]) -> Self {
@@ -294,6 +311,27 @@ mod tests {
             AnomalyMap::default().region_of_peak((640, 360)),
             Region::default()
         );
+    }
+
+    #[test]
+    fn the_border_has_the_values_of_what_is_next_to_it() {
+        let mut map = AnomalyMap::new(5, 4);
+        map.values = (0..20).map(|i| i as f32).collect();
+        map.exclude(&[13]);
+        map.fill_border(1);
+        let none = f32::NEG_INFINITY;
+        #[rustfmt::skip]
+        let expected = [
+            6.0, 6.0, 7.0, 8.0, 8.0,
+            6.0, 6.0, 7.0, 8.0, 8.0,
+            11.0, 11.0, 12.0, none, none,
+            11.0, 11.0, 12.0, none, none,
+        ];
+        assert_eq!(map.values, expected);
+        let mut narrow = AnomalyMap::new(3, 2);
+        narrow.values = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        narrow.fill_border(1);
+        assert_eq!(narrow.values, [2.0, 2.0, 2.0, 5.0, 5.0, 5.0]);
     }
 
     #[test]

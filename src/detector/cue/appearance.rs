@@ -31,6 +31,8 @@ const REPLAY_DRAWS: usize = 3;
 const CHANNELS: usize = 3;
 /// Side of the boxes, in pixels, that the squared error is averaged over.
 const BOX: usize = 5;
+/// Pixels by which a box reaches beyond its centre: those closer to a border have no whole ones.
+const MARGIN: usize = 2;
 
 /// The appearance cue.
 #[derive(Debug)]
@@ -203,9 +205,11 @@ impl Cue for Appearance {
     fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, _: Learning) -> Option<f64> {
         let without_net = || self.vae.anomaly_map(&self.input, &self.learnt.background, &[]);
         self.map.values = map.unwrap_or_else(without_net);
-        if let Some(ignored) = frame.ignored {
-            self.map.exclude(&ignored.pixels_unscored);
-        }
+        // Only whole boxes of what is not ignored have a score.
+        let unscored = frame.ignored.map_or(&[][..], |ignored| &ignored.pixels_unscored);
+        self.map.exclude(unscored);
+        self.map.fill_border(MARGIN);
+        self.map.exclude(unscored);
         Some(f64::from(self.map.peak().1))
     }
 

@@ -39,6 +39,8 @@ const AVERAGE_RATE: f64 = 0.01;
 const KL_SHARE: f32 = 0.2;
 /// Side of the boxes, in cells, that the score is averaged over.
 const BOX: usize = 3;
+/// Cells by which the boxes of the inputs and of the score reach beyond a cell: those closer to a border have no whole ones.
+const MARGIN: usize = 2;
 /// Smaller scores count as this.
 const FLOOR: f64 = 0.1;
 
@@ -169,17 +171,19 @@ impl Motion {
             .map(|p| 0.5 * (p[0] + p[1]))
             .collect();
         box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
-        self.ignore(frame);
+        self.complete_map(frame);
         f64::from(self.map.peak().1)
     }
 }
 
 impl Motion {
     /// Cells that show something ignored have no score.
-    fn ignore(&mut self, frame: &Frame<'_>) {
-        if let Some(ignored) = frame.ignored {
-            self.map.exclude(&ignored.cells_unscored);
-        }
+    /// Only whole boxes of what is not ignored have a score.
+    fn complete_map(&mut self, frame: &Frame<'_>) {
+        let unscored = frame.ignored.map_or(&[][..], |ignored| &ignored.cells_unscored);
+        self.map.exclude(unscored);
+        self.map.fill_border(MARGIN);
+        self.map.exclude(unscored);
     }
 }
 
@@ -235,7 +239,7 @@ fn state_update(&self) -> StateUpdate {
         let input = self.target_score(frame);
         let Some(map) = map else { return Some(input) };
         self.map.values = map;
-        self.ignore(frame);
+        self.complete_map(frame);
         let output = f64::from(self.map.peak().1);
         let gain = &mut self.learnt.gain;
         if learning.on {
