@@ -48,9 +48,11 @@ run apt-get update -q
 run apt-get install -y -q --no-install-recommends --reinstall /tmp/vaeanomaly.deb gstreamer1.0-tools \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
     gstreamer1.0-libav >/dev/null
-run gst-inspect-1.0 --version | head -n 1
+version=$(run gst-inspect-1.0 --version | sed -n 's/^gst-inspect-1.0 version //p')
+echo "Debian $(cat "$chroot/etc/debian_version"), GStreamer $version"
 run gst-inspect-1.0 vaeanomaly >/dev/null
 run gst-inspect-1.0 vaeanomalygate >/dev/null
+run gst-inspect-1.0 vaeanomalyoverlay >/dev/null
 
 failed=
 # recipe NAME VARIABLE=VALUE...: runs a recipe; a file or folder that OUT names must have content afterwards.
@@ -88,6 +90,8 @@ recipe train-then-freeze SOURCE="$source" MODEL=/tmp/camera.safetensors
 recipe train-then-freeze SOURCE="$source" MODEL=/tmp/camera.safetensors LEARN=false
 recipe masks SOURCE="$source"
 recipe snapshots SOURCE="$source" OUT=/tmp/snapshots
+recipe overlay SOURCE="$source" SINK="jpegenc ! matroskamux ! filesink location=/tmp/overlay.mkv" OUT=/tmp/overlay.mkv
+recipe event-images SOURCE="$source" OUT=/tmp/images
 recipe webcam SOURCE="$source" SINK=fakesink
 recipe rtsp-to-hls IN=file:///tmp/kept.mp4 OUT=/tmp/hls
 
@@ -107,11 +111,15 @@ run sh -c 'dpkg-deb --field /build/deb/*.deb Depends' | grep -q libgstreamer-plu
     echo "The package that was built on Debian 13 does not depend on the analytics library" >&2
     exit 1
 }
+echo "a package of its own, with the analytics library: passed"
 run sh -c 'apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades /build/deb/*.deb' >/dev/null
 run gst-launch-1.0 -q $source ! vaeanomaly ! objectdetectionoverlay ! fakesink
+echo "objectdetectionoverlay behind vaeanomaly: passed"
 run env -C /source G_DEBUG=fatal_warnings cargo test --locked --release --features v1_24 --test analytics
 run env -C /source cargo test --locked --release --features v1_24 --lib vaeanomaly::analytics
+echo "tests of the analytics metadata: passed"
 [ -z "$failed" ] || {
     echo "Failed:$failed" >&2
     exit 1
 }
+echo "All passed with GStreamer $version"

@@ -146,6 +146,20 @@ fn the_latency_is_the_longest_hold() {
         .expect("an element")
         .set_property_from_str("retain", "all");
     assert_eq!(latency(&harness), gst::ClockTime::ZERO);
+
+    let gate = harness.element().expect("an element");
+    let hold = || {
+        let stats: gst::Structure = gate.property("stats");
+        stats
+            .get::<gst::ClockTime>("longest-hold")
+            .expect("that statistic")
+    };
+    assert!(hold() >= 4000 * MS);
+    for state in [gst::State::Null, gst::State::Paused] {
+        gate.set_state(state).expect("it restarts");
+    }
+    assert_eq!(hold(), gst::ClockTime::ZERO, "a restart forgets it");
+    gate.set_state(gst::State::Null).expect("it stops");
 }
 
 /// A camera with a key frame every 30 s would delay every sink of the pipeline by that.

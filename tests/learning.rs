@@ -60,6 +60,10 @@ fn raw(predictions: &[Processed]) -> Vec<f64> {
     predictions.iter().map(|p| p.raw_score).collect()
 }
 
+fn flagged(seen: &[Processed]) -> usize {
+    seen.iter().filter(|p| p.label == Some(Label::Anomaly)).count()
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -486,6 +490,27 @@ fn a_falling_frame_rate_is_no_anomaly() {
 }
 
 #[test]
+fn slow_cameras_have_labels_within_seconds_and_find_an_event() {
+    let scene = Scene::quiet().with(66.0..69.0, Happening::Runner);
+    for fps in [1.0, 2.0] {
+        let frames = |seconds: f64| (seconds * fps) as usize;
+        let seen = watch(
+            &mut detector(config(BOTH)),
+            &scene,
+            fps,
+            0..frames(69.0) as u32,
+            &Tuning::default(),
+        );
+        let first = seen.iter().position(|p| p.label.is_some());
+        assert!(first.is_some_and(|frame| frame <= frames(15.0)), "{first:?}");
+        let (quiet, runner) = seen.split_at(frames(66.0));
+        let (quiet, runner) = (flagged(quiet), flagged(runner));
+        println!("{fps} frames/s: {quiet} normal frames flagged, {runner} of the runner's");
+        assert!(quiet < frames(66.0) / 20 && runner > 0, "{quiet} and {runner}");
+    }
+}
+
+#[test]
 fn fading_light_is_adapted_to() {
     let scene = Scene::quiet().with(30.0..1e9, Happening::Dusk);
     let seen = learn(config(BOTH), &scene, 600);
@@ -496,6 +521,52 @@ fn fading_light_is_adapted_to() {
     println!("adapted to half the light after {adapting} frames");
     assert!((10..=50).contains(&adapting), "{adapting} frames");
     assert_eq!(seen[599].state, State::Detecting);
+    assert_eq!(flagged(&seen[300..]), 0);
+}
+
+/// What a detector makes of the scene at ten frames a second, each changed by `change`.
+fn learn_changed(scene: &Scene, frames: u32, change: impl Fn(u32, Vec<u8>) -> Vec<u8>) -> Vec<Processed> {
+    let mut detector = detector(config(BOTH));
+    let frames = (0..frames).map(|i| {
+        let t = f64::from(i) / 10.0;
+        see(&mut detector, &change(i, scene.image(t)), t, &Tuning::default())
+    });
+    frames.collect()
+}
+
+#[test]
+fn a_turned_camera_is_learnt_in_seconds() {
+    // By a sixth of the width within a second.
+    let turn = |i: u32, image: Vec<u8>| displaced(&image, (i.saturating_sub(300).min(10) * 8 / 5) as isize);
+    let seen = learn_changed(&Scene::quiet(), 600, turn);
+    let flagged = flagged(&seen[300..]);
+    println!("{flagged} of 300 frames flagged after the camera was turned");
+    assert!(flagged < 100, "{flagged} of 300 frames");
+}
+
+#[test]
+fn a_clock_in_the_image_is_normal_and_does_not_lengthen_an_event() {
+    // Five digits; the last one changes every second.
+    let clock = |i: u32, mut image: Vec<u8>| {
+        for digit in 0..5 {
+            let segments = (1 + i / 10 / 10u32.pow(digit) % 10).wrapping_mul(0x9e37_79b9) >> 8;
+            for pixel in 0..15 {
+                let (x, y) = (20 - 4 * digit as usize + pixel % 3, 1 + pixel / 3);
+                image[y * SIZE.0 + x] = if segments >> pixel & 1 == 1 { 250 } else { 10 };
+            }
+        }
+        image
+    };
+    let scene = Scene::quiet().with(40.0..42.0, Happening::Runner);
+    let seen = learn_changed(&scene, 500, clock);
+    let before = flagged(&seen[300..400]);
+    let after = flagged(&seen[430..]);
+    println!("{before} of 100 frames flagged before the event, {after} of 70 from a second after it on");
+    assert!(flagged(&seen[400..420]) > 10, "the event is found");
+    assert!(
+        before < 5 && after < 20,
+        "{before} before the event, {after} after it"
+    );
 }
 
 #[test]

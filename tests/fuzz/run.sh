@@ -44,11 +44,13 @@ report() {
 
 # The program with counters; the arguments are libFuzzer's.
 program() {
-    RUSTC_WORKSPACE_WRAPPER=$root/tests/fuzz/rustc.sh ${CARGO:-cargo} test --manifest-path "$root/Cargo.toml" \
+    case ${TARGET:-} in
+    detector | image-view) wrapper=counters.sh ;;
+    *) wrapper=rustc.sh ;;
+    esac
+    RUSTC_WORKSPACE_WRAPPER=$root/tests/fuzz/$wrapper ${CARGO:-cargo} test --manifest-path "$root/Cargo.toml" \
         --workspace --test fuzz --features fuzz/libfuzzer "$@"
 }
-
-program --no-run
 
 [ $# -gt 0 ] || set -- $(ls "$root/tests/fuzz/corpus") kernels programs
 failed=
@@ -66,6 +68,7 @@ for target; do
     mkdir -p "$out/fuzz/$target"
     log=$out/fuzz/$target.log
     status=passed
+    TARGET=$target program --no-run
     TARGET=$target program -- "$out/fuzz/$target" "$root/tests/fuzz/corpus/$target" \
         -max_total_time=$((60 * minutes)) -timeout=120 -rss_limit_mb=3000 -max_len=4096 -print_final_stats=1 \
         -artifact_prefix="$out/fuzz/$target-" >"$log" 2>&1 || status=FAILED

@@ -6,6 +6,7 @@ for argument; do
     build_script_*) exec "$@" ;;
     esac
 done
+compares=${COMPARES--Cllvm-args=-sanitizer-coverage-trace-compares}
 exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+    $compares --cfg fuzzing

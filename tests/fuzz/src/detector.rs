@@ -16,11 +16,19 @@ pub fn detector(data: &[u8]) {
     with_input(data, run);
 }
 
+/// A number from `least` to `usual`, and now and then one up to `most`: with counters in every loop, large nets take most of
+/// the time.
+fn number_of(u: &mut Unstructured<'_>, [least, usual, most]: [usize; 3]) -> Result<usize> {
+    match u.ratio(1, 8)? {
+        true => u.int_in_range(least..=most),
+        false => u.int_in_range(least..=usual),
+    }
+}
+
 fn config(u: &mut Unstructured<'_>) -> Result<Config> {
-    // Larger nets are too slow for a fuzzer.
     let stages = (0..u.int_in_range(1..=4)?).map(|_| {
         Ok(Stage {
-            filters: u.int_in_range(1..=20)?,
+            filters: number_of(u, [1, 5, 20])?,
             kernel: *u.choose(&[1, 3, 5, 7])?,
             pooling: u.int_in_range(1..=4)?,
         })
@@ -30,14 +38,17 @@ fn config(u: &mut Unstructured<'_>) -> Result<Config> {
     let unit = net_arch.reduction();
     let model_width = match u.ratio(1, 16)? {
         true => u.int_in_range(0..=80)?,
-        false => unit * u.int_in_range(16usize.div_ceil(unit)..=(64 / unit).max(16usize.div_ceil(unit)))?,
+        false => {
+            let cells = [16usize, 32, 64].map(|width| width.div_ceil(unit));
+            unit * number_of(u, cells)?
+        }
     };
     let cues = match u.int_in_range(0..=3)? {
         0 => vec![CueKind::Motion],
         1 => vec![CueKind::Appearance],
         _ => CueKind::ALL.to_vec(),
     };
-    let latent_dim = u.int_in_range(1..=40)?;
+    let latent_dim = number_of(u, [1, 8, 40])?;
     let seed: u64 = u.arbitrary()?;
     Ok(Config {
         cues,
@@ -92,16 +103,19 @@ fn tuning(u: &mut Unstructured<'_>) -> Result<Tuning> {
     })
 }
 
-fn side(u: &mut Unstructured<'_>) -> Result<usize> {
-    match u.ratio(1, 8)? {
+/// Width and height. Larger images are those of another target.
+fn size(u: &mut Unstructured<'_>) -> Result<(usize, usize)> {
+    let side = |u: &mut Unstructured<'_>| match u.ratio(1, 8)? {
         true => u.int_in_range(0..=2000),
         false => u.int_in_range(16..=100),
-    }
+    };
+    let (width, height) = (side(u)?, side(u)?);
+    Ok((width, height.min((1 << 14) / width.max(1))))
 }
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let config = config(u)?;
-    let mut size = (side(u)?, side(u)?);
+    let mut size = self::size(u)?;
     let Ok(mut detector) = Detector::new(config.clone(), size) else {
         assert!(config.validate().is_err());
         return Ok(());
@@ -115,7 +129,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
             2 => drop(detector.skip()),
             3 => drop(detector.accept(0..=u.arbitrary()?)),
             4 => tuning = self::tuning(u)?,
-            5 => size = (side(u)?, side(u)?),
+            5 => size = self::size(u)?,
             6 => detector.ignore(&match u.int_in_range(0..=2)? {
                 0 => IgnoredRegions::none(),
                 1 => IgnoredRegions::from_polygons("0,0 1,0 1,1 0,1").expect("a polygon"),

@@ -11,10 +11,10 @@
 //! |---|---|---|---|
 //! | `net-arch` | 260,492 | `metadata` | 502,391 |
 //! | `properties` | 699,568 | `events` | 772,007 |
-//! | `regions` | more than 8,332 | `gate` | 524,208 |
+//! | `regions` | 76,873 | `gate` | 524,208 |
 //! | `mask` | 4,168 | `gate-element` | 579,549 |
 //! | `image-view` | 80,520 | properties of kernels | 12,000 |
-//! | `detector` | 828 | properties of the programs | 184,000 |
+//! | `detector` | 6,078 | properties of the programs | 184,000 |
 //! | `model` | 4,831 | | |
 
 mod detector;

@@ -20,6 +20,11 @@ const SPEED: u32 = 60;
 /// Frames that may wait in the source.
 const BACKLOG: u64 = 50;
 
+/// Frames from a change of caps on, until all elements have negotiated: more than may wait in the source. A flush that comes
+/// earlier can interrupt an ALLOCATION query that waits in a queue, whereupon `videoscale` fails ("Failed to configure the
+/// buffer pool", GStreamer 1.22), also without elements of this project.
+const NEGOTIATION: u64 = BACKLOG + 10;
+
 const HOUR: gst::ClockTime = gst::ClockTime::from_seconds(3600);
 
 /// How the gate learns about anomalies.
@@ -140,14 +145,26 @@ pub fn run(seed: u64, number: u64, folder: &Path, verbose: bool) -> Result<Accou
     result.map(|()| account)
 }
 
+/// What is sent next.
+#[derive(Debug)]
+struct Stream {
+    at: gst::ClockTime,
+    fps: i32,
+    /// Frames since caps were set.
+    frames: u64,
+}
+
 /// Sends all frames, with changes between them.
 fn send(pipeline: &gst::Pipeline, plan: &Plan, seed: u64, random: &mut Random, verbose: bool) -> Result<()> {
     let source = crate::source(pipeline);
     let mut camera = Camera::new(seed);
     let mut shutter = Shutter::new(Duration::from_secs(1) / SPEED);
-    let mut fps = plan.fps;
-    source.set_caps(Some(&camera::caps(fps)));
-    let mut at = gst::ClockTime::from_seconds(10 * 3600);
+    let mut stream = Stream {
+        at: gst::ClockTime::from_seconds(10 * 3600),
+        fps: plan.fps,
+        frames: 0,
+    };
+    source.set_caps(Some(&camera::caps(stream.fps)));
     for frame in 0..FRAMES {
         shutter.wait();
         crate::drain_bus(pipeline)?;
@@ -164,16 +181,17 @@ fn send(pipeline: &gst::Pipeline, plan: &Plan, seed: u64, random: &mut Random, v
         if random.random_range(0..160) == 0 {
             changes::reset_model(pipeline, "eye");
         }
-        let mut stamp = at;
+        let mut stamp = stream.at;
         if !plan.writes {
-            let what = disturb(pipeline, &source, &mut at, &mut stamp, &mut fps, random)?;
+            let what = disturb(pipeline, &source, &mut stream, &mut stamp, random)?;
             if let Some(what) = what.filter(|_| verbose) {
                 println!("frame {frame}: {what}");
             }
         }
-        let duration = gst::ClockTime::SECOND / fps as u64;
+        let duration = gst::ClockTime::SECOND / stream.fps as u64;
         source.push_buffer(camera::buffer(camera.next(frame), stamp, duration))?;
-        at += duration;
+        stream.at += duration;
+        stream.frames += 1;
     }
     source.end_of_stream()?;
     Ok(())
@@ -198,11 +216,11 @@ fn levels(pipeline: &gst::Pipeline) -> String {
 fn disturb(
     pipeline: &gst::Pipeline,
     source: &gst_app::AppSrc,
-    at: &mut gst::ClockTime,
+    stream: &mut Stream,
     stamp: &mut gst::ClockTime,
-    fps: &mut i32,
     random: &mut Random,
 ) -> Result<Option<&'static str>> {
+    let Stream { at, fps, frames } = stream;
     let far = HOUR * random.random_range(1..5);
     let what = match random.random_range(0..400) {
         0 => {
@@ -213,14 +231,16 @@ fn disturb(
                 .field("height", (SIZE.1 * scale) as i32);
             let filter = pipeline.by_name("format").context("the filter")?;
             filter.set_property("caps", caps.build());
+            *frames = 0;
             "other caps"
         }
         1 => {
             *fps = *[5, 10, 25].choose(random).context("rates")?;
             source.set_caps(Some(&camera::caps(*fps)));
+            *frames = 0;
             "another frame rate"
         }
-        2 => {
+        2 if *frames > NEGOTIATION => {
             source.seek_simple(gst::SeekFlags::FLUSH, *at)?;
             "flush"
         }

@@ -103,7 +103,8 @@ pub struct Memory {
     pub resident: f64,
     /// Allocated with C's malloc and not freed: GStreamer, its elements and codecs.
     pub in_use_of_c: f64,
-    /// Allocated by Rust and not freed: this project's elements and this program.
+    /// Allocated by Rust and not freed: this project's elements and this program. Memory that another thread freed counts
+    /// until the thread that allocated it ends or calls [`collect_freed_memory`].
     pub in_use_of_rust: f64,
 }
 
@@ -124,7 +125,7 @@ impl Memory {
     }
 }
 
-pub use allocators::{return_freed_memory, use_one_arena};
+pub use allocators::{collect_freed_memory, return_freed_memory, use_one_arena};
 
 /// The process has two allocators: glibc's for C, mimalloc for Rust.
 #[expect(unsafe_code, reason = "functions of C without a binding")]
@@ -183,10 +184,14 @@ mod allocators {
         mallopt(M_ARENA_MAX, 1);
     }
 
-    /// Returns free pages to the system, as far as this thread can. What is resident then is in use, or shares a page with
-    /// what is.
-    pub fn return_freed_memory() {
+    /// Frees what this thread allocated with Rust and other threads have freed, and returns free pages to the system.
+    pub fn collect_freed_memory() {
         mi_collect(true);
+    }
+
+    /// The same, and with the free pages of C. What is resident then is in use, or shares a page with what is.
+    pub fn return_freed_memory() {
+        collect_freed_memory();
         malloc_trim(0);
     }
 
@@ -266,5 +271,12 @@ mod tests {
         ] {
             assert!(used > before + 39.0 && used < before + 45.0 && after < before + 5.0);
         }
+
+        // What another thread frees is free when it is collected. Larger blocks are returned to the system at once.
+        let blocks: Vec<_> = (0..400).map(|_| vec![1u8; 50_000]).collect();
+        std::thread::spawn(|| drop(blocks)).join().unwrap();
+        collect_freed_memory();
+        let collected = Memory::measure().unwrap().in_use_of_rust;
+        assert!(collected < after.in_use_of_rust + 2.0, "{collected} MB");
     }
 }

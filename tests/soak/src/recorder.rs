@@ -3,11 +3,11 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_base::prelude::*;
 use rand::Rng;
@@ -15,9 +15,12 @@ use rand::Rng;
 use crate::account::{Account, Counter};
 use crate::camera::{self, Camera, Shutter};
 use crate::changes;
-use crate::figures::Series;
+use crate::figures::{self, Series};
 
 const FPS: u64 = 10;
+
+/// A model is written in less.
+const SAVED: Duration = Duration::from_secs(1);
 
 /// Room for the latency that the gates announce.
 const QUEUE: &str = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=0";
@@ -99,9 +102,36 @@ impl Recorder {
         crate::drain_bus(&self.pipeline).map(drop)
     }
 
-    /// Lets the detector forget all that it has learnt, and what it keeps for that.
-    pub fn reset_model(&self) {
+    /// Lets the detector forget all that it has learnt, calls `measure` when all memory of that is free, and returns its
+    /// result.
+    ///
+    /// # Errors
+    /// No frame comes any more.
+    pub fn forget<R>(&self, measure: impl FnOnce() -> R) -> Result<R> {
+        let eye = self.pipeline.by_name("eye").context("the detector")?;
+        let interval: u64 = eye.property("save-interval");
+        // No copy of what was learnt is being saved.
+        eye.set_property("save-interval", 0u64);
         changes::reset_model(&self.pipeline, "eye");
+        std::thread::sleep(SAVED);
+        self.collect_freed_memory()?;
+        let measured = measure();
+        eye.set_property("save-interval", interval);
+        Ok(measured)
+    }
+
+    /// Collects what the thread of the detector has allocated and others have freed.
+    fn collect_freed_memory(&self) -> Result<()> {
+        let (done, frame) = mpsc::channel();
+        camera::pad(&self.pipeline, "eye", "src").add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            figures::collect_freed_memory();
+            // The receiver no longer waits after an error.
+            let _ = done.send(());
+            gst::PadProbeReturn::Remove
+        });
+        frame
+            .recv_timeout(crate::PATIENCE)
+            .context("no frame comes from the detector")
     }
 
     /// Frames so far.
