@@ -66,7 +66,10 @@ impl Program {
         helpers.push(archive::spawn(&watch, &stop_helpers)?);
         let mut tasks = Vec::new();
         if let Some(mqtt) = config.mqtt {
-            tasks.push(runtime.spawn(publish::mqtt::run(Arc::clone(&watch), mqtt, stopped)));
+            tasks.push(runtime.spawn(publish::mqtt::run(Arc::clone(&watch), mqtt, stopped.clone())));
+        }
+        if let Some(kafka) = config.kafka {
+            tasks.push(runtime.spawn(publish::kafka::run(Arc::clone(&watch), kafka, stopped)));
         }
         let cameras = watch.cameras.iter().map(|camera| {
             let (watch, camera, stop) = (Arc::clone(&watch), Arc::clone(camera), Arc::clone(&stop));

@@ -4,6 +4,7 @@
 //! second and completed at its end: until then, also after the process was killed, it can be played up to the last fragment.
 
 use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -262,6 +263,40 @@ pub fn free_space(folder: &Path) -> std::io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Whether a file has video that can be played, if it was not completed: a whole fragment.
+pub fn is_playable(file: &Path) -> bool {
+    fs::File::open(file)
+        .and_then(|file| has_media(&file))
+        .unwrap_or(false)
+}
+
+/// Whether an MP4 file has a whole `mdat` box with something in it.
+fn has_media(mut file: &fs::File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    loop {
+        file.seek(SeekFrom::Start(at))?;
+        let mut header = [0; 8];
+        file.read_exact(&mut header)?;
+        let [a, b, c, d, kind @ ..] = header;
+        let (size, empty) = match u32::from_be_bytes([a, b, c, d]) {
+            0 => (length - at, 8),
+            // A large size follows.
+            1 => {
+                file.read_exact(&mut header)?;
+                (u64::from_be_bytes(header), 16)
+            }
+            size => (size.into(), 8),
+        };
+        let end = at.checked_add(size).filter(|end| size >= empty && *end <= length);
+        match end {
+            Some(_) if kind == *b"mdat" && size > empty => return Ok(true),
+            Some(end) => at = end,
+            None => return Ok(false),
+        }
+    }
+}
+
 /// The file of the current clip.
 struct Clip {
     pipeline: gst::Pipeline,
@@ -357,4 +392,38 @@ pub fn reason(error: &gst::message::Error) -> anyhow::Error {
         return anyhow!("the disk is full");
     }
     anyhow!("{}", error.error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clip_can_be_played_from_its_first_whole_fragment_on() {
+        fn part(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+            let size = 8 + content.len() as u32;
+            [&size.to_be_bytes()[..], kind, content].concat()
+        }
+        let header = [part(b"ftyp", b"iso5"), part(b"moov", &[0; 40])].concat();
+        let fragment = [part(b"moof", &[0; 30]), part(b"mdat", b"frames")].concat();
+        let whole = [header.clone(), fragment].concat();
+        let large = [&1_u32.to_be_bytes()[..], b"mdat", &20_u64.to_be_bytes(), b"more"].concat();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clip.mp4");
+        let mut is_playable = |content: &[u8]| {
+            fs::write(&file, content).unwrap();
+            super::is_playable(&file)
+        };
+        assert!(is_playable(&whole));
+        assert!(!is_playable(&whole[..whole.len() - 1]));
+        assert!(!is_playable(&header));
+        assert!(!is_playable(b""));
+        assert!(!is_playable(&[header.clone(), part(b"mdat", b"")].concat()));
+        assert!(!is_playable(
+            &[header.clone(), vec![0, 0, 0, 3, b'f', b'r', b'e', b'e']].concat()
+        ));
+        assert!(is_playable(&[header.clone(), large.clone()].concat()));
+        assert!(!is_playable(&[header, large[..18].to_vec()].concat()));
+        assert!(!super::is_playable(&folder.path().join("none.mp4")));
+    }
 }

@@ -8,13 +8,13 @@ use serde_json::Value;
 use watch::publish::metrics;
 use watch::state::Connection;
 
-use crate::common::{init, start, street, wait_until};
+use crate::common::{free_port, init, start, street, wait_until};
 
 /// A broker on the loopback interface; it is stopped when dropped.
-struct Broker(Child);
+pub struct Broker(Child);
 
 impl Broker {
-    fn start(folder: &std::path::Path, port: u16) -> Self {
+    pub fn start(folder: &std::path::Path, port: u16) -> Self {
         let file = folder.join("mosquitto.conf");
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
@@ -99,11 +99,6 @@ impl Drop for Subscriber {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 #[test]
 fn no_event_is_lost_while_the_broker_is_away() {
     init();
@@ -139,6 +134,11 @@ fn no_event_is_lost_while_the_broker_is_away() {
             "home/front-door/availability"
         );
         assert_eq!(document["device"]["identifiers"][0], "home_front-door");
+        let entity = document["default_entity_id"].as_str().unwrap();
+        assert!(
+            entity == "binary_sensor.home_front-door_anomaly" || entity == "sensor.home_front-door_score",
+            "{entity}"
+        );
     }
     drop(broker);
     // The anomaly comes while there is no broker.
@@ -321,15 +321,15 @@ fn metrics_are_in_the_text_format_of_prometheus() {
 }
 
 /// The schema of all messages, and what of JSON Schema it uses.
-struct Schema(Value);
+pub struct Schema(Value);
 
 impl Schema {
-    fn read() -> Self {
+    pub fn read() -> Self {
         let text = include_str!("../../schema.json");
         Self(serde_json::from_str(text).expect("the schema is JSON"))
     }
 
-    fn check(&self, message: &Value) {
+    pub fn check(&self, message: &Value) {
         if let Err(reason) = self.matches(&self.0, message, "") {
             panic!("{reason}\n{message}");
         }
