@@ -410,7 +410,7 @@ mod tests {
         let large = [&1_u32.to_be_bytes()[..], b"mdat", &20_u64.to_be_bytes(), b"more"].concat();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clip.mp4");
-        let mut is_playable = |content: &[u8]| {
+        let is_playable = |content: &[u8]| {
             fs::write(&file, content).unwrap();
             super::is_playable(&file)
         };

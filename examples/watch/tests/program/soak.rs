@@ -67,7 +67,7 @@ fn cameras_that_fail_at_random_always_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut text = format!(
         "[storage]\nfolder = data\nmin-free = 0\n[web]\nlisten = off\n[defaults]\ntimeout = 3\n\
-         [door]\nsource = {}\nloop = true\n",
+         [door]\nsource = {}\nloop = true\ntimeout = 60\n",
         street().display()
     );
     for (number, server) in servers.iter().flatten().enumerate() {
@@ -89,6 +89,9 @@ fn cameras_that_fail_at_random_always_come_back() {
             let message: Value = serde_json::from_str(&line).expect("a line is a JSON object");
             if message["type"] == "camera" {
                 let camera = message["camera"].as_str().expect("a name").to_owned();
+                if camera == "door" && message["status"]["error"].is_string() {
+                    eprintln!("door: {}", message["status"]);
+                }
                 seen.lock().unwrap().insert(camera, message["status"].clone());
             }
         }
