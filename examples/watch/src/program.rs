@@ -53,7 +53,9 @@ impl Program {
             let server = Server::bind(Arc::clone(&watch), listen, config.web.token.as_deref());
             let server = runtime.block_on(server);
             let server = server.with_context(|| format!("the page cannot listen at {listen}"))?;
-            anyhow::Ok((server.address()?, runtime.spawn(server.run())))
+            let address = server.address()?;
+            watch.set_address(format!("http://{address}/"));
+            anyhow::Ok((address, runtime.spawn(server.run())))
         });
         let page = page.transpose()?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -20,6 +20,8 @@ const QUEUE: usize = 1000;
 enum Input {
     /// A clip starts with the next frame.
     Begin,
+    /// A clip starts with the last key frame, unless one is being written.
+    Arm,
     Frame(gst::Sample),
     /// The clip ended with the last frame.
     End,
@@ -82,6 +84,7 @@ impl Recorder {
             name: Box::new(name),
             reports,
             armed: false,
+            recent: Vec::new(),
             clip: None,
         };
         let thread = std::thread::Builder::new()
@@ -91,10 +94,11 @@ impl Recorder {
         Ok((Self { input, thread }, sink))
     }
 
-    /// Begins a clip with the next key frame, unless one is being written.
+    /// Begins a clip with the last key frame, unless one is being written: the gate reports no begin where it lets everything
+    /// through, as it does while the detector is learning.
     pub fn arm(&self) {
         // A full queue is reported with the next frame.
-        let _ = self.input.try_send(Input::Begin);
+        let _ = self.input.try_send(Input::Arm);
     }
 
     /// Completes the clip and ends the thread.
@@ -141,6 +145,8 @@ struct Writer {
     reports: Sender<Report>,
     /// A clip begins with the next key frame.
     armed: bool,
+    /// Frames since the last key frame that belong to no clip.
+    recent: Vec<gst::Sample>,
     clip: Option<Clip>,
 }
 
@@ -148,10 +154,20 @@ impl Writer {
     fn run(&mut self, input: &Receiver<Input>) {
         for input in input {
             match input {
-                Input::Begin => self.armed = self.clip.is_none(),
+                Input::Begin => {
+                    self.armed = self.clip.is_none();
+                    self.recent.clear();
+                }
+                Input::Arm => {
+                    self.armed = self.clip.is_none();
+                    for sample in std::mem::take(&mut self.recent) {
+                        self.frame(&sample);
+                    }
+                }
                 Input::Frame(sample) => self.frame(&sample),
                 Input::End => {
                     self.armed = false;
+                    self.recent.clear();
                     self.end();
                 }
                 Input::Stop => break,
@@ -180,6 +196,9 @@ impl Writer {
         let key = sample
             .buffer()
             .is_some_and(|buffer| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
+        if !self.armed {
+            self.keep(sample, key);
+        }
         if !self.armed || !key {
             return;
         }
@@ -193,6 +212,16 @@ impl Writer {
                 self.clip = Some(clip);
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Keeps a frame that belongs to no clip, for one that begins before the next key frame.
+    fn keep(&mut self, sample: &gst::Sample, key: bool) {
+        if key || self.recent.len() == QUEUE {
+            self.recent.clear();
+        }
+        if key || !self.recent.is_empty() {
+            self.recent.push(sample.clone());
         }
     }
 
@@ -397,6 +426,57 @@ pub fn reason(error: &gst::message::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Frames in H.264, every tenth a key frame.
+    fn samples(count: u32) -> Vec<gst::Sample> {
+        gst::init().unwrap();
+        let description = format!(
+            "videotestsrc num-buffers={count} ! video/x-raw,width=64,height=64,framerate=10/1 ! x264enc tune=zerolatency \
+             key-int-max=10 ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=sink sync=false"
+        );
+        let pipeline = gst::parse::launch(&description).unwrap();
+        let sink = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("sink");
+        let sink = sink.unwrap().downcast::<gst_app::AppSink>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let samples = std::iter::from_fn(|| sink.pull_sample().ok()).collect();
+        pipeline.set_state(gst::State::Null).unwrap();
+        samples
+    }
+
+    #[test]
+    fn a_clip_that_is_armed_late_begins_with_the_last_key_frame() {
+        let samples = samples(40);
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            folder: folder.path().to_owned(),
+            camera: "door".to_owned(),
+            min_free: 0,
+        };
+        let (reports, received) = std::sync::mpsc::channel();
+        let (recorder, sink) =
+            Recorder::start(settings, |begin| begin.nseconds().to_string(), reports).unwrap();
+        let (before, after) = samples.split_at(25);
+        before.iter().for_each(|sample| sink.frame(sample.clone()));
+        recorder.arm();
+        after.iter().for_each(|sample| sink.frame(sample.clone()));
+        recorder.finish();
+        let reports: Vec<_> = received.try_iter().collect();
+        let [Report::Opened { path, begin }, Report::Done { .. }] = &reports[..] else {
+            panic!("{reports:?}");
+        };
+        let key = samples[20].buffer().and_then(|buffer| buffer.pts()).unwrap();
+        let segment = samples[0]
+            .segment()
+            .unwrap()
+            .downcast_ref::<gst::ClockTime>()
+            .unwrap()
+            .clone();
+        assert_eq!(Some(*begin), segment.to_running_time(key));
+        let content = fs::read(folder.path().join(path)).unwrap();
+        // Number of frames: in the only entry of the table of durations.
+        let table = content.windows(4).rposition(|bytes| bytes == b"stts").unwrap();
+        assert_eq!(content[table + 8..table + 16], [0, 0, 0, 1, 0, 0, 0, 20]);
+    }
 
     #[test]
     fn a_clip_can_be_played_from_its_first_whole_fragment_on() {

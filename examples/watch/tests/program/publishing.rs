@@ -273,6 +273,32 @@ fn text_lines_have_class_score_losses_and_source() {
 }
 
 #[test]
+fn a_terminal_has_a_status_line_below_the_lines() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[storage]\nfolder = data\nmin-free = 0\n[web]\nlisten = 127.0.0.1:0\n[door]\nsource = {}\nrealtime = false\n",
+        street().display()
+    );
+    std::fs::write(folder.path().join("config.ini"), text).unwrap();
+    // A pseudo-terminal.
+    let command = format!("stty cols 120; {} config.ini", env!("CARGO_BIN_EXE_watch"));
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("script is installed");
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = output.rsplit('\r').find(|line| line.contains("of 1 cameras"));
+    let status = status.unwrap_or_else(|| panic!("no status line: {output}"));
+    for part in ["frames/s", "events", "open", "http://127.0.0.1:"] {
+        assert!(status.contains(part), "{status}");
+    }
+    assert!(output.contains(" door normal score "), "{output}");
+}
+
+#[test]
 fn frames_can_be_written_as_dlstreamer_does() {
     let lines = lines(&["--format", "dlstreamer", "--every", "frame"]);
     let messages: Vec<Value> = lines

@@ -18,7 +18,7 @@ const STATES = {
 
 /** What is shown of a recording, and its colour; nothing while it waits for an event or is switched off. */
 function recordingChip({ state, reason }) {
-  if (state === "writing") return ["recording", "bad"];
+  if (state === "writing") return ["rec", "bad"];
   if (state === "failed") return [reason.includes("disk is full") ? "disk full" : "not recorded", "busy"];
   return ["", "idle"];
 }
@@ -98,6 +98,7 @@ class Tile {
     this.placeholder.hidden = !lost && this.element.dataset.image === "shown";
     const [recording, colour] = recordingChip(camera.recording);
     setText(this.recording, recording);
+    this.recording.title = camera.recording.reason ?? "A clip is being recorded";
     this.recording.hidden = !recording;
     this.recording.dataset.kind = colour;
     setText(this.trouble, camera.recording.reason ? `Not recorded: ${camera.recording.reason}` : "");
