@@ -25,9 +25,9 @@ ANALYTICS = $$(pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/
 # For `make bench`: a virtual environment for PyTorch, and the element motioncells for comparison.
 BENCH_PACKAGES := python3-venv gstreamer1.0-opencv
 
-# For tests, which compile the kernels of the CUDA engine as C++, build the Debian package, and run examples/watch with a
-# broker and a browser. Node.js from elsewhere brings its npm, which excludes Debian's.
-TEST_PACKAGES := g++ dpkg-dev mosquitto mosquitto-clients chromium $(if $(shell command -v npm),,nodejs npm)
+# For tests, which compile the kernels of the CUDA engine as C++, build the Debian package, and run examples/watch with
+# brokers and a browser. Node.js from elsewhere brings its npm, which excludes Debian's.
+TEST_PACKAGES := g++ dpkg-dev mosquitto mosquitto-clients python3-pip chromium $(if $(shell command -v npm),,nodejs npm)
 # For all targets with CUDA: NVIDIA's compiler is installed as Python packages.
 CUDA_PACKAGES := g++ python3 python3-pip
 # Runs a command with NVIDIA's compiler in its environment.

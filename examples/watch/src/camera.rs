@@ -1,14 +1,13 @@
 //! A camera: its pipeline, started again whenever it fails, and what can be changed of it.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
-use rand::Rng;
 
+use crate::backoff;
 use crate::config::{CameraConfig, Source};
 use crate::frames::Frames;
 use crate::pipeline;
@@ -19,8 +18,6 @@ use crate::tracker::Tracker;
 
 /// How often the camera's thread looks at what happened.
 const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
-/// The first and the longest pause before a failed source is tried again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// A source that has played for this long starts with the shortest pause again.
 const STABLE: Duration = Duration::from_secs(20);
 
@@ -32,7 +29,6 @@ const RESTART: &str = "watch-restart";
 pub struct Controls {
     /// Properties that were changed, with their values.
     changed: Mutex<Vec<(String, String)>>,
-    mask: Mutex<Option<PathBuf>>,
     running: Mutex<Option<Running>>,
 }
 
@@ -64,11 +60,10 @@ impl Running {
 }
 
 impl Controls {
-    /// `mask` is the file of an earlier run.
-    pub(crate) fn new(changed: Vec<(String, String)>, mask: Option<PathBuf>) -> Self {
+    /// `changed` is of an earlier run.
+    pub(crate) fn new(changed: Vec<(String, String)>) -> Self {
         Self {
             changed: Mutex::new(changed),
-            mask: Mutex::new(mask),
             running: Mutex::new(None),
         }
     }
@@ -97,19 +92,6 @@ impl Controls {
                 true => running.set(property, &value),
                 false => restart(&running.pipeline),
             }
-        }
-    }
-
-    /// Sets or removes the file of the mask.
-    pub(crate) fn set_mask(&self, file: Option<&Path>) {
-        *lock(&self.mask) = file.map(Path::to_owned);
-        let running = lock(&self.running).clone();
-        if let Some(running) = running {
-            // The detector reads the file when the property is set, also to the same path.
-            let location = file
-                .map(|file| file.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            running.detector.set_property("mask-location", location);
         }
     }
 
@@ -142,11 +124,6 @@ impl Controls {
             {
                 running.set(&property, &value);
             }
-        }
-        if let Some(mask) = &*lock(&self.mask) {
-            running
-                .detector
-                .set_property("mask-location", mask.to_string_lossy().as_ref());
         }
     }
 }
@@ -194,7 +171,7 @@ pub fn run(watch: &Arc<Watch>, camera: &Arc<Camera>, stop: &AtomicBool) {
             attempts = 0;
         }
         attempts += 1;
-        let pause = backoff(attempts, rand::rng().random_range(0.5..1.5));
+        let pause = backoff::pause(attempts);
         camera.update(|status| {
             status.connection = Connection::Failed;
             status.error = Some(format!("{error:#}"));
@@ -211,13 +188,6 @@ pub fn run(watch: &Arc<Watch>, camera: &Arc<Camera>, stop: &AtomicBool) {
     }
     camera.update(|status| status.connection = Connection::Stopped);
     notify(watch, camera);
-}
-
-/// The pause after so many failures, doubled each time; `jitter` spreads cameras that failed together.
-fn backoff(attempts: u32, jitter: f64) -> Duration {
-    let (first, longest) = BACKOFF;
-    let doubled = first.saturating_mul(1 << (attempts - 1).min(16));
-    doubled.min(longest).mul_f64(jitter)
 }
 
 fn notify(watch: &Watch, camera: &Camera) {
@@ -482,13 +452,6 @@ fn file_name(time: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_bound() {
-        let pauses: Vec<_> = [1, 2, 3, 7, 100].map(|n| backoff(n, 1.0).as_secs_f64()).into();
-        assert_eq!(pauses, [0.5, 1.0, 2.0, 30.0, 30.0]);
-        assert_eq!(backoff(1, 0.5), Duration::from_millis(250));
-    }
 
     #[test]
     fn files_are_named_by_their_time() {

@@ -17,6 +17,7 @@ pub struct Config {
     pub storage: StorageConfig,
     pub web: WebConfig,
     pub mqtt: Option<MqttConfig>,
+    pub kafka: Option<KafkaConfig>,
 }
 
 /// A source and how it is analysed.
@@ -116,6 +117,20 @@ pub struct MqttConfig {
     pub interval: Duration,
 }
 
+/// The Kafka cluster.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// `HOST:PORT` of brokers to start from; the others are found.
+    pub brokers: Vec<String>,
+    pub client_id: String,
+    /// First part of the topics' names.
+    pub topic: String,
+    /// Events kept while there is no connection.
+    pub queue: usize,
+    /// Interval of the states of cameras.
+    pub interval: Duration,
+}
+
 /// What is wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}{reason}", .file.display(), .line.map_or(": ".to_owned(), |line| format!(":{line}: ")))]
@@ -173,6 +188,7 @@ impl Config {
                 token: None,
             },
             mqtt: None,
+            kafka: None,
         };
         // What applies to all cameras may stand behind them.
         let mut list = None;
@@ -209,6 +225,7 @@ impl Config {
                 "storage" => config.storage.read(section, folder)?,
                 "web" => config.web.read(section)?,
                 "mqtt" => config.mqtt = Some(MqttConfig::read(section)?),
+                "kafka" => config.kafka = Some(KafkaConfig::read(section)?),
                 _ => config
                     .cameras
                     .push(CameraConfig::read(section, &defaults, folder)?),
@@ -549,6 +566,15 @@ impl WebConfig {
     }
 }
 
+/// Host and port of `HOST` or `HOST:PORT`.
+fn address(text: &str, default: u16) -> Option<(String, u16)> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()?),
+        None => (text, default),
+    };
+    (port > 0 && !host.is_empty()).then(|| (host.to_owned(), port))
+}
+
 impl MqttConfig {
     fn read(section: &Section) -> Result<Self, Wrong> {
         let mut config = MqttConfig {
@@ -566,18 +592,8 @@ impl MqttConfig {
             let text = entry.value.clone();
             match entry.key.as_str() {
                 "broker" => {
-                    let (host, port) = match text.rsplit_once(':') {
-                        Some((host, port)) => (host, port.parse().ok()),
-                        None => (text.as_str(), Some(1883)),
-                    };
-                    let port = port.filter(|port| *port > 0 && !host.is_empty());
-                    config.port = port.ok_or_else(|| {
-                        (
-                            entry.line,
-                            format!("broker must be HOST or HOST:PORT, got {text}"),
-                        )
-                    })?;
-                    config.host = host.to_owned();
+                    let wrong = format!("broker must be HOST or HOST:PORT, got {text}");
+                    (config.host, config.port) = address(&text, 1883).ok_or((entry.line, wrong))?;
                 }
                 "user" => user = Some(text),
                 "password" => password = text,
@@ -602,6 +618,56 @@ impl MqttConfig {
             return Err((section.line, "[mqtt] needs broker = HOST or HOST:PORT".to_owned()));
         }
         config.user = user.map(|user| (user, password));
+        Ok(config)
+    }
+}
+
+impl KafkaConfig {
+    fn read(section: &Section) -> Result<Self, Wrong> {
+        let mut config = KafkaConfig {
+            brokers: Vec::new(),
+            client_id: "vaeanomaly".to_owned(),
+            topic: "vaeanomaly".to_owned(),
+            queue: 10_000,
+            interval: Duration::from_secs(10),
+        };
+        for entry in &section.entries {
+            let text = entry.value.clone();
+            match entry.key.as_str() {
+                "brokers" => {
+                    let broker = |text: &str| {
+                        let (host, port) = address(text.trim(), 9092)?;
+                        Some(format!("{host}:{port}"))
+                    };
+                    let brokers: Option<_> = text.split(',').map(broker).collect();
+                    config.brokers = brokers.ok_or_else(|| {
+                        let reason =
+                            format!("brokers must be HOST or HOST:PORT, separated by commas, got {text}");
+                        (entry.line, reason)
+                    })?;
+                }
+                "client-id" => config.client_id = text,
+                "topic" => {
+                    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+                    if !(1..=200).contains(&text.len()) || !text.chars().all(is_allowed) {
+                        let reason =
+                            format!("topic must be 1 to 200 letters, digits, dots, _ and -, got {text}");
+                        return Err((entry.line, reason));
+                    }
+                    config.topic = text;
+                }
+                "queue" => config.queue = number(entry, 1.0, 1e6)? as usize,
+                "interval" => config.interval = Duration::from_secs_f64(number(entry, 0.1, 3600.0)?),
+                _ => {
+                    let known = "brokers, client-id, topic, queue, interval";
+                    return Err(unknown(section, entry, known));
+                }
+            }
+        }
+        if config.brokers.is_empty() {
+            let reason = "[kafka] needs brokers = HOST or HOST:PORT, separated by commas";
+            return Err((section.line, reason.to_owned()));
+        }
         Ok(config)
     }
 }

@@ -3,7 +3,7 @@
 //! - [`config`]: the file; [`ini`]: its text; [`properties`]: element properties as text, with their ranges.
 //! - [`state`]: what is known of all cameras, and commands to them; shared by everything below.
 //! - [`program`]: starts and stops everything below.
-//! - [`camera`]: a thread per source, which starts its pipeline again when it fails.
+//! - [`camera`]: a thread per source, which starts its pipeline again when it fails; [`backoff`]: the pauses.
 //! - [`pipeline`]: from the source to the detector, the live images and the gate; [`street`]: a rendered source.
 //! - [`frames`]: what is done with every frame; [`tracker`]: from the detector's messages to events.
 //! - [`recorder`]: the clips; [`store`]: the database of events; [`archive`]: retention.
@@ -11,6 +11,7 @@
 //! - [`web`]: the page, and the interface that it uses.
 
 pub mod archive;
+pub mod backoff;
 pub mod camera;
 pub mod config;
 pub mod frames;

@@ -1,4 +1,4 @@
-//! Watches many cameras from one configuration file: events, recordings, a page, MQTT.
+//! Watches many cameras from one configuration file: events, recordings, a page, MQTT, Kafka.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -115,6 +115,20 @@ fn make(factory: &str) -> Result<gst::Element> {
         .with_context(|| format!("the element {factory} is not installed"))
 }
 
+/// The end of a branch, which calls `take` in its streaming thread.
+fn sink(take: impl Fn(gst::Sample) + Send + 'static) -> gst_app::AppSink {
+    let take = move |sink: &gst_app::AppSink| {
+        take(sink.pull_sample().map_err(|_| gst::FlowError::Eos)?);
+        Ok(gst::FlowSuccess::Ok)
+    };
+    gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .enable_last_sample(false)
+        .callbacks(gst_app::AppSinkCallbacks::builder().new_sample(take).build())
+        .build()
+}
+
 /// At most `rate` frames a second: the first and the last element.
 fn limiter(pipeline: &gst::Pipeline, rate: f64) -> Result<(gst::Element, gst::Element)> {
     let limiter = gst::ElementFactory::make("videorate")
@@ -160,11 +174,14 @@ fn view(
     let encoder = gst::ElementFactory::make("jpegenc")
         .property("quality", 75_i32)
         .build()?;
-    let sink = gst_app::AppSink::builder()
-        .sync(false)
-        .async_(false)
-        .enable_last_sample(false)
-        .build();
+    let show = Arc::clone(observer);
+    let sink = sink(move |sample| {
+        if let Some(buffer) = sample.buffer()
+            && let Ok(jpeg) = buffer.map_readable()
+        {
+            show.image(buffer.pts(), &jpeg);
+        }
+    });
     let elements = [
         &queue,
         &scale,
@@ -200,17 +217,6 @@ fn view(
         }
     });
     tee.link(&queue)?;
-    let show = Arc::clone(observer);
-    let take = move |sink: &gst_app::AppSink| {
-        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-        if let Some(buffer) = sample.buffer()
-            && let Ok(jpeg) = buffer.map_readable()
-        {
-            show.image(buffer.pts(), &jpeg);
-        }
-        Ok(gst::FlowSuccess::Ok)
-    };
-    sink.set_callbacks(gst_app::AppSinkCallbacks::builder().new_sample(take).build());
     Ok(overlay)
 }
 
@@ -220,20 +226,10 @@ fn record(pipeline: &gst::Pipeline, recorder: Sink) -> Result<gst::Element> {
         .property("follow", "detector")
         .property("keepalive-interval", 0_u64)
         .build()?;
-    let sink = gst_app::AppSink::builder()
-        .sync(false)
-        .async_(false)
-        .enable_last_sample(false)
-        .build();
+    let frames = recorder.clone();
+    let sink = sink(move |sample| frames.frame(sample));
     pipeline.add_many([&gate, sink.upcast_ref()])?;
     gate.link(&sink)?;
-    let frames = recorder.clone();
-    let take = move |sink: &gst_app::AppSink| {
-        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-        frames.frame(sample);
-        Ok(gst::FlowSuccess::Ok)
-    };
-    sink.set_callbacks(gst_app::AppSinkCallbacks::builder().new_sample(take).build());
     // In the gate's streaming thread, so in the order of the frames.
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     bus.set_sync_handler(move |_, message| match message.structure() {

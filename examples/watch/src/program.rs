@@ -53,7 +53,9 @@ impl Program {
             let server = Server::bind(Arc::clone(&watch), listen, config.web.token.as_deref());
             let server = runtime.block_on(server);
             let server = server.with_context(|| format!("the page cannot listen at {listen}"))?;
-            anyhow::Ok((server.address()?, runtime.spawn(server.run())))
+            let address = server.address()?;
+            watch.set_address(format!("http://{address}/"));
+            anyhow::Ok((address, runtime.spawn(server.run())))
         });
         let page = page.transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -66,7 +68,10 @@ impl Program {
         helpers.push(archive::spawn(&watch, &stop_helpers)?);
         let mut tasks = Vec::new();
         if let Some(mqtt) = config.mqtt {
-            tasks.push(runtime.spawn(publish::mqtt::run(Arc::clone(&watch), mqtt, stopped)));
+            tasks.push(runtime.spawn(publish::mqtt::run(Arc::clone(&watch), mqtt, stopped.clone())));
+        }
+        if let Some(kafka) = config.kafka {
+            tasks.push(runtime.spawn(publish::kafka::run(Arc::clone(&watch), kafka, stopped)));
         }
         let cameras = watch.cameras.iter().map(|camera| {
             let (watch, camera, stop) = (Arc::clone(&watch), Arc::clone(camera), Arc::clone(&stop));

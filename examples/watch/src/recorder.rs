@@ -4,6 +4,7 @@
 //! second and completed at its end: until then, also after the process was killed, it can be played up to the last fragment.
 
 use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -19,6 +20,8 @@ const QUEUE: usize = 1000;
 enum Input {
     /// A clip starts with the next frame.
     Begin,
+    /// A clip starts with the last key frame, unless one is being written.
+    Arm,
     Frame(gst::Sample),
     /// The clip ended with the last frame.
     End,
@@ -81,6 +84,7 @@ impl Recorder {
             name: Box::new(name),
             reports,
             armed: false,
+            recent: Vec::new(),
             clip: None,
         };
         let thread = std::thread::Builder::new()
@@ -90,10 +94,11 @@ impl Recorder {
         Ok((Self { input, thread }, sink))
     }
 
-    /// Begins a clip with the next key frame, unless one is being written.
+    /// Begins a clip with the last key frame, unless one is being written: the gate reports no begin where it lets everything
+    /// through, as it does while the detector is learning.
     pub fn arm(&self) {
         // A full queue is reported with the next frame.
-        let _ = self.input.try_send(Input::Begin);
+        let _ = self.input.try_send(Input::Arm);
     }
 
     /// Completes the clip and ends the thread.
@@ -140,6 +145,8 @@ struct Writer {
     reports: Sender<Report>,
     /// A clip begins with the next key frame.
     armed: bool,
+    /// Frames since the last key frame that belong to no clip.
+    recent: Vec<gst::Sample>,
     clip: Option<Clip>,
 }
 
@@ -147,10 +154,20 @@ impl Writer {
     fn run(&mut self, input: &Receiver<Input>) {
         for input in input {
             match input {
-                Input::Begin => self.armed = self.clip.is_none(),
+                Input::Begin => {
+                    self.armed = self.clip.is_none();
+                    self.recent.clear();
+                }
+                Input::Arm => {
+                    self.armed = self.clip.is_none();
+                    for sample in std::mem::take(&mut self.recent) {
+                        self.frame(&sample);
+                    }
+                }
                 Input::Frame(sample) => self.frame(&sample),
                 Input::End => {
                     self.armed = false;
+                    self.recent.clear();
                     self.end();
                 }
                 Input::Stop => break,
@@ -179,6 +196,9 @@ impl Writer {
         let key = sample
             .buffer()
             .is_some_and(|buffer| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
+        if !self.armed {
+            self.keep(sample, key);
+        }
         if !self.armed || !key {
             return;
         }
@@ -192,6 +212,16 @@ impl Writer {
                 self.clip = Some(clip);
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Keeps a frame that belongs to no clip, for one that begins before the next key frame.
+    fn keep(&mut self, sample: &gst::Sample, key: bool) {
+        if key || self.recent.len() == QUEUE {
+            self.recent.clear();
+        }
+        if key || !self.recent.is_empty() {
+            self.recent.push(sample.clone());
         }
     }
 
@@ -260,6 +290,40 @@ impl Writer {
 pub fn free_space(folder: &Path) -> std::io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Whether a file has video that can be played, if it was not completed: a whole fragment.
+pub fn is_playable(file: &Path) -> bool {
+    fs::File::open(file)
+        .and_then(|file| has_media(&file))
+        .unwrap_or(false)
+}
+
+/// Whether an MP4 file has a whole `mdat` box with something in it.
+fn has_media(mut file: &fs::File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    loop {
+        file.seek(SeekFrom::Start(at))?;
+        let mut header = [0; 8];
+        file.read_exact(&mut header)?;
+        let [a, b, c, d, kind @ ..] = header;
+        let (size, empty) = match u32::from_be_bytes([a, b, c, d]) {
+            0 => (length - at, 8),
+            // A large size follows.
+            1 => {
+                file.read_exact(&mut header)?;
+                (u64::from_be_bytes(header), 16)
+            }
+            size => (size.into(), 8),
+        };
+        let end = at.checked_add(size).filter(|end| size >= empty && *end <= length);
+        match end {
+            Some(_) if kind == *b"mdat" && size > empty => return Ok(true),
+            Some(end) => at = end,
+            None => return Ok(false),
+        }
+    }
 }
 
 /// The file of the current clip.
@@ -357,4 +421,89 @@ pub fn reason(error: &gst::message::Error) -> anyhow::Error {
         return anyhow!("the disk is full");
     }
     anyhow!("{}", error.error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames in H.264, every tenth a key frame.
+    fn samples(count: u32) -> Vec<gst::Sample> {
+        gst::init().unwrap();
+        let description = format!(
+            "videotestsrc num-buffers={count} ! video/x-raw,width=64,height=64,framerate=10/1 ! x264enc tune=zerolatency \
+             key-int-max=10 ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=sink sync=false"
+        );
+        let pipeline = gst::parse::launch(&description).unwrap();
+        let sink = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("sink");
+        let sink = sink.unwrap().downcast::<gst_app::AppSink>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let samples = std::iter::from_fn(|| sink.pull_sample().ok()).collect();
+        pipeline.set_state(gst::State::Null).unwrap();
+        samples
+    }
+
+    #[test]
+    fn a_clip_that_is_armed_late_begins_with_the_last_key_frame() {
+        let samples = samples(40);
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            folder: folder.path().to_owned(),
+            camera: "door".to_owned(),
+            min_free: 0,
+        };
+        let (reports, received) = std::sync::mpsc::channel();
+        let (recorder, sink) =
+            Recorder::start(settings, |begin| begin.nseconds().to_string(), reports).unwrap();
+        let (before, after) = samples.split_at(25);
+        before.iter().for_each(|sample| sink.frame(sample.clone()));
+        recorder.arm();
+        after.iter().for_each(|sample| sink.frame(sample.clone()));
+        recorder.finish();
+        let reports: Vec<_> = received.try_iter().collect();
+        let [Report::Opened { path, begin }, Report::Done { .. }] = &reports[..] else {
+            panic!("{reports:?}");
+        };
+        let key = samples[20].buffer().and_then(|buffer| buffer.pts()).unwrap();
+        let segment = samples[0]
+            .segment()
+            .unwrap()
+            .downcast_ref::<gst::ClockTime>()
+            .unwrap()
+            .clone();
+        assert_eq!(Some(*begin), segment.to_running_time(key));
+        let content = fs::read(folder.path().join(path)).unwrap();
+        // Number of frames: in the only entry of the table of durations.
+        let table = content.windows(4).rposition(|bytes| bytes == b"stts").unwrap();
+        assert_eq!(content[table + 8..table + 16], [0, 0, 0, 1, 0, 0, 0, 20]);
+    }
+
+    #[test]
+    fn a_clip_can_be_played_from_its_first_whole_fragment_on() {
+        fn part(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+            let size = 8 + content.len() as u32;
+            [&size.to_be_bytes()[..], kind, content].concat()
+        }
+        let header = [part(b"ftyp", b"iso5"), part(b"moov", &[0; 40])].concat();
+        let fragment = [part(b"moof", &[0; 30]), part(b"mdat", b"frames")].concat();
+        let whole = [header.clone(), fragment].concat();
+        let large = [&1_u32.to_be_bytes()[..], b"mdat", &20_u64.to_be_bytes(), b"more"].concat();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clip.mp4");
+        let is_playable = |content: &[u8]| {
+            fs::write(&file, content).unwrap();
+            super::is_playable(&file)
+        };
+        assert!(is_playable(&whole));
+        assert!(!is_playable(&whole[..whole.len() - 1]));
+        assert!(!is_playable(&header));
+        assert!(!is_playable(b""));
+        assert!(!is_playable(&[header.clone(), part(b"mdat", b"")].concat()));
+        assert!(!is_playable(
+            &[header.clone(), vec![0, 0, 0, 3, b'f', b'r', b'e', b'e']].concat()
+        ));
+        assert!(is_playable(&[header.clone(), large.clone()].concat()));
+        assert!(!is_playable(&[header, large[..18].to_vec()].concat()));
+        assert!(!super::is_playable(&folder.path().join("none.mp4")));
+    }
 }

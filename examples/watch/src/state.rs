@@ -173,6 +173,8 @@ pub struct Event {
     pub thumbnail: Option<String>,
     /// Path of an MP4 file below the storage folder; several events can be in one.
     pub clip: Option<String>,
+    /// Time of the clip's first frame.
+    pub clip_begin: Option<Millis>,
     /// Whether the clip is complete.
     pub clip_done: bool,
     /// Accepted as normal.
@@ -279,7 +281,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    pub(crate) fn new(config: CameraConfig, changed: Vec<(String, String)>, mask: Option<PathBuf>) -> Self {
+    pub(crate) fn new(config: CameraConfig, changed: Vec<(String, String)>) -> Self {
         let recording = match config.record {
             true => Recording::Idle,
             false => Recording::Off,
@@ -311,7 +313,7 @@ impl Camera {
             live: watch::Sender::new(None),
             printed: AtomicI64::new(0),
             connection_line: Mutex::default(),
-            controls: Controls::new(changed, mask),
+            controls: Controls::new(changed),
             config,
         }
     }
@@ -422,8 +424,7 @@ impl Watch {
             let of_camera = changed.iter().filter(|(camera, ..)| *camera == config.id);
             let changed = of_camera.map(|(_, name, value)| (name.clone(), value.clone()));
             let changed = changed.collect();
-            let mask = Some(mask_file(&storage.folder, &config.id)).filter(|file| file.exists());
-            Arc::new(Camera::new(config, changed, mask))
+            Arc::new(Camera::new(config, changed))
         });
         Ok(Arc::new(Self {
             cameras: cameras.collect(),
@@ -554,11 +555,6 @@ impl Watch {
         self.storage.folder.join(path)
     }
 
-    /// The mask of a camera, a grey PNG; the file may not exist.
-    pub fn mask_file(&self, camera: &str) -> PathBuf {
-        mask_file(&self.storage.folder, camera)
-    }
-
     /// Sets a property of a camera; kept over restarts of the program. `None` returns to the configuration file's value.
     ///
     /// # Errors
@@ -573,24 +569,6 @@ impl Watch {
         }
         self.store.set_setting(camera.id(), &name, value)?;
         camera.controls.set(&camera.config, &property, value);
-        Ok(())
-    }
-
-    /// Sets the mask of a camera, a grey PNG: what is black is ignored. `None` removes it.
-    ///
-    /// # Errors
-    /// No such camera, or the file cannot be written.
-    pub fn set_mask(&self, camera: &str, png: Option<&[u8]>) -> Result<(), CommandError> {
-        let found = self.find(camera)?;
-        let file = self.mask_file(camera);
-        match png {
-            Some(png) => write_whole(&file, png)?,
-            None => match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            },
-        }
-        found.controls.set_mask(png.is_some().then_some(file.as_path()));
         Ok(())
     }
 
@@ -614,10 +592,6 @@ impl Watch {
         self.camera(id)
             .ok_or_else(|| CommandError::NoCamera(id.to_owned()))
     }
-}
-
-fn mask_file(folder: &Path, camera: &str) -> PathBuf {
-    folder.join("masks").join(format!("{camera}.png"))
 }
 
 /// Writes a file so that it is whole at any time.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
 
+use crate::recorder::is_playable;
 use crate::state::{Event, Millis, lock};
 
 /// A failure of the database.
@@ -43,7 +44,7 @@ pub struct Store {
 }
 
 /// `user_version` of the tables below.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const TABLES: &str = "
     CREATE TABLE events (
@@ -61,6 +62,7 @@ const TABLES: &str = "
         regions TEXT NOT NULL,
         thumbnail TEXT,
         clip TEXT,
+        clip_begin INTEGER,
         clip_done INTEGER NOT NULL,
         accepted INTEGER NOT NULL
     ) STRICT;
@@ -73,15 +75,17 @@ const TABLES: &str = "
         value TEXT NOT NULL,
         PRIMARY KEY (camera, name)
     ) STRICT;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
+const FROM_VERSION_1: &str = "ALTER TABLE events ADD COLUMN clip_begin INTEGER; PRAGMA user_version = 2;";
+
 const COLUMNS: &str = "id, camera, number, begin, end, reason, peak, peak_time, cue, width, height, regions, thumbnail, \
-                       clip, clip_done, accepted";
+                       clip, clip_begin, clip_done, accepted";
 
 impl Store {
     /// Opens the database in a folder, which is created if missing. Events that were open when the last process ended are
-    /// closed, with the reason `interrupted`.
+    /// closed, with the reason `interrupted`; so are their clips, except for those in which nothing can be played.
     ///
     /// # Errors
     /// The folder cannot be created, or the file is no database or one of a newer version.
@@ -95,34 +99,45 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
         };
         store
-            .prepare()
+            .prepare(folder)
             .with_context(|| format!("cannot use {}", file.display()))?;
         Ok(store)
     }
 
-    fn prepare(&self) -> anyhow::Result<()> {
+    fn prepare(&self, folder: &Path) -> anyhow::Result<()> {
         let mut connection = lock(&self.connection);
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
-            0 => {
+            VERSION => {}
+            0 | 1 => {
                 let tables = connection.transaction()?;
-                tables.execute_batch(TABLES)?;
+                tables.execute_batch(if version == 0 { TABLES } else { FROM_VERSION_1 })?;
                 tables.commit()?;
             }
-            VERSION => {}
             newer => anyhow::bail!("it is of version {newer}, this program knows {VERSION}"),
         }
         connection.execute(
             "UPDATE events SET end = max(begin, peak_time), reason = 'interrupted' WHERE end IS NULL",
             (),
         )?;
-        connection.execute(
-            "UPDATE events SET clip_done = 1 WHERE clip IS NOT NULL AND clip_done = 0",
-            (),
-        )?;
+        let mut open = connection
+            .prepare("SELECT DISTINCT clip FROM events WHERE clip IS NOT NULL AND clip_done = 0")?;
+        let clips: Vec<String> = open.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for clip in clips {
+            let file = folder.join(&clip);
+            let end = match is_playable(&file) {
+                true => "UPDATE events SET clip_done = 1 WHERE clip = ?1",
+                false => {
+                    // There may be none.
+                    let _ = std::fs::remove_file(file);
+                    "UPDATE events SET clip = NULL, clip_begin = NULL WHERE clip = ?1"
+                }
+            };
+            connection.execute(end, [&clip])?;
+        }
         Ok(())
     }
 
@@ -134,11 +149,12 @@ impl Store {
         let regions = serde_json::to_string(&event.regions).unwrap_or_else(|_| "[]".to_owned());
         lock(&self.connection).execute(
             "INSERT INTO events (id, camera, number, begin, end, reason, peak, peak_time, cue, width, height, regions, \
-                 thumbnail, clip, clip_done, accepted) \
+                 thumbnail, clip, clip_begin, clip_done, accepted) \
              VALUES (:id, :camera, :number, :begin, :end, :reason, :peak, :peak_time, :cue, :width, :height, :regions, \
-                 :thumbnail, :clip, :clip_done, :accepted) \
+                 :thumbnail, :clip, :clip_begin, :clip_done, :accepted) \
              ON CONFLICT (id) DO UPDATE SET end = :end, reason = :reason, peak = :peak, peak_time = :peak_time, \
-                 cue = :cue, regions = :regions, thumbnail = :thumbnail, clip = :clip, clip_done = :clip_done, \
+                 cue = :cue, regions = :regions, thumbnail = :thumbnail, clip = :clip, \
+                 clip_begin = :clip_begin, clip_done = :clip_done, \
                  accepted = max(accepted, :accepted)",
             named_params! {
                 ":id": event.id,
@@ -155,6 +171,7 @@ impl Store {
                 ":regions": regions,
                 ":thumbnail": event.thumbnail,
                 ":clip": event.clip,
+                ":clip_begin": event.clip_begin,
                 ":clip_done": event.clip_done,
                 ":accepted": event.accepted,
             },
@@ -262,8 +279,9 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub fn remove_clip(&self, path: &str) -> Result<Vec<Event>, StoreError> {
-        let query =
-            format!("UPDATE events SET clip = NULL, clip_done = 0 WHERE clip = ?1 RETURNING {COLUMNS}");
+        let query = format!(
+            "UPDATE events SET clip = NULL, clip_begin = NULL, clip_done = 0 WHERE clip = ?1 RETURNING {COLUMNS}"
+        );
         let connection = lock(&self.connection);
         let mut statement = connection.prepare(&query)?;
         let rows = statement.query_map([path], read_event)?;
@@ -336,6 +354,7 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
         regions: serde_json::from_str(&regions).unwrap_or_default(),
         thumbnail: row.get("thumbnail")?,
         clip: row.get("clip")?,
+        clip_begin: row.get("clip_begin")?,
         clip_done: row.get("clip_done")?,
         accepted: row.get("accepted")?,
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frames::{Frames, WallClock};
-use crate::recorder::Report;
+use crate::recorder::{Report, is_playable};
 use crate::state::{Camera, Event, Millis, Notice, Watch, now, write_whole};
 
 /// Changes of an open event are stored at most this often.
@@ -67,6 +67,7 @@ impl Tracker {
             regions: Vec::new(),
             thumbnail: None,
             clip: self.clip.as_ref().map(|(path, _)| path.clone()),
+            clip_begin: self.clip.as_ref().map(|(_, begin)| *begin),
             clip_done: false,
             accepted: false,
         };
@@ -223,12 +224,17 @@ impl Tracker {
                 let Some(path) = path else { return };
                 self.clip = None;
                 // What was written can be played up to its last fragment.
-                let written = std::fs::metadata(self.watch.file(&path)).is_ok_and(|file| file.len() > 0);
+                let file = self.watch.file(&path);
+                let written = is_playable(&file);
+                if !written {
+                    // There may be none.
+                    let _ = std::fs::remove_file(file);
+                }
                 for tracked in &mut self.events {
                     if tracked.event.clip.as_deref() == Some(path.as_str()) {
                         tracked.event.clip_done = written;
                         if !written {
-                            tracked.event.clip = None;
+                            (tracked.event.clip, tracked.event.clip_begin) = (None, None);
                         }
                         self.watch.put(&tracked.event);
                         self.watch.notify(Notice::Update {
@@ -246,7 +252,7 @@ impl Tracker {
         for tracked in &mut self.events {
             let event = &mut tracked.event;
             if event.clip.is_none() && event.end.is_none_or(|end| end >= *begin) {
-                event.clip = Some(path.clone());
+                (event.clip, event.clip_begin) = (Some(path.clone()), Some(*begin));
                 self.watch.put(event);
                 self.watch.notify(Notice::Update { event: event.clone() });
             }

@@ -2,14 +2,16 @@
 //!
 //! All JSON messages are built here; `schema.json` describes them, and a test checks them against it.
 
+pub mod kafka;
 pub mod metrics;
 pub mod mqtt;
+pub mod outbox;
 
 use gstvaeanomaly::FrameResult;
 use gstvaeanomaly::detector::Label;
 use serde_json::{Value, json};
 
-use crate::state::{Camera, Losses, Millis, Notice, Status};
+use crate::state::{Camera, Losses, Millis, Notice, Status, Watch};
 
 /// A frame: `{"type": "frame", ...}`.
 pub fn frame(camera: &Camera, result: &FrameResult, losses: Losses, time: Millis) -> Value {
@@ -57,7 +59,7 @@ pub fn label(result: &FrameResult) -> &'static str {
 
 /// A frame in the form of Intel DL Streamer's `gvametaconvert`: each region is a detected object.
 ///
-/// `timestamp` is in nanoseconds since the program started with this camera's first frame, as there: the running time.
+/// `timestamp` is in nanoseconds since 1970, so that frames of several cameras can be compared.
 pub fn dlstreamer(camera: &Camera, result: &FrameResult, timestamp: u64) -> Value {
     let (width, height) = result.image_size;
     let share = |value: u32, of: u32| f64::from(value) / f64::from(of.max(1));
@@ -117,4 +119,14 @@ pub fn camera(camera: &Camera, status: &Status) -> Value {
         "source": camera.config.source.to_string(),
         "status": status,
     })
+}
+
+/// The camera that a notice is about, if its state may have changed.
+fn changed<'a>(watch: &'a Watch, notice: &Notice) -> Option<&'a Camera> {
+    match notice {
+        Notice::Begin { event } | Notice::End { event } => watch.camera(&event.camera),
+        Notice::Camera { camera } => watch.camera(camera),
+        _ => None,
+    }
+    .map(AsRef::as_ref)
 }

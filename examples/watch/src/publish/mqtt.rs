@@ -7,127 +7,69 @@
 //! | `TOPIC/CAMERA/state` | the state of the camera | retained |
 //! | `TOPIC/CAMERA/availability` | `online` while frames arrive, else `offline` | retained |
 //! | `DISCOVERY/binary_sensor/...`, `DISCOVERY/sensor/...` | Home Assistant's configuration | retained |
-//!
-//! Events wait in a queue until the broker has confirmed them, one after the other, so that none is lost and none overtakes
-//! another; after a lost connection the last one may come twice.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS};
 use serde_json::json;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::MqttConfig;
 use crate::publish;
-use crate::state::{Camera, Connection, Notice, Watch};
-
-/// The first and the longest pause before the broker is tried again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// Events that the broker has not confirmed.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<(String, String)>,
-    /// The first one was sent.
-    sent: bool,
-    /// Events discarded because too many waited.
-    lost: u64,
-}
-
-impl Queue {
-    fn push(&mut self, topic: String, payload: String, bound: usize) {
-        if self.waiting.len() >= bound {
-            // The first one may be on its way.
-            let oldest = usize::from(self.sent);
-            self.waiting.remove(oldest);
-            self.lost += 1;
-        }
-        self.waiting.push_back((topic, payload));
-    }
-
-    /// The broker has confirmed the first one.
-    fn confirm(&mut self) {
-        if std::mem::take(&mut self.sent) {
-            self.waiting.pop_front();
-        }
-    }
-}
+use crate::publish::outbox::{Attempts, FAREWELL, Outbox};
+use crate::state::{Camera, Connection, Watch};
 
 /// Publishes until `stop` is set.
 pub async fn run(watch: Arc<Watch>, config: MqttConfig, mut stop: watch::Receiver<bool>) {
-    let (client, mut connection) = connect(&config);
-    let mut notices = watch.notices();
-    let mut queue = Queue::default();
+    let (client, mut connection) = connect(&config, watch.cameras.len());
+    let mut outbox = Outbox::new(&watch, "MQTT", config.queue);
+    let mut attempts = Attempts::new(format!("MQTT broker {}:{}", config.host, config.port));
     let mut online = false;
-    let mut attempts = 0;
-    let mut retry = Instant::now();
     let mut states = interval(config.interval);
     states.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = stop.changed() => break,
-            notice = notices.recv() => match notice {
-                Ok(notice) => {
-                    if let (Some(event), Some(payload)) = (notice.event(), publish::event(&notice)) {
-                        let topic = format!("{}/{}/event", config.topic, event.camera);
-                        queue.push(topic, payload.to_string(), config.queue);
-                    }
-                    if let (true, Some(camera)) = (online, changed(&watch, &notice)) {
-                        state(&client, &config, camera);
-                    }
-                }
-                Err(RecvError::Lagged(lost)) => queue.lost += lost,
-                Err(RecvError::Closed) => break,
+            notice = outbox.receive() => match notice {
+                Some(notice) => if let (true, Some(camera)) = (online, publish::changed(&watch, &notice)) {
+                    state(&client, &config, camera);
+                },
+                None => break,
             },
             _ = states.tick() => {
                 if online {
                     watch.cameras.iter().for_each(|camera| state(&client, &config, camera));
                 }
             }
-            () = sleep_until(retry), if retry > Instant::now() => {}
-            event = connection.poll(), if retry <= Instant::now() => match event {
+            () = sleep_until(attempts.next()), if !attempts.is_due() => {}
+            event = connection.poll(), if attempts.is_due() => match event {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    (online, attempts, queue.sent) = (true, 0, false);
+                    online = true;
+                    attempts.succeed();
                     welcome(&client, &config, &watch);
                 }
-                Ok(Event::Incoming(Packet::PubAck(_))) => queue.confirm(),
+                Ok(Event::Incoming(Packet::PubAck(_))) => outbox.confirm(),
                 Ok(_) => {}
                 Err(error) => {
-                    if attempts == 0 {
-                        eprintln!("watch: MQTT broker {}:{}: {error}", config.host, config.port);
-                    }
                     online = false;
-                    retry = Instant::now() + BACKOFF.0.saturating_mul(1 << attempts.min(16_u32)).min(BACKOFF.1);
-                    attempts += 1;
+                    attempts.fail(&error);
+                    outbox.resend();
                 }
             },
         }
-        if online
-            && !queue.sent
-            && let Some((topic, payload)) = queue.waiting.front()
-        {
-            queue.sent = client
-                .try_publish(topic, QoS::AtLeastOnce, false, payload.as_bytes())
-                .is_ok();
-        }
-        if queue.lost > 0 {
-            eprintln!(
-                "watch: {} events were not sent over MQTT: more than {} waited",
-                queue.lost, config.queue
-            );
-            queue.lost = 0;
+        if online {
+            send(&client, &config, &mut outbox);
         }
     }
+    outbox.drain();
     if online {
-        farewell(&client, &mut connection, &config, &mut queue).await;
+        farewell(&client, &mut connection, &config, &mut outbox).await;
     }
 }
 
-fn connect(config: &MqttConfig) -> (AsyncClient, EventLoop) {
+fn connect(config: &MqttConfig, cameras: usize) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_keep_alive(Duration::from_secs(15));
     options.set_clean_session(true);
@@ -137,40 +79,45 @@ fn connect(config: &MqttConfig) -> (AsyncClient, EventLoop) {
     }
     let topic = format!("{}/status", config.topic);
     options.set_last_will(LastWill::new(topic, "offline", QoS::AtLeastOnce, true));
-    AsyncClient::new(options, 256)
+    // Twice what a new connection is sent.
+    AsyncClient::new(options, 64 + 8 * cameras)
 }
 
-/// Sends the last events and goes offline properly; waits two seconds at most.
-async fn farewell(client: &AsyncClient, connection: &mut EventLoop, config: &MqttConfig, queue: &mut Queue) {
-    let until = Instant::now() + Duration::from_secs(2);
+/// Sends the next event, if it is time.
+fn send(client: &AsyncClient, config: &MqttConfig, outbox: &mut Outbox) {
+    if let Some(message) = outbox.send() {
+        let topic = format!("{}/{}/event", config.topic, message.camera);
+        if client
+            .try_publish(topic, QoS::AtLeastOnce, false, message.payload)
+            .is_err()
+        {
+            // The channel is full.
+            outbox.resend();
+        }
+    }
+}
+
+/// Sends the last events and goes offline properly.
+async fn farewell(
+    client: &AsyncClient,
+    connection: &mut EventLoop,
+    config: &MqttConfig,
+    outbox: &mut Outbox,
+) {
+    let until = Instant::now() + FAREWELL;
     let mut leaving = false;
     loop {
-        if !queue.sent
-            && let Some((topic, payload)) = queue.waiting.front()
-        {
-            queue.sent = client
-                .try_publish(topic, QoS::AtLeastOnce, false, payload.as_bytes())
-                .is_ok();
-        } else if queue.waiting.is_empty() && !leaving {
+        send(client, config, outbox);
+        if outbox.is_empty() && !leaving {
             retained(client, &format!("{}/status", config.topic), "offline");
             leaving = client.try_disconnect().is_ok();
         }
         match tokio::time::timeout_at(until, connection.poll()).await {
-            Ok(Ok(Event::Incoming(Packet::PubAck(_)))) => queue.confirm(),
+            Ok(Ok(Event::Incoming(Packet::PubAck(_)))) => outbox.confirm(),
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return,
         }
     }
-}
-
-/// The camera that a notice is about, if its state may have changed.
-fn changed<'a>(watch: &'a Watch, notice: &Notice) -> Option<&'a Camera> {
-    match notice {
-        Notice::Begin { event } | Notice::End { event } => watch.camera(&event.camera),
-        Notice::Camera { camera } => watch.camera(camera),
-        _ => None,
-    }
-    .map(AsRef::as_ref)
 }
 
 /// Publishes a retained message. If the channel is full, the next state replaces it.
@@ -223,11 +170,11 @@ pub fn discovery(
 ) -> Vec<(&'static str, &'static str, serde_json::Value)> {
     let topic = format!("{}/{}", config.topic, camera.id());
     let node = format!("{}_{}", identifier(&config.topic), camera.id());
-    let entity = |object: &str, name: &str, template: &str| {
+    let entity = |component: &str, object: &str, name: &str, template: &str| {
         json!({
             "name": name,
             "unique_id": format!("{node}_{object}"),
-            "object_id": format!("{node}_{object}"),
+            "default_entity_id": format!("{component}.{node}_{object}"),
             "state_topic": format!("{topic}/state"),
             "value_template": template,
             "availability_mode": "all",
@@ -245,12 +192,14 @@ pub fn discovery(
         })
     };
     let mut anomaly = entity(
+        "binary_sensor",
         "anomaly",
         "Anomaly",
         "{{ 'ON' if value_json.status.event else 'OFF' }}",
     );
     anomaly["device_class"] = "problem".into();
     let mut score = entity(
+        "sensor",
         "score",
         "Anomaly score",
         "{{ value_json.status.score | round(3) }}",
@@ -258,31 +207,4 @@ pub fn discovery(
     score["state_class"] = "measurement".into();
     score["icon"] = "mdi:chart-line".into();
     vec![("binary_sensor", "anomaly", anomaly), ("sensor", "score", score)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_queue_gives_up_the_oldest_that_was_not_sent() {
-        let mut queue = Queue::default();
-        for number in 0..3 {
-            queue.push(number.to_string(), String::new(), 3);
-        }
-        queue.sent = true;
-        queue.push("3".to_owned(), String::new(), 3);
-        let topics = |queue: &Queue| {
-            queue
-                .waiting
-                .iter()
-                .map(|(topic, _)| topic.clone())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(topics(&queue), ["0", "2", "3"]);
-        assert_eq!(queue.lost, 1);
-        queue.confirm();
-        queue.confirm();
-        assert_eq!(topics(&queue), ["2", "3"], "only what was sent is confirmed");
-    }
 }

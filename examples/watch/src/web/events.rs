@@ -35,6 +35,8 @@ pub(super) struct EventView<'a> {
     thumbnail: bool,
     /// Whether it is complete.
     clip: bool,
+    /// Time of its first frame; several events can be in one clip.
+    clip_begin: Option<Millis>,
     accepted: bool,
 }
 
@@ -54,6 +56,7 @@ impl<'a> EventView<'a> {
             regions: &event.regions,
             thumbnail: event.thumbnail.is_some(),
             clip: event.clip.is_some() && event.clip_done,
+            clip_begin: event.clip_begin,
             accepted: event.accepted,
         }
     }

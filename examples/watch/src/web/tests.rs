@@ -147,6 +147,7 @@ impl Served {
             regions: Vec::new(),
             thumbnail: Some(format!("thumbnails/{id}.jpg")),
             clip: Some(format!("clips/{id}.mp4")),
+            clip_begin: Some(id - 5000),
             clip_done: true,
             accepted: false,
         };

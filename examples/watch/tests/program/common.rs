@@ -78,6 +78,12 @@ pub fn start(text: &str, folder: &Path) -> Program {
     Program::start(config(text, folder), None).expect("the program starts")
 }
 
+/// A port that nothing listens on.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// Waits until something is so.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();

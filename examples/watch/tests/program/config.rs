@@ -148,6 +148,26 @@ fn wrong_values_are_reported_with_line_key_and_range() {
             vec!["[mqtt] needs broker"],
         ),
         (
+            "[a]\nsource = 0\n[kafka]\nbrokers = one,two:x\n",
+            4,
+            vec!["brokers", "HOST:PORT", "one,two:x"],
+        ),
+        (
+            "[a]\nsource = 0\n[kafka]\nbrokers = one\ntopic = a b\n",
+            5,
+            vec!["topic", "1 to 200 letters", "got a b"],
+        ),
+        (
+            "[a]\nsource = 0\n[kafka]\nbrokers = one\nqueue = 0\n",
+            5,
+            vec!["queue must be 1 to 1000000", "got 0"],
+        ),
+        (
+            "[a]\nsource = 0\n[kafka]\ntopic = a\n",
+            3,
+            vec!["[kafka] needs brokers"],
+        ),
+        (
             "[a]\nsource = 0\n[web]\nlisten = 0.0.0.0:80\n",
             4,
             vec!["other machines", "token"],
@@ -182,6 +202,15 @@ fn wrong_values_are_reported_with_line_key_and_range() {
             assert!(reason.contains(part), "{text}: {reason}");
         }
     }
+}
+
+#[test]
+fn brokers_have_a_port_by_default() {
+    let config = parse("[a]\nsource = 0\n[mqtt]\nbroker = one\n[kafka]\nbrokers = one, two:9093\n").unwrap();
+    let mqtt = config.mqtt.unwrap();
+    assert_eq!((mqtt.host.as_str(), mqtt.port), ("one", 1883));
+    let kafka = config.kafka.unwrap();
+    assert_eq!(kafka.brokers, ["one:9092", "two:9093"]);
 }
 
 #[test]

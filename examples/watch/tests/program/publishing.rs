@@ -8,13 +8,13 @@ use serde_json::Value;
 use watch::publish::metrics;
 use watch::state::Connection;
 
-use crate::common::{init, start, street, wait_until};
+use crate::common::{free_port, init, start, street, wait_until};
 
 /// A broker on the loopback interface; it is stopped when dropped.
-struct Broker(Child);
+pub struct Broker(Child);
 
 impl Broker {
-    fn start(folder: &std::path::Path, port: u16) -> Self {
+    pub fn start(folder: &std::path::Path, port: u16) -> Self {
         let file = folder.join("mosquitto.conf");
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
@@ -99,11 +99,6 @@ impl Drop for Subscriber {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 #[test]
 fn no_event_is_lost_while_the_broker_is_away() {
     init();
@@ -139,6 +134,11 @@ fn no_event_is_lost_while_the_broker_is_away() {
             "home/front-door/availability"
         );
         assert_eq!(document["device"]["identifiers"][0], "home_front-door");
+        let entity = document["default_entity_id"].as_str().unwrap();
+        assert!(
+            entity == "binary_sensor.home_front-door_anomaly" || entity == "sensor.home_front-door_score",
+            "{entity}"
+        );
     }
     drop(broker);
     // The anomaly comes while there is no broker.
@@ -273,6 +273,32 @@ fn text_lines_have_class_score_losses_and_source() {
 }
 
 #[test]
+fn a_terminal_has_a_status_line_below_the_lines() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[storage]\nfolder = data\nmin-free = 0\n[web]\nlisten = 127.0.0.1:0\n[door]\nsource = {}\nrealtime = false\n",
+        street().display()
+    );
+    std::fs::write(folder.path().join("config.ini"), text).unwrap();
+    // A pseudo-terminal.
+    let command = format!("stty cols 120; {} config.ini", env!("CARGO_BIN_EXE_watch"));
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("script is installed");
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = output.rsplit('\r').find(|line| line.contains("of 1 cameras"));
+    let status = status.unwrap_or_else(|| panic!("no status line: {output}"));
+    for part in ["frames/s", "events", "open", "http://127.0.0.1:"] {
+        assert!(status.contains(part), "{status}");
+    }
+    assert!(output.contains(" door normal score "), "{output}");
+}
+
+#[test]
 fn frames_can_be_written_as_dlstreamer_does() {
     let lines = lines(&["--format", "dlstreamer", "--every", "frame"]);
     let messages: Vec<Value> = lines
@@ -321,15 +347,15 @@ fn metrics_are_in_the_text_format_of_prometheus() {
 }
 
 /// The schema of all messages, and what of JSON Schema it uses.
-struct Schema(Value);
+pub struct Schema(Value);
 
 impl Schema {
-    fn read() -> Self {
+    pub fn read() -> Self {
         let text = include_str!("../../schema.json");
         Self(serde_json::from_str(text).expect("the schema is JSON"))
     }
 
-    fn check(&self, message: &Value) {
+    pub fn check(&self, message: &Value) {
         if let Err(reason) = self.matches(&self.0, message, "") {
             panic!("{reason}\n{message}");
         }

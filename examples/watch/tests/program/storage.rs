@@ -28,6 +28,7 @@ fn event(id: i64, end: i64, clip: &str) -> Event {
         regions: Vec::new(),
         thumbnail: Some(format!("thumbnails/door/{id}.jpg")),
         clip: Some(clip.to_owned()),
+        clip_begin: Some(end - 10_000),
         clip_done: true,
         accepted: false,
     }
@@ -242,7 +243,111 @@ fn a_killed_process_leaves_a_whole_database_and_clips_that_play() {
 }
 
 #[test]
-fn changed_settings_and_masks_are_kept() {
+fn a_clip_that_was_killed_before_its_first_fragment_is_not_offered() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Event {
+        end: None,
+        clip_done: false,
+        ..event(1, now(), "clips/door/a.mp4")
+    };
+    let other = Event {
+        id: 2,
+        clip: Some("clips/door/b.mp4".to_owned()),
+        ..begun.clone()
+    };
+    let store = Store::open(folder.path()).unwrap();
+    store.put(&begun).unwrap();
+    store.put(&other).unwrap();
+    drop(store);
+    let whole = std::fs::read(street()).unwrap();
+    std::fs::create_dir_all(folder.path().join("clips/door")).unwrap();
+    std::fs::write(folder.path().join("clips/door/a.mp4"), &whole[..40]).unwrap();
+    std::fs::write(folder.path().join("clips/door/b.mp4"), &whole).unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let clip = |id| {
+        let event = store.event(id).unwrap().unwrap();
+        assert!(event.end.is_some());
+        event.clip.filter(|_| event.clip_done)
+    };
+    assert_eq!(clip(1), None);
+    assert!(!folder.path().join("clips/door/a.mp4").exists());
+    assert_eq!(clip(2).as_deref(), Some("clips/door/b.mp4"));
+}
+
+#[test]
+fn clips_stay_whole_however_often_the_process_is_killed() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    record_street(&folder.path().join("street.mp4"), 2);
+    let text = "[storage]\nfolder = data\nmin-free = 0\n[web]\nlisten = off\n\
+                [door]\nsource = street.mp4\nloop = true\nrealtime = false\nthreshold = 1.3\n\
+                gate.pre-roll = 1s\ngate.post-roll = 1s\n";
+    let data = folder.path().join("data");
+    // Kills that hit an open event, after another one had its clip.
+    let mut hits = 0;
+    wait_until("events are interrupted", || {
+        let mut child = program(folder.path(), text).spawn().unwrap();
+        let (mut open, mut clip) = (false, false);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            match line["type"].as_str() {
+                Some("begin") => open = true,
+                Some("end") => open = false,
+                Some("clip") => clip = true,
+                _ => {}
+            }
+            if open && clip {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let database = rusqlite::Connection::open(data.join("events.sqlite")).unwrap();
+        let check: String = database
+            .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(check, "ok");
+        let open = "SELECT EXISTS (SELECT 1 FROM events WHERE end IS NULL)";
+        hits += u32::from(database.query_row(open, (), |row| row.get::<_, bool>(0)).unwrap());
+        drop(database);
+        let store = Store::open(&data).unwrap();
+        let events = store.events(&Filter::default()).unwrap();
+        assert!(events.iter().all(|event| event.end.is_some()));
+        let clips: std::collections::BTreeSet<_> = events
+            .into_iter()
+            .filter_map(|event| event.clip.filter(|_| event.clip_done))
+            .collect();
+        assert!(!clips.is_empty());
+        for clip in clips {
+            assert!(frames(&data.join(&clip)) > 5, "{clip}");
+        }
+        hits >= 2
+    });
+}
+
+#[test]
+fn a_database_of_the_first_version_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = event(7, now(), "clips/door/a.mp4");
+    Store::open(folder.path()).unwrap().put(&stored).unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("events.sqlite")).unwrap();
+    database
+        .execute_batch("ALTER TABLE events DROP COLUMN clip_begin; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(database);
+    let store = Store::open(folder.path()).unwrap();
+    let expected = Event {
+        clip_begin: None,
+        ..stored.clone()
+    };
+    assert_eq!(store.event(7).unwrap(), Some(expected));
+    store.put(&stored).unwrap();
+    assert_eq!(store.event(7).unwrap(), Some(stored));
+}
+
+#[test]
+fn changed_settings_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "[door]\nsource = {}\nloop = true\nthreshold = 2\n",

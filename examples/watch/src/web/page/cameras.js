@@ -16,6 +16,13 @@ const STATES = {
   stopped: ["stopped", "idle"],
 };
 
+/** What is shown of a recording, and its colour; nothing while it waits for an event or is switched off. */
+function recordingChip({ state, reason }) {
+  if (state === "writing") return ["rec", "bad"];
+  if (state === "failed") return [reason.includes("disk is full") ? "disk full" : "not recorded", "busy"];
+  return ["", "idle"];
+}
+
 /** States in which scores count. */
 const LABELLING = ["detecting", "frozen"];
 
@@ -28,9 +35,13 @@ class Tile {
     this.image = h("canvas", { className: "image", width: 640, height: 360 });
     this.image.setAttribute("role", "img");
     this.image.setAttribute("aria-label", `Live image of ${camera.name}`);
-    this.placeholder = h("p", { className: "placeholder" }, "Waiting for the first image …");
+    this.problem = h("span");
+    this.retry = h("span", { className: "retry" });
+    this.placeholder = h("p", { className: "placeholder" }, this.problem, this.retry);
     this.state = h("span", { className: "chip state" });
     this.alarm = h("span", { className: "chip alarm", hidden: true }, "anomaly");
+    this.recording = h("span", { className: "chip recording", hidden: true });
+    this.trouble = h("span", { className: "trouble" });
     this.score = h("output", { className: "score", title: "Score of the last frame; 0.50 is the threshold" }, "–");
     this.strip = new Strip(h("canvas", { className: "strip" }));
     this.strip.canvas.setAttribute("role", "img");
@@ -41,7 +52,8 @@ class Tile {
       { type: "button", className: "view", title: `${camera.name}: larger`, onclick: () => actions.focus(this.camera.id) },
       this.image,
       this.placeholder,
-      h("span", { className: "caption" }, h("strong", {}, camera.name), h("span", { className: "chips" }, this.alarm, this.state)),
+      h("span", { className: "caption" }, h("strong", {}, camera.name), h("span", { className: "chips" }, this.alarm, this.recording, this.state)),
+      this.trouble,
       this.rate,
     );
     this.element = h(
@@ -81,19 +93,28 @@ class Tile {
     this.state.title = camera.detail ?? "";
     this.element.dataset.state = camera.state;
     const lost = camera.state === "lost";
-    if (lost || camera.state === "connecting") {
-      setText(this.placeholder, camera.detail || (lost ? "Source lost" : "Connecting …"));
-      this.placeholder.hidden = !lost && this.element.dataset.image === "shown";
-    } else if (this.element.dataset.image === "shown") {
-      this.placeholder.hidden = true;
-    } else {
-      setText(this.placeholder, "Waiting for the first image …");
-    }
+    setText(this.problem, camera.detail ?? "");
+    if (!lost) setText(this.retry, camera.state === "connecting" ? "Connecting …" : "Waiting for the first image …");
+    this.placeholder.hidden = !lost && this.element.dataset.image === "shown";
+    const [recording, colour] = recordingChip(camera.recording);
+    setText(this.recording, recording);
+    this.recording.title = camera.recording.reason ?? "A clip is being recorded";
+    this.recording.hidden = !recording;
+    this.recording.dataset.kind = colour;
+    setText(this.trouble, camera.recording.reason ? `Not recorded: ${camera.recording.reason}` : "");
     const size = camera.width ? `${camera.width}×${camera.height}` : "";
     setText(this.rate, [size, camera.fps ? `${camera.fps.toFixed(1)}/s` : ""].filter(Boolean).join(" · "));
     if (lost) setText(this.score, "–");
     this.alarm.hidden = !camera.event;
     this.element.classList.toggle("anomalous", Boolean(camera.event));
+  }
+
+  /** Draws what moves, at a time of the server's clock. */
+  draw(now) {
+    this.strip.draw(now);
+    if (this.camera.state !== "lost") return;
+    const seconds = Math.ceil((this.camera.retry_at - now) / 1000);
+    setText(this.retry, seconds > 0 ? `Retrying in ${seconds} s` : "Retrying …");
   }
 
   /** Takes new scores: `[time, score, whether it is an anomaly]`. */
@@ -127,7 +148,7 @@ export class Cameras {
       if (time - last >= DRAWN_EVERY_MS) {
         last = time;
         const now = Date.now() + this.#offset;
-        for (const tile of this.#tiles.values()) tile.strip.draw(now);
+        for (const tile of this.#tiles.values()) tile.draw(now);
       }
       requestAnimationFrame(draw);
     };

@@ -7,6 +7,8 @@ const PAGE = 30;
 /** Entries that the list holds at most; a wall display runs for weeks. */
 const LONGEST = 300;
 const STORED_FILTER = "watch.filter";
+/** Seconds before an event that are played, too, where its clip has them: it may begin with other events. */
+const LEAD_IN = 5;
 
 /** Ids rise with the begins of events, except for those that begin at the same time on several cameras. */
 const newerFirst = (a, b) => b.begin - a.begin || b.id - a.id;
@@ -109,7 +111,8 @@ class Player {
     this.#event = event;
     setText(this.title, this.list.cameraName(event.camera));
     setText(this.facts, `${dayName(event.begin)} ${timeOfDay(event.begin)} · ${facts(event)}`);
-    const clip = event.clip ? api.clipOf(event) : "";
+    const start = Math.max(0, (event.begin - (event.clip_begin ?? event.begin)) / 1000 - LEAD_IN);
+    const clip = event.clip ? `${api.clipOf(event)}#t=${start.toFixed(1)}` : "";
     if (clip && this.video.getAttribute("src") !== clip) {
       this.video.src = clip;
       this.video.poster = event.thumbnail ? api.thumbnailOf(event) : "";
@@ -121,7 +124,7 @@ class Player {
     if (event.thumbnail) this.still.src = api.thumbnailOf(event);
     setText(this.note, clip ? "" : event.end === null ? "The clip is being recorded." : "There is no clip of this event.");
     this.download.hidden = !clip;
-    this.download.href = clip || "#";
+    this.download.href = event.clip ? api.clipOf(event) : "#";
     this.download.download = `${event.camera}-${event.id}`;
     this.accept.hidden = event.accepted;
     this.accepted.hidden = !event.accepted;
