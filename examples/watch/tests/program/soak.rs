@@ -17,9 +17,6 @@ use crate::server::{CAMERA, Server};
 /// Cameras that fail.
 const CAMERAS: usize = 3;
 
-/// Growth of resident memory in MB that failures may cause: buffers and caches that are kept.
-const MEMORY: f64 = 64.0;
-
 /// Threads, open files and resident memory in MB of a process.
 fn resources(process: u32) -> (usize, usize, f64) {
     let count = |what: &str| std::fs::read_dir(format!("/proc/{process}/{what}")).map_or(0, Iterator::count);
@@ -119,10 +116,6 @@ fn cameras_that_fail_at_random_always_come_back() {
     // Until what has just failed is noticed, all still seem to play.
     std::thread::sleep(Duration::from_secs(4));
     wait_until("all cameras play again", all_play);
-    // What ended last may still be on its way out.
-    wait_until("memory does not grow", || {
-        resources(program.id()).2 < before.2 + MEMORY
-    });
     let after = resources(program.id());
     println!("threads, files, MB resident: {before:?} at first, {after:?} after {seconds} s");
     assert!(
