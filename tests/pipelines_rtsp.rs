@@ -38,8 +38,8 @@ fn rtsp_to_rtsp() {
     let mut run = recipe("rtsp-to-rtsp");
     run.env("IN", server.address("rtspt", "camera"))
         .env("OUT", server.address("rtsp", "published"));
-    // rtspclientsink 1.22 sometimes deadlocks with its own RTCP thread at the end of the stream. Only what it published
-    // before matters here.
+    // At the end of the stream rtspclientsink 1.22 sometimes deadlocks with its own RTCP thread, or finds its connection
+    // closed. Only what it published before matters here.
     stop(run, enough);
     let received = server.received.load(Ordering::SeqCst) as usize;
     assert!(

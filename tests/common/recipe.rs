@@ -26,23 +26,32 @@ pub fn recipe(name: &str) -> Command {
 /// Runs to the end and gives what was printed.
 pub fn finish(command: Command) -> String {
     let (output, text) = run(command, None);
+    assert_no_error(&output);
     assert!(output.status.success(), "{}\n{text}", output.status);
     text
 }
 
-/// Runs until the camera has sent enough, then stops the recipe as Ctrl-C does, or harder when that does not help.
+/// Runs until the camera has sent enough, then stops the recipe as Ctrl-C does, or harder when that does not help. Errors are
+/// only printed: they may come from the stop.
 pub fn stop(command: Command, enough: mpsc::Receiver<()>) {
-    run(command, Some(enough));
+    let (output, _) = run(command, Some(enough));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Runs until the camera has sent enough, then stops the recipe as Ctrl-C does.
 pub fn finish_by_interrupt(command: Command, enough: mpsc::Receiver<()>) {
     let (output, text) = run(command, Some(enough));
+    assert_no_error(&output);
     assert_ne!(
         output.status.signal(),
         Some(9),
         "the recipe did not end by itself:\n{text}"
     );
+}
+
+fn assert_no_error(output: &Output) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("ERROR"), "{errors}");
 }
 
 fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, String) {
@@ -70,8 +79,6 @@ fn run(mut command: Command, interrupt: Option<mpsc::Receiver<()>>) -> (Output, 
     let output = child.wait_with_output().expect("the recipe ends");
     drop(done);
     guard.join().expect("the watchdog ends");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!errors.contains("ERROR"), "{errors}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (output, text)
 }
