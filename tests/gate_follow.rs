@@ -153,8 +153,14 @@ fn a_viewer_behind_the_followed_element_does_not_raise_the_latency() {
     });
     let viewed = gated::watch_pad(&pipeline, "viewer", "sink");
     pipeline.set_state(gst::State::Playing).expect("it starts");
+    let bus = pipeline.bus().expect("a bus");
     while viewed.lock().unwrap().len() < 120 {
         std::thread::sleep(std::time::Duration::from_millis(20));
+        // As applications do, such as gst-launch-1.0.
+        if bus.pop_filtered(&[gst::MessageType::Latency]).is_some() {
+            // Fails while the state changes.
+            let _ = pipeline.recalculate_latency();
+        }
         let mut query = gst::query::Latency::new();
         if pipeline.query(&mut query) {
             let latency = query.result().1;

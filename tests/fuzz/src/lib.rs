@@ -13,7 +13,7 @@
 //! | `properties` | 699,568 | `events` | 772,007 |
 //! | `regions` | 76,873 | `gate` | 524,208 |
 //! | `mask` | 4,168 | `gate-element` | 579,549 |
-//! | `image-view` | 80,520 | properties of kernels | 12,000 |
+//! | `image-view` | 744,230 | properties of kernels | 12,000 |
 //! | `detector` | 6,078 | properties of the programs | 184,000 |
 //! | `model` | 4,831 | | |
 
