@@ -104,7 +104,7 @@ pub struct Memory {
     /// Allocated with C's malloc and not freed: GStreamer, its elements and codecs.
     pub in_use_of_c: f64,
     /// Allocated by Rust and not freed: this project's elements and this program. Memory that another thread freed counts
-    /// until the thread that allocated it ends or calls [`collect_freed_memory`].
+    /// until the thread that allocated it ends or calls [`return_freed_memory`].
     pub in_use_of_rust: f64,
 }
 
@@ -125,7 +125,7 @@ impl Memory {
     }
 }
 
-pub use allocators::{collect_freed_memory, return_freed_memory, use_one_arena};
+pub use allocators::{return_freed_memory, use_one_arena};
 
 /// The process has two allocators: glibc's for C, mimalloc for Rust.
 #[expect(unsafe_code, reason = "functions of C without a binding")]
@@ -184,14 +184,10 @@ mod allocators {
         mallopt(M_ARENA_MAX, 1);
     }
 
-    /// Frees what this thread allocated with Rust and other threads have freed, and returns free pages to the system.
-    pub fn collect_freed_memory() {
-        mi_collect(true);
-    }
-
-    /// The same, and with the free pages of C. What is resident then is in use, or shares a page with what is.
+    /// Frees what this thread allocated with Rust and other threads have freed, and returns free pages to the system. What is
+    /// resident then is in use, or shares a page with what is.
     pub fn return_freed_memory() {
-        collect_freed_memory();
+        mi_collect(true);
         malloc_trim(0);
     }
 
@@ -275,7 +271,7 @@ mod tests {
         // What another thread frees is free when it is collected. Larger blocks are returned to the system at once.
         let blocks: Vec<_> = (0..400).map(|_| vec![1u8; 50_000]).collect();
         std::thread::spawn(|| drop(blocks)).join().unwrap();
-        collect_freed_memory();
+        return_freed_memory();
         let collected = Memory::measure().unwrap().in_use_of_rust;
         assert!(collected < after.in_use_of_rust + 2.0, "{collected} MB");
     }

@@ -103,35 +103,28 @@ impl Recorder {
     }
 
     /// Lets the detector forget all that it has learnt, calls `measure` when all memory of that is free, and returns its
-    /// result.
+    /// result. It is called in the thread of the detector, between two frames: no training step is running.
     ///
     /// # Errors
     /// No frame comes any more.
-    pub fn forget<R>(&self, measure: impl FnOnce() -> R) -> Result<R> {
+    pub fn forget<R: Send + 'static>(&self, measure: fn() -> R) -> Result<R> {
         let eye = self.pipeline.by_name("eye").context("the detector")?;
         let interval: u64 = eye.property("save-interval");
         // No copy of what was learnt is being saved.
         eye.set_property("save-interval", 0u64);
         changes::reset_model(&self.pipeline, "eye");
         std::thread::sleep(SAVED);
-        self.collect_freed_memory()?;
-        let measured = measure();
-        eye.set_property("save-interval", interval);
-        Ok(measured)
-    }
-
-    /// Collects what the thread of the detector has allocated and others have freed.
-    fn collect_freed_memory(&self) -> Result<()> {
-        let (done, frame) = mpsc::channel();
+        // The new detector was made in this thread.
+        figures::return_freed_memory();
+        let (measured, result) = mpsc::channel();
         camera::pad(&self.pipeline, "eye", "src").add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-            figures::collect_freed_memory();
             // The receiver no longer waits after an error.
-            let _ = done.send(());
+            let _ = measured.send(measure());
             gst::PadProbeReturn::Remove
         });
-        frame
-            .recv_timeout(crate::PATIENCE)
-            .context("no frame comes from the detector")
+        let result = result.recv_timeout(crate::PATIENCE);
+        eye.set_property("save-interval", interval);
+        result.context("no frame comes from the detector")
     }
 
     /// Frames so far.
