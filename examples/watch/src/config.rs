@@ -650,8 +650,9 @@ impl KafkaConfig {
                 "topic" => {
                     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
                     if !(1..=200).contains(&text.len()) || !text.chars().all(is_allowed) {
-                        let reason =
-                            format!("topic must be 1 to 200 letters, digits, dots, _ and -, got {text}");
+                        let reason = format!(
+                            "topic must be 1 to 200 characters of a-z, A-Z, 0-9, ., _ and -, got {text}"
+                        );
                         return Err((entry.line, reason));
                     }
                     config.topic = text;

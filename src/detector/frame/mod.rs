@@ -66,6 +66,7 @@ pub(crate) struct Preprocessor {
     ignored: Option<Ignored>,
     /// By which fractions of width and height the small images are moved back.
     displacement: [f32; 2],
+    /// The colour image before it was moved back.
     unmoved: Vec<f32>,
 }
 
@@ -120,6 +121,7 @@ impl Preprocessor {
         Ok(())
     }
 
+    /// Keeps the colour image of the frame if it is reduced once more.
     fn begin(&mut self, displacement: [f32; 2]) {
         self.displacement = displacement;
         if displacement != [0.0; 2] {

@@ -109,7 +109,7 @@ impl Stabiliser {
         }
         let shift = [Shift::new(displacement[0]), Shift::new(displacement[1])];
         let inside = |shift: Shift, len: usize| {
-            let Range { start, end } = shift.inside(len, 0..2);
+            let Range { start, end } = shift.inside(len);
             start.max(1)..end.min(len - 1)
         };
         let (columns, rows) = (inside(shift[0], width), inside(shift[1], height));
@@ -268,11 +268,10 @@ impl Shift {
         i.saturating_add_signed(self.whole)
     }
 
-    /// The pixels of `0..len` for which all these neighbours of what is displaced to them are in the image too.
-    fn inside(self, len: usize, neighbours: Range<isize>) -> Range<usize> {
-        let (first, last) = (neighbours.start + self.whole, neighbours.end - 1 + self.whole);
-        let start = (-first).max(0) as usize;
-        let end = len.saturating_add_signed(-last.max(0));
+    /// The pixels of `0..len` for which what is displaced to them and its next neighbour are in the image too.
+    fn inside(self, len: usize) -> Range<usize> {
+        let start = (-self.whole).max(0) as usize;
+        let end = len.saturating_add_signed(-(self.whole + 1).max(0));
         start.min(end)..end
     }
 }

@@ -155,7 +155,7 @@ fn wrong_values_are_reported_with_line_key_and_range() {
         (
             "[a]\nsource = 0\n[kafka]\nbrokers = one\ntopic = a b\n",
             5,
-            vec!["topic", "1 to 200 letters", "got a b"],
+            vec!["topic", "1 to 200 characters of a-z", "got a b"],
         ),
         (
             "[a]\nsource = 0\n[kafka]\nbrokers = one\nqueue = 0\n",
