@@ -315,7 +315,13 @@ impl VaeAnomaly {
     fn follow_ignored(&self) {
         let settings = lock(&self.settings).clone();
         match settings.read_ignored() {
-            Ok(ignored) => lock(&self.settings).ignored = ignored,
+            Ok(ignored) => {
+                let mut settings = lock(&self.settings);
+                // The detector holds the mask that it uses: another one of the same content would take memory twice.
+                if settings.ignored != ignored {
+                    settings.ignored = ignored;
+                }
+            }
             Err(e) => {
                 gst::element_imp_warning!(
                     self,

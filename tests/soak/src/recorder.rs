@@ -102,8 +102,8 @@ impl Recorder {
         crate::drain_bus(&self.pipeline).map(drop)
     }
 
-    /// Lets the detector forget all that it has learnt, calls `measure` when all memory of that is free, and returns its
-    /// result. It is called in the thread of the detector, between two frames: no training step is running.
+    /// Lets the detector forget all that it has learnt and its mask, calls `measure` when all memory of that is free, and
+    /// returns its result. It is called in the thread of the detector, between two frames: no training step is running.
     ///
     /// # Errors
     /// No frame comes any more.
@@ -112,6 +112,9 @@ impl Recorder {
         let interval: u64 = eye.property("save-interval");
         // No copy of what was learnt is being saved.
         eye.set_property("save-interval", 0u64);
+        // A mask takes 1 MB, and there is one now and then.
+        let mask: String = eye.property("ignore-regions");
+        eye.set_property("ignore-regions", "");
         changes::reset_model(&self.pipeline, "eye");
         std::thread::sleep(SAVED);
         // The new detector was made in this thread.
@@ -124,6 +127,7 @@ impl Recorder {
         });
         let result = result.recv_timeout(crate::PATIENCE);
         eye.set_property("save-interval", interval);
+        eye.set_property("ignore-regions", mask);
         result.context("no frame comes from the detector")
     }
 
