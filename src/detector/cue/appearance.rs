@@ -9,12 +9,12 @@ use super::{Batch, Cue, CueKind, CueLearnt, Sample};
 use crate::detector::config::Networks;
 use crate::detector::decision::CalibrationConfig;
 use crate::detector::engine::{Inputs, StateUpdate, TrainingBatch};
-use crate::detector::frame::{Learning, Frame, ReducedSizes};
+use crate::detector::frame::{Frame, Learning, ReducedSizes};
 use crate::detector::nn::Rng;
 use crate::detector::store::{Array, Visitor, check_len};
 use crate::detector::vae::{
-    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights,
-    TemporalLayer, VaeConfig,
+    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, TemporalLayer,
+    VaeConfig,
 };
 use crate::detector::{AnomalyMap, Config, Error, NetArch, Result, Tuning};
 
@@ -144,7 +144,9 @@ fn from_input(value: f32) -> f32 {
 impl Appearance {
     /// Stands in for training in the ablations.
     fn update_background(&mut self) {
-        let Learnt { background, steps, .. } = &mut self.learnt;
+        let Learnt {
+            background, steps, ..
+        } = &mut self.learnt;
         let rate = (1.0 / (f64::from(*steps) + 1.0)).max(0.005) as f32;
         for (b, x) in background.iter_mut().zip(&self.input) {
             *b += rate * (x - *b);
@@ -224,7 +226,9 @@ impl Cue for Appearance {
             }
             return Some(Batch::Statistics);
         }
-        let Learnt { rng, replay, steps, .. } = &mut self.learnt;
+        let Learnt {
+            rng, replay, steps, ..
+        } = &mut self.learnt;
         let mut replayed = Vec::new();
         if replay.len() > REPLAY_AFTER {
             for _ in 0..REPLAY_DRAWS {
@@ -242,11 +246,18 @@ impl Cue for Appearance {
             let waited = std::mem::take(&mut self.waited);
             let colour: Vec<u8> = frame.colour.iter().map(|&v| to_byte(v)).collect();
             let clip = self.clip.images(&colour);
-            replay.offer(rng, (waited, tuning.memory_seconds()), || clip.flatten().copied().collect());
+            replay.offer(rng, (waited, tuning.memory_seconds()), || {
+                clip.flatten().copied().collect()
+            });
         }
         let rate = if *steps <= FAST_STEPS { FAST_RATE } else { 1.0 };
         let mut batch = TrainingBatch {
-            previous_target: self.clip.previous().flatten().map(|&v| to_input(f32::from(v))).collect(),
+            previous_target: self
+                .clip
+                .previous()
+                .flatten()
+                .map(|&v| to_input(f32::from(v)))
+                .collect(),
             replayed_target: replayed,
             kl_weight: tuning.kl_weight,
             learning_rate: rate * tuning.learning_rate,
@@ -307,7 +318,9 @@ impl Cue for Appearance {
         if !learnt.background.is_empty() {
             check_len("appearance.mean-input", learnt.background.len(), values)?;
         }
-        self.learnt.replay.restore(learnt.replay, self.clip.len() * values)?;
+        self.learnt
+            .replay
+            .restore(learnt.replay, self.clip.len() * values)?;
         self.learnt.rng = learnt.rng;
         self.learnt.steps = learnt.steps;
         self.learnt.background = learnt.background;

@@ -6,8 +6,10 @@
 
 mod absorption;
 mod accepted;
+pub(crate) mod appearance;
 mod calibrated;
 mod clip;
+pub(crate) mod motion;
 mod set;
 
 use serde::{Deserialize, Serialize};
@@ -24,12 +26,10 @@ use super::store::Visitor;
 use super::vae::VaeConfig;
 use super::{AnomalyMap, Config, Result, Tuning};
 
-/// The registry of cues. Each entry is a module with `new(&Config, ReducedSizes) -> Option<impl Cue>` and `Learnt`; a new
-/// cue is a folder and an entry here.
+/// The registry of cues. Each entry names a module with `new(&Config, ReducedSizes) -> Option<impl Cue>` and `Learnt`; a new
+/// cue is a module and an entry here. (Modules that a macro declares are not formatted.)
 macro_rules! registry {
     ($($(#[$doc:meta])* $kind:ident = $name:literal in $module:ident;)+) => {
-        $(pub(crate) mod $module;)+
-
         /// Name of a cue.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]

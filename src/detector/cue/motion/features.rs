@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::detector::frame::filter::{box_mean, box_mean_sampled, mean, percentile};
-use crate::detector::frame::{Learning, Frame, GREY_CELL as CELL, Ignored, TICK, blend, kept};
+use crate::detector::frame::{Frame, GREY_CELL as CELL, Ignored, Learning, TICK, blend, kept};
 use crate::detector::{Error, Result};
 
 /// Centre of the first cell, in pixels.
@@ -167,7 +167,9 @@ impl MotionFeatures {
     pub(super) fn restore(&mut self, learnt: FeaturesLearnt) -> Result<()> {
         let variances = learnt.standards.map(|standard| standard.variance);
         if learnt.ticks < 0.0 || variances.into_iter().any(|variance| variance < 0.0) {
-            return Err(Error::Learnt(format!("motion scales: expected no numbers below 0, got {learnt:?}")));
+            return Err(Error::Learnt(format!(
+                "motion scales: expected no numbers below 0, got {learnt:?}"
+            )));
         }
         self.learnt = learnt;
         Ok(())
@@ -285,7 +287,8 @@ impl MotionFeatures {
         let [d1, d2, a, e] = &*grids;
         let cells = cells(frame);
         let mut counted = |values: &[f32]| mean(kept(values, cells, part));
-        self.learnt.edge_scale = (self.learnt.edge_scale + rate * (counted(e) - self.learnt.edge_scale)).max(0.01);
+        self.learnt.edge_scale =
+            (self.learnt.edge_scale + rate * (counted(e) - self.learnt.edge_scale)).max(0.01);
         self.learnt.change_scale += rate * (counted(a) - self.learnt.change_scale);
         let (edge_scale, change_scale) = (self.learnt.edge_scale, self.learnt.change_scale.max(1e-4));
 
@@ -373,7 +376,13 @@ mod tests {
                 now,
                 step,
             };
-            features.observe(&frame, Learning { on: true, memory: 1e6 });
+            features.observe(
+                &frame,
+                Learning {
+                    on: true,
+                    memory: 1e6,
+                },
+            );
         }
         features
     }

@@ -43,7 +43,10 @@ mod tests {
         let mut gain = Gain::default();
         assert_eq!(gain.factor(), 1.0);
         gain.observe(3.0, 3.6, 1.0);
-        assert!((gain.factor() - 1.2).abs() < 1e-12, "the first one counts in full");
+        assert!(
+            (gain.factor() - 1.2).abs() < 1e-12,
+            "the first one counts in full"
+        );
         for _ in 0..200 {
             gain.observe(5.0, 10.0, 1.0);
         }

@@ -14,12 +14,12 @@ use crate::detector::config::Networks;
 use crate::detector::decision::{CalibrationConfig, Prior};
 use crate::detector::engine::{Inputs, StateUpdate, TrainingBatch};
 use crate::detector::frame::filter::box_mean;
-use crate::detector::frame::{Learning, Frame, ReducedSizes};
+use crate::detector::frame::{Frame, Learning, ReducedSizes};
 use crate::detector::nn::Rng;
 use crate::detector::store::{Array, Visitor};
 use crate::detector::vae::{
-    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights,
-    TemporalLayer, VaeConfig,
+    DecoderStage, EncoderStage, Latent, Replay, ReplayPolicy, ScoreMap, ScoringWeights, TemporalLayer,
+    VaeConfig,
 };
 use crate::detector::{AnomalyMap, Config, Error, Result, Tuning};
 
@@ -170,14 +170,17 @@ impl Motion {
             .chunks_exact(CHANNELS)
             .map(|p| 0.5 * (p[0] + p[1]))
             .collect();
-        box_mean(&cells, self.features.grid(), BOX, &mut Vec::new(), &mut self.map.values);
+        box_mean(
+            &cells,
+            self.features.grid(),
+            BOX,
+            &mut Vec::new(),
+            &mut self.map.values,
+        );
         self.complete_map(frame);
         f64::from(self.map.peak().1)
     }
-}
 
-impl Motion {
-    /// Cells that show something ignored have no score.
     /// Only whole boxes of what is not ignored have a score.
     fn complete_map(&mut self, frame: &Frame<'_>) {
         let unscored = frame.ignored.map_or(&[][..], |ignored| &ignored.cells_unscored);
@@ -213,7 +216,8 @@ impl Cue for Motion {
     fn features(&mut self, frame: &Frame<'_>, learning: Learning) {
         self.waited += frame.step.seconds;
         let features = &self.features;
-        self.clip.keep_previous(|| [features.targets(), features.conditions()].concat());
+        self.clip
+            .keep_previous(|| [features.targets(), features.conditions()].concat());
         self.features.observe(frame, learning);
         if self.features.is_valid() {
             self.clip.follow(frame.step);
@@ -227,7 +231,7 @@ impl Cue for Motion {
         })
     }
 
-fn state_update(&self) -> StateUpdate {
+    fn state_update(&self) -> StateUpdate {
         self.clip.update()
     }
 
@@ -257,7 +261,9 @@ fn state_update(&self) -> StateUpdate {
         if !(self.features.is_valid() && has_clip) {
             return None;
         }
-        let MotionLearnt { rng, replay, steps, .. } = &mut self.learnt;
+        let MotionLearnt {
+            rng, replay, steps, ..
+        } = &mut self.learnt;
         *steps = steps.saturating_add(1);
         if self.networks != Networks::Trained {
             return Some(Batch::Statistics);
@@ -274,7 +280,9 @@ fn state_update(&self) -> StateUpdate {
         if self.clip.is_offered() {
             let waited = std::mem::take(&mut self.waited);
             let (clip, features) = (&self.clip, &self.features);
-            replay.offer(rng, (waited, tuning.memory_seconds()), || clip_sample(clip, features));
+            replay.offer(rng, (waited, tuning.memory_seconds()), || {
+                clip_sample(clip, features)
+            });
         }
         let [previous_target, previous_condition] = separate(self.clip.previous(), target.len());
         let rate = match self.features.ticks() < FAST_TICKS {
