@@ -86,8 +86,16 @@ pub fn free_port() -> u16 {
 
 /// Waits until something is so.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, || is_so().then_some(()));
+}
+
+/// Waits for something and returns it. What was found does not change any more, unlike what it is read from.
+pub fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
-    while !is_so() {
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -3,7 +3,7 @@
 use gst::prelude::*;
 use watch::state::{Connection, Status};
 
-use crate::common::{start, street, wait_until};
+use crate::common::{start, street, wait_for, wait_until};
 use crate::server::{CAMERA, Server};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_camera_that_was_off_comes_back_and_disturbs_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(
         &format!(
-            "[yard]\nsource = {uri}\n[door]\nsource = {}\nloop = true\n",
+            "[yard]\nsource = {uri}\n[door]\nsource = {}\nloop = true\ntimeout = 60\n",
             street().display()
         ),
         folder.path(),
@@ -23,10 +23,9 @@ fn a_camera_that_was_off_comes_back_and_disturbs_no_other() {
     let plays = |status: &Status| status.connection == Connection::Playing;
     wait_until("both play", || plays(&yard.status()) && plays(&door.status()));
     drop(server);
-    wait_until("the failure is reported", || {
-        yard.status().connection == Connection::Failed
+    let status = wait_for("the failure is reported", || {
+        Some(yard.status()).filter(|status| status.connection == Connection::Failed)
     });
-    let status = yard.status();
     assert!(
         status.error.is_some() && status.retry_at.is_some() && status.attempts > 0,
         "{status:?}"
@@ -34,8 +33,7 @@ fn a_camera_that_was_off_comes_back_and_disturbs_no_other() {
     let before = door.status().frames;
     wait_until("the other camera goes on", || door.status().frames > before + 20);
     let _server = Server::start(port, CAMERA, |_| {});
-    wait_until("it plays again", || plays(&yard.status()));
-    let status = yard.status();
+    let status = wait_for("it plays again", || Some(yard.status()).filter(plays));
     assert_eq!((status.error, status.attempts, status.retry_at), (None, 0, None));
     assert!(status.restarts > 0);
     assert_eq!(door.status().restarts, 0, "{:?}", door.status());
@@ -63,8 +61,8 @@ fn a_camera_that_stops_sending_is_opened_again() {
         folder.path(),
     );
     let yard = program.watch.camera("yard").unwrap().clone();
-    wait_until("the silence is noticed", || yard.status().error.is_some());
-    assert_eq!(yard.status().error.as_deref(), Some("no frame for 3 s"));
+    let error = wait_for("the silence is noticed", || yard.status().error);
+    assert_eq!(error, "no frame for 3 s");
     let before = yard.status().frames;
     wait_until("it plays again", || yard.status().frames > before);
     program.stop();
