@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::absorption::Absorption;
 use super::accepted::{AnomalyLog, discount};
+use super::frame_rate::FrameRate;
 use super::{Batch, Cue, CueKind, CueLearnt};
 use crate::detector::decision::{Calibration, CalibrationLearnt};
 use crate::detector::engine::{Engine, Inputs, NetId, StateUpdate};
@@ -40,6 +41,7 @@ pub(crate) struct CalibratedCue {
     with_absorbed: Option<f64>,
     waited: Waited,
     unsettled: Option<Unsettled>,
+    frame_rate: FrameRate,
     /// What can be accepted.
     anomalies: AnomalyLog,
     /// Accepted score of every cell; empty where nothing was accepted.
@@ -71,6 +73,8 @@ pub(crate) struct CalibratedCueLearnt {
     absorption: Absorption,
     waited: Waited,
     unsettled: Option<Unsettled>,
+    #[serde(default)]
+    frame_rate: FrameRate,
     #[serde(skip)]
     accepted: Vec<f32>,
 }
@@ -107,6 +111,7 @@ impl CalibratedCue {
             with_absorbed: None,
             waited: Waited::default(),
             unsettled: None,
+            frame_rate: FrameRate::default(),
             anomalies: AnomalyLog::default(),
             accepted: Vec::new(),
         }
@@ -246,11 +251,12 @@ impl CalibratedCue {
         if self.held {
             return;
         }
-        if let (true, Some(usual), Some(after)) = (
-            self.calibration.is_ready(),
-            self.calibration.usual(),
-            tuning.absorb_after(),
-        ) {
+        let is_ready = self.calibration.is_ready();
+        if self.cue.looks_back() && self.frame_rate.has_changed(frame.step, is_ready) {
+            self.calibration.relearn();
+        }
+        if let (true, Some(usual), Some(after)) = (is_ready, self.calibration.usual(), tuning.absorb_after())
+        {
             self.absorption
                 .observe(self.cue.map(), usual as f32, frame.step.seconds, after);
         }
@@ -299,6 +305,7 @@ impl CalibratedCue {
             absorption: self.absorption.clone(),
             waited: self.waited,
             unsettled: self.unsettled,
+            frame_rate: self.frame_rate,
             accepted: self.accepted.clone(),
         })
     }
@@ -314,6 +321,7 @@ impl CalibratedCue {
         self.calibration.restore(learnt.calibration)?;
         self.waited = learnt.waited;
         self.unsettled = learnt.unsettled;
+        self.frame_rate = learnt.frame_rate;
         if !learnt.accepted.is_empty() {
             check_len("accepted", learnt.accepted.len(), self.map().values.len())?;
         }

@@ -9,6 +9,7 @@ mod accepted;
 pub(crate) mod appearance;
 mod calibrated;
 mod clip;
+mod frame_rate;
 pub(crate) mod motion;
 mod set;
 
