@@ -31,8 +31,8 @@ impl Default for FrameRate {
 }
 
 impl FrameRate {
-    /// Takes a frame; whether the calibration is no longer that of the frame rate, from a second or two after a change on. One long
-    /// interval is none. The first ones, until the calibration `is_ready`, are those that it is for.
+    /// Takes a frame. Returns whether the frame rate is no longer that of the calibration, once for each change, seconds after
+    /// it; a single long interval is no change. Until the calibration `is_ready`, it is for the rate of now.
     pub(super) fn has_changed(&mut self, step: Step, is_ready: bool) -> bool {
         if !step.is_gap() {
             self.mean += RATE * (step.ticks.max(COMPARABLE).ln() - self.mean);
