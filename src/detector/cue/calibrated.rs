@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::absorption::Absorption;
 use super::accepted::{AnomalyLog, discount};
+use super::activity::Activity;
 use super::frame_rate::FrameRate;
 use super::{Batch, Cue, CueKind, CueLearnt};
 use crate::detector::decision::{Calibration, CalibrationLearnt};
@@ -36,6 +37,9 @@ pub(crate) struct CalibratedCue {
     fixed_warm_up: bool,
     /// Whether the last frame could not be scored.
     held: bool,
+    activity: Activity,
+    /// The last frame's scores before those of quiet cells were raised.
+    unraised: Vec<f32>,
     absorption: Absorption,
     /// The last frame's standardised score without what was deducted, where something was.
     with_absorbed: Option<f64>,
@@ -70,6 +74,8 @@ pub(crate) struct CalibratedCueLearnt {
     /// The net's; `None` before the first frame.
     net: Option<Checkpoint>,
     calibration: CalibrationLearnt,
+    #[serde(default)]
+    activity: Activity,
     absorption: Absorption,
     waited: Waited,
     unsettled: Option<Unsettled>,
@@ -89,6 +95,7 @@ impl CalibratedCueLearnt {
         self.cue.arrays(visit)?;
         visit("accepted", Array::F32(&mut self.accepted))?;
         visit("levels", Array::F32(&mut self.absorption.levels))?;
+        self.activity.arrays(visit)?;
         self.net.as_mut().map_or(Ok(()), |net| net.arrays(visit))
     }
 }
@@ -107,6 +114,8 @@ impl CalibratedCue {
             calibration: Calibration::new(config),
             fixed_warm_up: warm_up > 0,
             held: true,
+            activity: Activity::default(),
+            unraised: Vec::new(),
             absorption: Absorption::default(),
             with_absorbed: None,
             waited: Waited::default(),
@@ -210,6 +219,11 @@ impl CalibratedCue {
     pub(super) fn score(&mut self, map: Option<Vec<f32>>, frame: &Frame<'_>, learning: Learning) {
         let mut score = self.cue.score(map, frame, learning);
         self.with_absorbed = None;
+        if let (Some(_), Some(_)) = (score, self.cue.active_from()) {
+            self.unraised.clone_from(&self.cue.map().values);
+            self.activity.raise(self.cue.map_mut());
+            score = Some(f64::from(self.map().peak().1));
+        }
         if let (Some(_), Some(usual)) = (score, self.calibration.usual()) {
             if !self.accepted.is_empty() {
                 discount(self.cue.map_mut(), &self.accepted, usual as f32);
@@ -260,8 +274,13 @@ impl CalibratedCue {
             self.absorption
                 .observe(self.cue.map(), usual as f32, frame.step.seconds, after);
         }
-        self.calibration
-            .observe(frame.step.seconds, tuning.memory_seconds());
+        let memory = tuning.memory_seconds();
+        if let Some(floor) = self.cue.active_from() {
+            let is_anomalous = is_ready && self.calibration.is_anomalous();
+            self.activity
+                .observe(&self.unraised, floor, frame.step, is_anomalous, memory);
+        }
+        self.calibration.observe(frame.step.seconds, memory);
     }
 
     /// Keeps what the frame that was just scored, with this number, looks like, if it is a part of an anomaly.
@@ -302,6 +321,7 @@ impl CalibratedCue {
             cue: self.cue.learnt(),
             net: self.net.map(|net| engine.checkpoint(net)).transpose()?,
             calibration: self.calibration.learnt().clone(),
+            activity: self.activity.clone(),
             absorption: self.absorption.clone(),
             waited: self.waited,
             unsettled: self.unsettled,
@@ -330,6 +350,8 @@ impl CalibratedCue {
             check_len("levels", learnt.absorption.levels.len(), self.map().values.len())?;
         }
         self.absorption = learnt.absorption;
+        learnt.activity.check(self.map().values.len())?;
+        self.activity = learnt.activity;
         Ok(())
     }
 }

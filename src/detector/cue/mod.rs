@@ -6,6 +6,7 @@
 
 mod absorption;
 mod accepted;
+mod activity;
 pub(crate) mod appearance;
 mod calibrated;
 mod clip;
@@ -138,6 +139,12 @@ pub(crate) trait Cue: Send + std::fmt::Debug {
     /// Whether the map also shows where something was in the previous frames.
     fn looks_back(&self) -> bool {
         false
+    }
+
+    /// The score from which something is active in a cell, where a score counts more in cells in which nothing is; `None`
+    /// where it counts the same everywhere.
+    fn active_from(&self) -> Option<f32> {
+        None
     }
 
     /// The last frame as the replay keeps it.

@@ -18,6 +18,11 @@ const LAGS: [f64; 2] = [TICK, 2.0 * TICK];
 /// Typical size and spread of the normalised differences at these lags. Fixed on purpose: running scales
 /// follow the density of a crowd.
 const TYPICAL: [(f32, f32); 2] = [(0.2, 0.15), (0.3, 0.25)];
+/// A normalised difference above this grows with its logarithm only: the fastest of all is still faster than the others, but
+/// does not outweigh them.
+const LINEAR: f32 = 6.0;
+/// The smallest normalised difference.
+const SMALLEST: f32 = -8.0;
 /// Frames closer together than this many seconds are not kept: it bounds the history at any frame rate.
 const CLOSEST: f64 = TICK / 20.0;
 
@@ -305,7 +310,7 @@ impl MotionFeatures {
         for ((d1, d2), e) in d1.iter().zip(d2).zip(e) {
             for ((d, gain), (typical, spread)) in [d1, d2].into_iter().zip(gains).zip(TYPICAL) {
                 let speed = gain * d / (e + edge_scale);
-                self.targets.push(((speed - typical) / spread).clamp(-8.0, 12.0));
+                self.targets.push(compress((speed - typical) / spread));
             }
         }
 
@@ -316,6 +321,14 @@ impl MotionFeatures {
         self.conditions.clear();
         self.conditions
             .extend(change.iter().zip(&texture).flat_map(|(c, t)| [*c, *t]));
+    }
+}
+
+/// Linear up to [`LINEAR`], logarithmic above, with the same slope there.
+fn compress(value: f32) -> f32 {
+    match value > LINEAR {
+        true => LINEAR * (1.0 + (value / LINEAR).ln()),
+        false => value.max(SMALLEST),
     }
 }
 
@@ -406,6 +419,18 @@ mod tests {
                 assert!((a - b).abs() < 0.35, "{rate} frames/s: {a} and {b}");
             }
         }
+    }
+
+    #[test]
+    fn large_differences_are_compressed_and_keep_their_order() {
+        for value in [-5.0, 0.0, 3.0, LINEAR] {
+            assert_eq!(compress(value), value);
+        }
+        assert_eq!(compress(-1e9), SMALLEST);
+        let slope = (compress(LINEAR + 0.01) - LINEAR) / 0.01;
+        assert!((slope - 1.0).abs() < 0.01, "{slope}");
+        assert!((compress(12.0) - 10.16).abs() < 0.01, "{}", compress(12.0));
+        assert!(compress(60.0) > compress(30.0) + 4.0 && compress(60.0) < 20.0);
     }
 
     #[test]

@@ -43,6 +43,8 @@ const BOX: usize = 3;
 const MARGIN: usize = 2;
 /// Smaller scores count as this.
 const FLOOR: f64 = 0.1;
+/// Something moves in a cell with at least this score: its speed is above the typical one by the typical spread.
+const ACTIVE: f32 = 1.0;
 
 /// Channels of target and condition.
 const CHANNELS: usize = 2;
@@ -318,6 +320,10 @@ impl Cue for Motion {
     /// Differences show a thing where it is and where it was.
     fn looks_back(&self) -> bool {
         true
+    }
+
+    fn active_from(&self) -> Option<f32> {
+        Some(ACTIVE)
     }
 
     fn sample(&self, _: &Frame<'_>) -> Sample {
