@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use common::synthetic::{Happening, PARCEL, Processed, SIZE, Scene, see};
 use gstvaeanomaly::detector::{
-    Config, CueKind, Detector, Label, NetArch, SceneChange, State, Temporal, ThresholdMode, Tuning,
+    Config, CueKind, Detector, Label, NetArch, Networks, SceneChange, State, Temporal, ThresholdMode, Tuning,
 };
 
 const APPEARANCE: &[CueKind] = &[CueKind::Appearance];
@@ -438,6 +438,34 @@ fn trains_ten_times_a_second_and_then_at_the_interval() {
         "{}",
         count_steps(&at_thirty)
     );
+}
+
+#[test]
+fn motion_counts_more_where_nothing_usually_moves() {
+    // Walkers all over the image, or only in its upper half for the first ten minutes; then all over it.
+    let score = |upper_only: bool| {
+        let config = Config {
+            networks: Networks::Off,
+            ..config(MOTION)
+        };
+        let mut detector = detector(config);
+        let scene = Scene::quiet();
+        let still = scene.image(0.0);
+        let half = SIZE.0 * (SIZE.1 / 2);
+        let seen = (0..6020).map(|i| {
+            let t = f64::from(i) / 10.0;
+            let mut image = scene.image(t);
+            if upper_only && i < 6000 {
+                image[half..].copy_from_slice(&still[half..]);
+            }
+            see(&mut detector, &image, t, &Tuning::default()).raw_score
+        });
+        seen.skip(6005).fold(f64::NEG_INFINITY, f64::max)
+    };
+    let (usual, unusual) = (score(false), score(true));
+    println!("raw scores: {usual:.2} where walkers are usual, {unusual:.2} where they are not");
+    assert!(usual < 1.5, "{usual}");
+    assert!(unusual > usual + 0.7, "{unusual} and {usual}");
 }
 
 #[test]

@@ -67,7 +67,14 @@ impl Activity {
 
     /// Takes the scores of a frame before [`Activity::raise`]; those below `floor` count as no motion. What is older than
     /// `memory` seconds is forgotten.
-    pub(super) fn observe(&mut self, scores: &[f32], floor: f32, step: Step, is_anomalous: bool, memory: f64) {
+    pub(super) fn observe(
+        &mut self,
+        scores: &[f32],
+        floor: f32,
+        step: Step,
+        is_anomalous: bool,
+        memory: f64,
+    ) {
         self.seconds += step.seconds;
         self.cells.resize(scores.len(), floor);
         let leak = if is_anomalous { LEAK } else { 1.0 };
@@ -97,7 +104,11 @@ mod tests {
     fn street(seconds: f64, score: f32, is_anomalous: bool) -> Activity {
         let mut activity = Activity::default();
         for i in 0..36_000 {
-            let beside = if i as f64 * 0.1 >= 3600.0 - seconds { score } else { 0.0 };
+            let beside = if i as f64 * 0.1 >= 3600.0 - seconds {
+                score
+            } else {
+                0.0
+            };
             let is_anomalous = is_anomalous && beside > 0.0;
             activity.observe(&[8.0, beside, 0.0], FLOOR, STEP, is_anomalous, WEEK);
         }

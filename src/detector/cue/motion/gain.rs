@@ -6,6 +6,9 @@ use crate::detector::frame::blend;
 
 /// Rate of the running mean per tick.
 const RATE: f64 = 0.05;
+/// Largest difference that a frame counts with, once the mean is one of more frames: the net does not follow an anomaly, which
+/// says nothing about the usual gain.
+const LARGEST: f64 = 0.2;
 
 /// The ratio of the score with the net to the score of its input alone: a running mean of the logarithm.
 ///
@@ -24,8 +27,12 @@ impl Gain {
         let log = (output / input).ln();
         if log.is_finite() && ticks > 0.0 {
             self.ticks += ticks;
-            let rate = blend(RATE, ticks).max(ticks / self.ticks);
-            self.log += rate * (log - self.log);
+            let usual = blend(RATE, ticks);
+            let difference = log - self.log;
+            self.log += match ticks / self.ticks {
+                young if young > usual => young * difference,
+                _ => usual * difference.clamp(-LARGEST, LARGEST),
+            };
         }
     }
 
@@ -64,6 +71,14 @@ mod tests {
             gain.observe(input, output, 1.0);
         }
         assert_eq!(gain.factor(), before, "numbers that are not finite are ignored");
+    }
+
+    #[test]
+    fn an_anomaly_that_the_net_does_not_follow_moves_it_little() {
+        let mut gain = Gain::default();
+        (0..100).for_each(|_| gain.observe(5.0, 10.0, 1.0));
+        (0..20).for_each(|_| gain.observe(20.0, 10.0, 1.0));
+        assert!(gain.factor() > 1.6, "{}", gain.factor());
     }
 
     #[test]
