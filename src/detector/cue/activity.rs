@@ -1,6 +1,6 @@
 //! Where something usually moves. Every cell has an activity: the largest score seen there, which falls slowly. The lower it
-//! is compared with that of the busiest cell, the more a score there counts: a person on a lawn that nobody walks on is more
-//! unusual than the same person on the path beside it.
+//! is compared with that of the busiest cell, the more a score there counts: a person on a lawn is more unusual than the same
+//! person on the path beside it.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,17 +40,21 @@ impl Activity {
         }
     }
 
+    /// For a map of so many `cells`, with the `floor` of [`Activity::observe`].
+    ///
     /// # Errors
     /// It is of a map of another size, or a number cannot be.
-    pub(super) fn check(&self, cells: usize) -> Result<()> {
+    pub(super) fn check(&self, cells: usize, floor: f32) -> Result<()> {
         if self.seconds > 0.0 || !self.cells.is_empty() {
             check_len("activity", self.cells.len(), cells)?;
         }
-        match self.seconds >= 0.0 && self.cells.iter().all(|&cell| cell > 0.0) {
+        let least = self.cells.iter().copied().fold(f32::INFINITY, f32::min);
+        match self.seconds >= 0.0 && least >= floor {
             true => Ok(()),
-            false => Err(Error::Learnt(
-                "activity: expected a time of at least 0 s and cells above 0".to_owned(),
-            )),
+            false => Err(Error::Learnt(format!(
+                "activity: expected at least 0 s and cells of at least {floor}, got {} s and a cell of {least}",
+                self.seconds
+            ))),
         }
     }
 
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anomaly_hardly_makes_its_place_usual() {
+    fn an_anomaly_hardly_makes_its_location_usual() {
         let (usual, anomaly) = (street(3.0, 8.0, false), street(3.0, 8.0, true));
         let [usual, anomaly] = [usual, anomaly].map(|activity| raised(&activity, [4.0; 3])[1]);
         assert!(anomaly > 1.5 * usual, "{anomaly} and {usual}");
@@ -195,15 +199,19 @@ mod tests {
     #[test]
     fn only_what_fits_is_restored() {
         let activity = street(0.0, 0.0, false);
-        assert!(activity.check(3).is_ok() && Activity::default().check(3).is_ok());
-        assert!(activity.check(4).is_err());
+        assert!(activity.check(3, FLOOR).is_ok() && Activity::default().check(3, FLOOR).is_ok());
+        assert!(activity.check(4, FLOOR).is_err());
         let without_cells = Activity {
             cells: Vec::new(),
             ..activity.clone()
         };
-        assert!(without_cells.check(3).is_err());
+        assert!(without_cells.check(3, FLOOR).is_err());
         let mut broken = activity;
-        broken.cells[1] = 0.0;
-        assert!(broken.check(3).is_err());
+        broken.cells[1] = 0.5;
+        let error = broken.check(3, FLOOR).unwrap_err().to_string();
+        assert!(
+            error.contains("at least 1") && error.contains("a cell of 0.5"),
+            "{error}"
+        );
     }
 }

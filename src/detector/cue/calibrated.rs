@@ -350,7 +350,8 @@ impl CalibratedCue {
             check_len("levels", learnt.absorption.levels.len(), self.map().values.len())?;
         }
         self.absorption = learnt.absorption;
-        learnt.activity.check(self.map().values.len())?;
+        let floor = self.cue.active_from().unwrap_or_default();
+        learnt.activity.check(self.map().values.len(), floor)?;
         self.activity = learnt.activity;
         Ok(())
     }

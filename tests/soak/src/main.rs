@@ -7,9 +7,10 @@
 //! # Memory
 //!
 //! Three figures are taken between two short streams, when the live detector has just forgotten what it learnt, and its mask,
-//! which takes 1 MB and is there by chance: what C and what Rust have allocated and not freed, and resident memory (RSS) after freed memory was returned to the system. A leak
-//! shows in one of the first two, which may grow by 1 MB an hour. RSS has free memory between what is in use besides, and
-//! pages of code that ran for the first time; it fails the run where it grows by more with a certainty of 95 %.
+//! which takes 1 MB and is there by chance: what C and what Rust have allocated and not freed, and resident memory (RSS) after
+//! freed memory was returned to the system. A leak shows in one of the first two, which may grow by 1 MB an hour. RSS has free
+//! memory between what is in use besides, and pages of code that ran for the first time; it fails the run where it grows by
+//! more with a certainty of 95 %.
 //!
 //! The allocator of Rust counts a block that another thread frees as in use until the thread that allocated it collects it
 //! or ends. Two things would leave up to 20 MB of such blocks: the reset, which frees in this program's thread what the

@@ -6,8 +6,8 @@ use crate::detector::frame::blend;
 
 /// Rate of the running mean per tick.
 const RATE: f64 = 0.05;
-/// Largest difference that a frame counts with, once the mean is one of more frames: the net does not follow an anomaly, which
-/// says nothing about the usual gain.
+/// Largest difference that a frame counts with, after the first ones, of which the plain mean is taken: the net does not follow
+/// an anomaly, which says nothing about the usual gain.
 const LARGEST: f64 = 0.2;
 
 /// The ratio of the score with the net to the score of its input alone: a running mean of the logarithm.
@@ -27,11 +27,11 @@ impl Gain {
         let log = (output / input).ln();
         if log.is_finite() && ticks > 0.0 {
             self.ticks += ticks;
-            let usual = blend(RATE, ticks);
+            let (rate, plain) = (blend(RATE, ticks), ticks / self.ticks);
             let difference = log - self.log;
-            self.log += match ticks / self.ticks {
-                young if young > usual => young * difference,
-                _ => usual * difference.clamp(-LARGEST, LARGEST),
+            self.log += match plain > rate {
+                true => plain * difference,
+                false => rate * difference.clamp(-LARGEST, LARGEST),
             };
         }
     }
